@@ -1,0 +1,239 @@
+//! How many timers fall due in each step of time, moved with every change, so that nobody has to
+//! scan for it.
+//!
+//! Steps near a moving base are counted in a ring (once there are enough of them to be worth one),
+//! all others in an ordered map. The ring follows the time that passes.
+
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Counts outside the ring that a small owner may have before it gets a ring.
+const SPARSE_MAX: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DueCounts {
+    step_ms: i64,
+    ring_steps: usize,
+    /// The first step that the ring covers.
+    base: i64,
+    ring: Vec<u32>,
+    sparse: BTreeMap<i64, u64>,
+    total: u64,
+}
+
+impl DueCounts {
+    /// Counts in steps of `step_ms`; the ring covers `ring_steps` of them.
+    pub(crate) fn new(step_ms: i64, ring_steps: usize) -> Self {
+        let (ring, sparse) = (Vec::new(), BTreeMap::new());
+        Self { step_ms, ring_steps, base: i64::MIN, ring, sparse, total: 0 }
+    }
+
+    /// All timers counted.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// One more timer at this time.
+    #[inline]
+    pub(crate) fn add(&mut self, time: Timestamp) {
+        self.total += 1;
+        let step = time.as_millis().div_euclid(self.step_ms);
+        if let Some(count) = self.ring_slot(step) {
+            *count += 1;
+            return;
+        }
+        *self.sparse.entry(step).or_default() += 1;
+        if self.ring.is_empty() && self.sparse.len() > SPARSE_MAX {
+            self.open_ring();
+        }
+    }
+
+    /// One timer less at this time.
+    #[inline]
+    pub(crate) fn remove(&mut self, time: Timestamp) {
+        self.total -= 1;
+        let step = time.as_millis().div_euclid(self.step_ms);
+        if let Some(count) = self.ring_slot(step) {
+            *count -= 1;
+            return;
+        }
+        let count = self.sparse.get_mut(&step).expect("a timer that goes was counted");
+        *count -= 1;
+        if *count == 0 {
+            self.sparse.remove(&step);
+        }
+    }
+
+    /// A timer that moves from one time to another.
+    #[inline]
+    pub(crate) fn shift(&mut self, from: Timestamp, to: Timestamp) {
+        if from.as_millis().div_euclid(self.step_ms) != to.as_millis().div_euclid(self.step_ms) {
+            self.remove(from);
+            self.add(to);
+        }
+    }
+
+    /// Lets the ring begin at this time, if it began earlier.
+    pub(crate) fn advance(&mut self, now: Timestamp) {
+        let base = now.as_millis().div_euclid(self.step_ms);
+        if base <= self.base {
+            return;
+        }
+        if self.ring.is_empty() {
+            self.base = base;
+            return;
+        }
+        let steps = self.ring_steps as i64;
+        let left_behind = self.base..base.min(self.base.saturating_add(steps));
+        for step in left_behind {
+            let index = self.ring_index(step);
+            let count = std::mem::take(&mut self.ring[index]);
+            if count > 0 {
+                *self.sparse.entry(step).or_default() += count as u64;
+            }
+        }
+        self.base = base;
+        self.fill_ring();
+    }
+
+    /// How many timers are due in a range of steps: a range of whole multiples of the step.
+    pub(crate) fn count(&self, steps: Range<i64>) -> u64 {
+        if steps.is_empty() {
+            return 0;
+        }
+        let mut count: u64 = self.sparse.range(steps.clone()).map(|(_, count)| count).sum();
+        if !self.ring.is_empty() {
+            let end = self.base.saturating_add(self.ring_steps as i64);
+            for step in steps.start.max(self.base)..steps.end.min(end) {
+                count += self.ring[self.ring_index(step)] as u64;
+            }
+        }
+        count
+    }
+
+    /// Which step a time belongs to.
+    pub(crate) fn step_of(&self, time: Timestamp) -> i64 {
+        time.as_millis().div_euclid(self.step_ms)
+    }
+
+    /// Bytes it takes beside itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ring.capacity() * size_of::<u32>() + self.sparse.len() * 24
+    }
+
+    #[inline]
+    fn ring_index(&self, step: i64) -> usize {
+        step.rem_euclid(self.ring_steps as i64) as usize
+    }
+
+    #[inline]
+    fn ring_slot(&mut self, step: i64) -> Option<&mut u32> {
+        let offset = step.checked_sub(self.base)?;
+        if self.ring.is_empty() || offset < 0 || offset >= self.ring_steps as i64 {
+            return None;
+        }
+        let index = self.ring_index(step);
+        Some(&mut self.ring[index])
+    }
+
+    fn open_ring(&mut self) {
+        if self.base == i64::MIN {
+            self.base = *self.sparse.keys().next().expect("there are more than a few");
+        }
+        self.ring = vec![0; self.ring_steps];
+        self.fill_ring();
+    }
+
+    fn fill_ring(&mut self) {
+        let end = self.base.saturating_add(self.ring_steps as i64);
+        let inside: Vec<i64> = self.sparse.range(self.base..end).map(|(step, _)| *step).collect();
+        for step in inside {
+            let count = self.sparse.remove(&step).expect("it was just seen");
+            let index = self.ring_index(step);
+            self.ring[index] += count as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Add(i64),
+        Remove(usize),
+        Shift(usize, i64),
+        Advance(i64),
+    }
+
+    fn times() -> impl Strategy<Value = i64> {
+        prop_oneof![6 => -2_000..20_000i64, 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => times().prop_map(Step::Add),
+            2 => any::<usize>().prop_map(Step::Remove),
+            2 => (any::<usize>(), times()).prop_map(|(n, t)| Step::Shift(n, t)),
+            1 => times().prop_map(Step::Advance),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn counts_agree_with_a_list(steps in prop::collection::vec(steps(), 1..400)) {
+            let mut counts = DueCounts::new(10, 50);
+            let mut list: Vec<i64> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Add(time) => {
+                        counts.add(at(time));
+                        list.push(time);
+                    }
+                    Step::Remove(n) if !list.is_empty() => {
+                        let time = list.swap_remove(n % list.len());
+                        counts.remove(at(time));
+                    }
+                    Step::Shift(n, to) if !list.is_empty() => {
+                        let n = n % list.len();
+                        counts.shift(at(list[n]), at(to));
+                        list[n] = to;
+                    }
+                    Step::Advance(now) => counts.advance(at(now)),
+                    Step::Remove(_) | Step::Shift(..) => {}
+                }
+            }
+            prop_assert_eq!(counts.total(), list.len() as u64);
+            for range in [-200..2_000, 0..1, 5..60, i64::MIN / 10..i64::MAX / 10 + 1] {
+                let expected = list
+                    .iter()
+                    .filter(|time| range.contains(&time.div_euclid(10)))
+                    .count() as u64;
+                prop_assert_eq!(counts.count(range), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_opens_only_for_many_different_steps() {
+        let mut counts = DueCounts::new(10, 1_440);
+        for _ in 0..1_000 {
+            counts.add(at(5));
+        }
+        assert!(counts.ring.is_empty());
+        for step in 0..100 {
+            counts.add(at(step * 10));
+        }
+        assert!(!counts.ring.is_empty());
+        assert_eq!(counts.count(0..1), 1_001);
+        assert_eq!(counts.step_of(at(-1)), -1);
+    }
+}

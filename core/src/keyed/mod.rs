@@ -1,0 +1,377 @@
+//! Keys, their slots and their timers: one look-up finds a key's slot, and the slot holds the rest.
+//!
+//! A [`KeyTable`] belongs to a partition; the [`Pools`] that its slots, long keys, payloads and
+//! timer lists come from are shared by all partitions of a shard. What a timer is told apart by:
+//! (domain, time) without a name, (domain, name) with one. This module moves timers in and out of
+//! slots and knows nothing of clocks, wheels or firing.
+
+mod blob;
+mod bytes;
+mod segments;
+mod several;
+mod slot;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use blob::Link;
+pub(crate) use several::{Cell, Identity, NameClass};
+pub(crate) use slot::SlotIndex;
+pub(crate) use table::KeyTable;
+
+use crate::op::{DEFAULT_TIMER_NAME, Payload};
+use crate::time::{Domain, Timestamp};
+use bytes::BytesPool;
+use several::{Lists, Several};
+use slot::{Class, SlotPool};
+
+/// What the partitions of a shard draw from.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    slots: SlotPool,
+    bytes: BytesPool,
+    lists: Lists,
+}
+
+impl NameClass {
+    /// How a timer of this name is named.
+    pub(crate) fn of(name: Option<&str>) -> Self {
+        match name {
+            None => Self::Unnamed,
+            Some(DEFAULT_TIMER_NAME) => Self::Default,
+            Some(_) => Self::Named,
+        }
+    }
+
+    const fn class(self) -> Class {
+        match self {
+            Self::Unnamed => Class::Unnamed,
+            Self::Default => Class::Default,
+            Self::Named => Class::Named,
+        }
+    }
+}
+
+impl Pools {
+    /// The slot of a key.
+    #[inline]
+    pub(crate) fn find(&self, table: &KeyTable, key: &[u8], hash: u64) -> Option<SlotIndex> {
+        table.find(&self.slots, &self.bytes, key, hash)
+    }
+
+    /// Gives a key that is not in the table a slot without timers.
+    #[inline]
+    pub(crate) fn add(&mut self, table: &mut KeyTable, key: &[u8], hash: u64) -> SlotIndex {
+        let slot = self.slots.take(&mut self.bytes, key, hash);
+        table.insert(&self.slots, hash, slot);
+        slot
+    }
+
+    /// Takes a key without timers out of its table.
+    #[inline]
+    pub(crate) fn remove(&mut self, table: &mut KeyTable, hash: u64, slot: SlotIndex) {
+        debug_assert!(self.slots.get(slot).class() == Class::Idle);
+        table.remove(hash, slot);
+        self.slots.release(&mut self.bytes, slot);
+    }
+
+    /// Loads a slot's line; returns something that depends on it.
+    #[inline]
+    pub(crate) fn touch(&self, slot: SlotIndex) -> u32 {
+        self.slots.get(slot).link
+    }
+
+    /// The key of a slot.
+    #[inline]
+    pub(crate) fn key(&self, slot: SlotIndex) -> &[u8] {
+        self.slots.key(&self.bytes, slot)
+    }
+
+    /// The hash of a slot's key.
+    #[inline]
+    pub(crate) fn hash(&self, slot: SlotIndex) -> u64 {
+        self.slots.hash(slot)
+    }
+
+    /// How many timers the key has, over both domains.
+    #[inline]
+    pub(crate) fn count(&self, slot: SlotIndex) -> usize {
+        match self.slots.get(slot).class() {
+            Class::Idle => 0,
+            Class::Several => self.several(slot).len(),
+            _ => 1,
+        }
+    }
+
+    /// The timer that fires first in a domain.
+    #[inline]
+    pub(crate) fn earliest(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
+        let it = self.slots.get(slot);
+        match it.class() {
+            Class::Idle => None,
+            Class::Several => self.several(slot).domain(domain).earliest().map(|cell| cell.time),
+            _ => (it.domain() == domain).then_some(it.timestamp()),
+        }
+    }
+
+    /// Where the wheel's live entry for this key and domain stands.
+    #[inline]
+    pub(crate) fn armed(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
+        let it = self.slots.get(slot);
+        match it.class() {
+            Class::Idle => None,
+            Class::Several => self.several(slot).domain(domain).armed,
+            _ => (it.domain() == domain).then_some(it.armed()),
+        }
+    }
+
+    /// Notes where the wheel's live entry stands: at or before the earliest timer, and for a key
+    /// with one timer less than [`Pools::LAG_MS_MAX`] before it.
+    #[inline]
+    pub(crate) fn set_armed(&mut self, slot: SlotIndex, domain: Domain, armed: Option<Timestamp>) {
+        let it = self.slots.get_mut(slot);
+        match (it.class(), armed) {
+            (Class::Idle, _) => debug_assert!(armed.is_none()),
+            (Class::Several, _) => {
+                self.several_mut(slot).domain_mut(domain).armed = armed;
+                self.narrow(slot);
+            }
+            (_, Some(armed)) => {
+                debug_assert!(it.domain() == domain && armed <= it.timestamp());
+                it.lag = it.time.wrapping_sub(armed.as_millis()) as u32;
+            }
+            (_, None) => debug_assert!(it.domain() != domain),
+        }
+    }
+
+    /// How far an entry may stand before its timer.
+    pub(crate) const LAG_MS_MAX: i64 = u32::MAX as i64;
+
+    /// The timer of this identity.
+    #[inline]
+    pub(crate) fn timer(
+        &self,
+        slot: SlotIndex,
+        domain: Domain,
+        identity: Identity<'_>,
+    ) -> Option<Cell> {
+        match self.slots.get(slot).class() {
+            Class::Idle => None,
+            Class::Several => self.several(slot).domain(domain).find(&self.bytes, identity),
+            _ => {
+                let (its_domain, cell) = self.only(slot)?;
+                let is_it = match identity {
+                    Identity::Time(time) => cell.name == NameClass::Unnamed && cell.time == time,
+                    Identity::Name(name) => cell.name(&self.bytes) == Some(name),
+                };
+                (is_it && its_domain == domain).then_some(cell)
+            }
+        }
+    }
+
+    /// Stores what travels with a timer of this name.
+    pub(crate) fn store_blob(&mut self, name: Option<&str>, payload: Option<Payload<'_>>) -> Link {
+        let name = match NameClass::of(name) {
+            NameClass::Named => name.unwrap_or_default(),
+            NameClass::Unnamed | NameClass::Default => "",
+        };
+        Link::store(&mut self.bytes, name, payload)
+    }
+
+    /// Gives back what travelled with a timer.
+    #[inline]
+    pub(crate) fn free_blob(&mut self, cell: Cell) {
+        cell.link.free(&mut self.bytes);
+    }
+
+    /// The name and the payload of a timer.
+    pub(crate) fn blob(&self, cell: Cell) -> (Option<&str>, Option<Payload<'_>>) {
+        (cell.name(&self.bytes), cell.link.load(&self.bytes).1)
+    }
+
+    /// Adds a timer; none of its identity is there. What the wheel knows of the key stays as it is,
+    /// but a key with one timer must be armed anew by the caller.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: SlotIndex, domain: Domain, cell: Cell) {
+        match self.slots.get(slot).class() {
+            Class::Idle => self.set_only(slot, domain, cell, None),
+            Class::Several => self.several_insert(slot, domain, cell),
+            _ => {
+                self.widen(slot);
+                self.several_insert(slot, domain, cell);
+            }
+        }
+    }
+
+    /// Takes a timer out; its blob is the caller's to free. A key with one timer that is left must
+    /// be armed anew by the caller.
+    pub(crate) fn take(
+        &mut self,
+        slot: SlotIndex,
+        domain: Domain,
+        identity: Identity<'_>,
+    ) -> Option<Cell> {
+        if self.slots.get(slot).class() == Class::Several {
+            let list = self.slots.get(slot).link;
+            let cell = self.lists.get_mut(list).domain_mut(domain).remove(&self.bytes, identity)?;
+            self.narrow(slot);
+            return Some(cell);
+        }
+        let cell = self.timer(slot, domain, identity)?;
+        self.slots.get_mut(slot).set_class(Class::Idle, domain);
+        Some(cell)
+    }
+
+    /// Takes the timer out that fires first; its blob is the caller's to free.
+    #[inline]
+    pub(crate) fn take_earliest(&mut self, slot: SlotIndex, domain: Domain) -> Option<Cell> {
+        if self.slots.get(slot).class() == Class::Several {
+            let cell = self.several_mut(slot).domain_mut(domain).pop_earliest()?;
+            self.narrow(slot);
+            return Some(cell);
+        }
+        let (its_domain, cell) = self.only(slot)?;
+        if its_domain != domain {
+            return None;
+        }
+        self.slots.get_mut(slot).set_class(Class::Idle, domain);
+        Some(cell)
+    }
+
+    /// If the key's only timer is the one of this name in this domain: moves it to `time` and says
+    /// where it stood. The wheel's entry stays where it is, which must be at or before `time`, less
+    /// than [`Pools::LAG_MS_MAX`] away: else nothing is done.
+    #[inline]
+    pub(crate) fn postpone_only(
+        &mut self,
+        slot: SlotIndex,
+        domain: Domain,
+        name: &str,
+        time: Timestamp,
+    ) -> Option<Timestamp> {
+        let it = self.slots.get_mut(slot);
+        if it.class() != Class::Default || it.domain() != domain || name != DEFAULT_TIMER_NAME {
+            return None;
+        }
+        let (before, armed) = (it.timestamp(), it.armed());
+        if time < armed || time.saturating_since(armed) > Self::LAG_MS_MAX {
+            return None;
+        }
+        it.lag = time.saturating_since(armed) as u32;
+        it.time = time.as_millis();
+        Some(before)
+    }
+
+    /// Calls `each` for the key's timers in a domain, in the order of firing.
+    pub(crate) fn for_each(&self, slot: SlotIndex, domain: Domain, mut each: impl FnMut(Cell)) {
+        match self.slots.get(slot).class() {
+            Class::Idle => {}
+            Class::Several => self.several(slot).domain(domain).for_each(each),
+            _ => {
+                if let Some((its_domain, cell)) = self.only(slot)
+                    && its_domain == domain
+                {
+                    each(cell);
+                }
+            }
+        }
+    }
+
+    /// Takes all timers of a key out, with what travelled with them.
+    pub(crate) fn clear(&mut self, slot: SlotIndex) {
+        for domain in Domain::ALL {
+            while let Some(cell) = self.take_earliest(slot, domain) {
+                self.free_blob(cell);
+            }
+        }
+    }
+
+    /// Memory by part.
+    pub(crate) fn memory(&self) -> [(&'static str, usize); 3] {
+        [
+            ("slots", self.slots.bytes()),
+            ("payloads", self.bytes.bytes()),
+            ("timer_lists", self.lists.bytes()),
+        ]
+    }
+
+    #[inline]
+    fn only(&self, slot: SlotIndex) -> Option<(Domain, Cell)> {
+        let it = self.slots.get(slot);
+        let name = match it.class() {
+            Class::Unnamed => NameClass::Unnamed,
+            Class::Default => NameClass::Default,
+            Class::Named => NameClass::Named,
+            Class::Idle | Class::Several => return None,
+        };
+        Some((it.domain(), Cell { time: it.timestamp(), name, link: Link::from_raw(it.link) }))
+    }
+
+    fn several(&self, slot: SlotIndex) -> &Several {
+        self.lists.get(self.slots.get(slot).link)
+    }
+
+    fn several_mut(&mut self, slot: SlotIndex) -> &mut Several {
+        self.lists.get_mut(self.slots.get(slot).link)
+    }
+
+    fn several_insert(&mut self, slot: SlotIndex, domain: Domain, cell: Cell) {
+        let list = self.slots.get(slot).link;
+        self.lists.get_mut(list).domain_mut(domain).insert(&self.bytes, cell);
+    }
+
+    #[inline]
+    fn set_only(&mut self, slot: SlotIndex, domain: Domain, cell: Cell, armed: Option<Timestamp>) {
+        let it = self.slots.get_mut(slot);
+        it.set_class(cell.name.class(), domain);
+        it.time = cell.time.as_millis();
+        it.link = cell.link.to_raw();
+        it.lag = armed
+            .map_or(0, |armed| cell.time.saturating_since(armed).clamp(0, Self::LAG_MS_MAX) as u32);
+    }
+
+    /// From one timer to a list of one, so that another can join it.
+    fn widen(&mut self, slot: SlotIndex) {
+        let Some((domain, cell)) = self.only(slot) else {
+            return;
+        };
+        let armed = self.slots.get(slot).armed();
+        let list = self.lists.take();
+        let timers = self.lists.get_mut(list).domain_mut(domain);
+        timers.insert(&self.bytes, cell);
+        timers.armed = Some(armed);
+        let it = self.slots.get_mut(slot);
+        it.set_class(Class::Several, domain);
+        it.link = list;
+    }
+
+    /// From a list with one timer or none back to a slot that needs no list. Only where the wheel's
+    /// entry can be told by a lag, and the other domain has none.
+    fn narrow(&mut self, slot: SlotIndex) {
+        let several = self.several(slot);
+        let left = several.only();
+        if left.is_none() && several.len() > 0 {
+            return;
+        }
+        let armed = match left {
+            None => None,
+            Some((domain, cell)) => {
+                let other =
+                    if domain == Domain::Event { Domain::Processing } else { Domain::Event };
+                let armed = several.domain(domain).armed;
+                let lag = armed.map(|armed| cell.time.saturating_since(armed));
+                if several.domain(other).armed.is_some()
+                    || !lag.is_some_and(|lag| (0..=Self::LAG_MS_MAX).contains(&lag))
+                {
+                    return;
+                }
+                armed
+            }
+        };
+        self.lists.release(self.slots.get(slot).link);
+        match left {
+            Some((domain, cell)) => self.set_only(slot, domain, cell, armed),
+            None => self.slots.get_mut(slot).set_class(Class::Idle, Domain::Processing),
+        }
+    }
+}

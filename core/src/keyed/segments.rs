@@ -1,0 +1,112 @@
+//! A sequence that grows without moving or copying what is there.
+//!
+//! Segment `n` is twice as long as segment `n - 1` and is taken from the allocator zeroed and
+//! untouched, so growing costs no pause whatever the size, and memory that is not used yet is not
+//! resident. Index arithmetic is one `ilog2`.
+//!
+//! ```text
+//! FIRST = 4:   | 0 1 2 3 | 4 .. 11 | 12 .. 27 | 28 .. 59 | …
+//! ```
+
+use bytemuck::Zeroable;
+
+/// See the module. `FIRST` is the length of the first segment, a power of two.
+#[derive(Debug)]
+pub(crate) struct Segments<T, const FIRST: usize> {
+    segments: Vec<Box<[T]>>,
+    len: usize,
+}
+
+impl<T, const FIRST: usize> Default for Segments<T, FIRST> {
+    fn default() -> Self {
+        const { assert!(FIRST.is_power_of_two()) };
+        Self { segments: Vec::new(), len: 0 }
+    }
+}
+
+impl<T: Zeroable + Copy, const FIRST: usize> Segments<T, FIRST> {
+    /// How many elements it has.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn place(index: usize) -> (usize, usize) {
+        let shifted = index + FIRST;
+        let segment = (shifted.ilog2() - FIRST.ilog2()) as usize;
+        (segment, shifted - (FIRST << segment))
+    }
+
+    /// The element at `index`, which must be below the length.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> &T {
+        let (segment, offset) = Self::place(index);
+        &self.segments[segment][offset]
+    }
+
+    /// The element at `index`, which must be below the length.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: usize) -> &mut T {
+        let (segment, offset) = Self::place(index);
+        &mut self.segments[segment][offset]
+    }
+
+    /// Appends an element and returns its index.
+    #[inline]
+    pub(crate) fn push(&mut self, element: T) -> usize {
+        let index = self.len;
+        let (segment, offset) = Self::place(index);
+        if segment == self.segments.len() {
+            self.segments.push(bytemuck::allocation::zeroed_slice_box(FIRST << segment));
+        }
+        self.segments[segment][offset] = element;
+        self.len += 1;
+        index
+    }
+
+    /// Takes the last element off. Its segment stays.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.len = self.len.checked_sub(1)?;
+        let (segment, offset) = Self::place(self.len);
+        Some(self.segments[segment][offset])
+    }
+
+    /// Bytes of the elements in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_stay_where_they_are_pushed() {
+        let mut numbers: Segments<u32, 4> = Segments::default();
+        for n in 0..1_000u32 {
+            assert_eq!(numbers.push(n * 3), n as usize);
+        }
+        for n in 0..1_000u32 {
+            assert_eq!(*numbers.get(n as usize), n * 3);
+        }
+        *numbers.get_mut(59) = 7;
+        assert_eq!(*numbers.get(59), 7);
+        assert_eq!(numbers.bytes(), 4_000);
+        for n in (60..1_000u32).rev() {
+            assert_eq!(numbers.pop(), Some(n * 3));
+        }
+        assert_eq!(numbers.len(), 60);
+        assert_eq!(
+            numbers.segments.iter().map(|s| s.len()).collect::<Vec<_>>()[..4],
+            [4, 8, 16, 32]
+        );
+    }
+
+    #[test]
+    fn an_empty_one_pops_nothing() {
+        assert_eq!(Segments::<u64, 1>::default().pop(), None);
+    }
+}

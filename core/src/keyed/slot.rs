@@ -1,0 +1,258 @@
+//! Slots: 32 bytes for a key and its timer.
+//!
+//! ```text
+//!  0        8      12     16     17                  32
+//!  | time   | lag  | link | kind | key (up to 15 B)  |
+//!
+//!  kind:  bits 0-3 length of a key kept inline, 0 for one kept elsewhere
+//!         bit  4   domain of the timer
+//!         bits 5-7 class: no timer, unnamed, the default name, another name, several timers
+//!  link:  what travels with the one timer (`blob`), or where the several are (`list`)
+//!  lag:   how far the wheel's live entry for this key stands before `time`
+//!  key:   the bytes; or, for a longer one, its handle (4), its length (2) and its hash (8)
+//! ```
+//!
+//! A key with one timer, by far the most common kind, is its slot and nothing more: no look-up
+//! beyond the table's, and a heartbeat that moves it later is one write to this line. The lag makes
+//! postponing free: the entry stays where it is, at `time - lag`, until it comes up.
+
+use super::bytes::{BytesHandle, BytesPool};
+use super::segments::Segments;
+use crate::key_group::xxh3_64;
+use crate::time::{Domain, Timestamp};
+use bytemuck::Zeroable;
+
+/// The number of a slot, in the pool that all partitions of a shard share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SlotIndex(pub(crate) u32);
+
+/// What timers a slot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// None.
+    Idle,
+    /// One without a name.
+    Unnamed,
+    /// One with the default name.
+    Default,
+    /// One with another name, which stands in its blob.
+    Named,
+    /// Several; `link` says where.
+    Several,
+}
+
+const KEY_INLINE_BYTES: usize = 15;
+const KEY_LENGTH_MASK: u8 = 0x0f;
+const DOMAIN_EVENT: u8 = 0x10;
+const CLASS_SHIFT: u8 = 5;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, Zeroable)]
+#[repr(C, align(32))]
+pub(crate) struct Slot {
+    pub(crate) time: i64,
+    pub(crate) lag: u32,
+    pub(crate) link: u32,
+    kind: u8,
+    key: [u8; KEY_INLINE_BYTES],
+}
+
+const _: () = assert!(size_of::<Slot>() == 32);
+
+impl Slot {
+    /// What timers it has.
+    #[inline]
+    pub(crate) const fn class(&self) -> Class {
+        match self.kind >> CLASS_SHIFT {
+            0 => Class::Idle,
+            1 => Class::Unnamed,
+            2 => Class::Default,
+            3 => Class::Named,
+            _ => Class::Several,
+        }
+    }
+
+    /// Says what timers it has; for one timer, in which domain.
+    #[inline]
+    pub(crate) const fn set_class(&mut self, class: Class, domain: Domain) {
+        let domain = match domain {
+            Domain::Event => DOMAIN_EVENT,
+            Domain::Processing => 0,
+        };
+        self.kind = (self.kind & KEY_LENGTH_MASK) | domain | ((class as u8) << CLASS_SHIFT);
+    }
+
+    /// The domain of its one timer.
+    #[inline]
+    pub(crate) const fn domain(&self) -> Domain {
+        if self.kind & DOMAIN_EVENT == 0 { Domain::Processing } else { Domain::Event }
+    }
+
+    /// The time of its one timer.
+    #[inline]
+    pub(crate) const fn timestamp(&self) -> Timestamp {
+        Timestamp::from_millis(self.time)
+    }
+
+    /// Where the wheel's live entry for its one timer stands.
+    #[inline]
+    pub(crate) const fn armed(&self) -> Timestamp {
+        // The lag is a difference of two legal times, so it comes off without leaving the range.
+        Timestamp::from_millis(self.time.wrapping_sub(self.lag as i64))
+    }
+
+    fn external(&self) -> (BytesHandle, usize, u64) {
+        let key = &self.key;
+        let handle = u32::from_le_bytes([key[0], key[1], key[2], key[3]]);
+        let length = u16::from_le_bytes([key[4], key[5]]);
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&key[6..14]);
+        (BytesHandle::from_raw(handle), length as usize, u64::from_le_bytes(hash))
+    }
+}
+
+/// The slots of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct SlotPool {
+    slots: Segments<Slot, 1_024>,
+    free: Segments<u32, 1_024>,
+}
+
+impl SlotPool {
+    /// The slot.
+    #[inline]
+    pub(crate) fn get(&self, index: SlotIndex) -> &Slot {
+        self.slots.get(index.0 as usize)
+    }
+
+    /// The slot.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: SlotIndex) -> &mut Slot {
+        self.slots.get_mut(index.0 as usize)
+    }
+
+    /// Takes a slot for a key without timers.
+    #[inline]
+    pub(crate) fn take(&mut self, bytes: &mut BytesPool, key: &[u8], hash: u64) -> SlotIndex {
+        let mut slot = Slot::zeroed();
+        if key.len() <= KEY_INLINE_BYTES {
+            slot.kind = key.len() as u8;
+            slot.key[..key.len()].copy_from_slice(key);
+        } else {
+            let handle = bytes.store(&[key]);
+            slot.key[0..4].copy_from_slice(&handle.to_raw().to_le_bytes());
+            slot.key[4..6].copy_from_slice(&(key.len() as u16).to_le_bytes());
+            slot.key[6..14].copy_from_slice(&hash.to_le_bytes());
+        }
+        if let Some(index) = self.free.pop() {
+            *self.slots.get_mut(index as usize) = slot;
+            return SlotIndex(index);
+        }
+        let index = self.slots.push(slot);
+        assert!(index < u32::MAX as usize, "a shard holds at most 2^32 - 1 keys");
+        SlotIndex(index as u32)
+    }
+
+    /// Gives a slot back.
+    #[inline]
+    pub(crate) fn release(&mut self, bytes: &mut BytesPool, index: SlotIndex) {
+        let slot = self.slots.get_mut(index.0 as usize);
+        if slot.kind & KEY_LENGTH_MASK == 0 {
+            bytes.free(slot.external().0);
+        }
+        *slot = Slot::zeroed();
+        self.free.push(index.0);
+    }
+
+    /// The key of a slot.
+    #[inline]
+    pub(crate) fn key<'a>(&'a self, bytes: &'a BytesPool, index: SlotIndex) -> &'a [u8] {
+        let slot = self.get(index);
+        let length = (slot.kind & KEY_LENGTH_MASK) as usize;
+        if length > 0 {
+            return &slot.key[..length];
+        }
+        let (handle, length, _) = slot.external();
+        &bytes.get(handle)[..length]
+    }
+
+    /// The hash of the slot's key.
+    #[inline]
+    pub(crate) fn hash(&self, index: SlotIndex) -> u64 {
+        let slot = self.get(index);
+        let length = (slot.kind & KEY_LENGTH_MASK) as usize;
+        if length > 0 { xxh3_64(&slot.key[..length]) } else { slot.external().2 }
+    }
+
+    /// Whether the slot holds this key.
+    #[inline]
+    pub(crate) fn holds(&self, bytes: &BytesPool, index: SlotIndex, key: &[u8], hash: u64) -> bool {
+        let slot = self.get(index);
+        let length = (slot.kind & KEY_LENGTH_MASK) as usize;
+        if length > 0 {
+            return slot.key[..length] == *key;
+        }
+        let (handle, length, its_hash) = slot.external();
+        its_hash == hash && length == key.len() && &bytes.get(handle)[..length] == key
+    }
+
+    /// Slots in use.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Bytes of all slots taken so far, and of the list of free ones.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.free.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_holds_short_and_long_keys() {
+        let (mut slots, mut bytes) = (SlotPool::default(), BytesPool::default());
+        for length in [1, 2, 14, 15, 16, 32, 1_024] {
+            let key: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            let hash = xxh3_64(&key);
+            let index = slots.take(&mut bytes, &key, hash);
+            assert_eq!(slots.key(&bytes, index), key);
+            assert_eq!(slots.hash(index), hash);
+            assert!(slots.holds(&bytes, index, &key, hash));
+            assert!(!slots.holds(&bytes, index, &key[..length - 1], xxh3_64(&key[..length - 1])));
+            slots.release(&mut bytes, index);
+            assert_eq!(slots.take(&mut bytes, b"other", xxh3_64(b"other")), index);
+            slots.release(&mut bytes, index);
+        }
+        assert_eq!(slots.used(), 0);
+        assert_eq!(bytes.bytes(), 0);
+    }
+
+    #[test]
+    fn class_and_domain_leave_the_key_alone() {
+        let (mut slots, mut bytes) = (SlotPool::default(), BytesPool::default());
+        let index = slots.take(&mut bytes, b"key", xxh3_64(b"key"));
+        for class in [Class::Idle, Class::Unnamed, Class::Default, Class::Named, Class::Several] {
+            for domain in Domain::ALL {
+                slots.get_mut(index).set_class(class, domain);
+                assert_eq!(slots.get(index).class(), class);
+                assert_eq!(slots.get(index).domain(), domain);
+                assert_eq!(slots.key(&bytes, index), b"key");
+            }
+        }
+    }
+
+    #[test]
+    fn the_lag_reaches_over_the_whole_range() {
+        let mut slot = Slot::zeroed();
+        slot.time = i64::MIN + 5;
+        slot.lag = 5;
+        assert_eq!(slot.armed(), Timestamp::MIN);
+        slot.time = i64::MAX;
+        slot.lag = u32::MAX;
+        assert_eq!(slot.armed().as_millis(), i64::MAX - u32::MAX as i64);
+    }
+}

@@ -1,0 +1,382 @@
+//! One lane: the unit of order. It gives records their positions and applies them to the
+//! partitions of its key groups, namespace by namespace; ticks and control records come through
+//! here too, one of them at a time for each namespace.
+//!
+//! An advance of time (a tick, a watermark, a manual clock) is one record, whatever it makes due.
+//! What it makes due is fired slice by slice; until the last has gone, the next advance or control
+//! record of that namespace waits, without a position. Other namespaces do not wait.
+
+mod drain;
+mod home;
+
+pub(crate) use home::{LaneNamespace, view};
+
+use crate::due_counts::DueCounts;
+use crate::error::Rejection;
+use crate::key_group::KeyGroup;
+use crate::keyed::Pools;
+use crate::log::{encode_control, encode_step, encode_tick};
+use crate::namespace::{Change, ClockKind, Step, StepDone};
+use crate::op::{Op, Outcome};
+use crate::output::{NamespaceId, OutputBytes};
+use crate::ports::{Gauges, Log};
+use crate::stats::Stats;
+use crate::time::{Domain, Timestamp};
+use crate::timeline::Drain;
+use crate::wheel::EntryPool;
+use hashbrown::HashMap;
+use std::collections::{BTreeSet, VecDeque};
+
+/// What all lanes of a shard draw from.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) pools: Pools,
+    pub(crate) entries: EntryPool,
+    pub(crate) stats: Stats,
+    /// Processing timers on the system clock, by second.
+    pub(crate) near: DueCounts,
+}
+
+/// Where a namespace stands in a lane's array of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HomeIndex(u32);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    index: u16,
+    first_group: u16,
+    groups: u16,
+    /// The position that the next record gets.
+    position: u64,
+    homes: Vec<Option<Box<LaneNamespace>>>,
+    by_id: HashMap<NamespaceId, HomeIndex, ahash::RandomState>,
+    /// Namespaces on the system clock by when something of theirs may be due.
+    agenda: BTreeSet<(Timestamp, HomeIndex)>,
+    draining: VecDeque<HomeIndex>,
+    removing: VecDeque<(Box<LaneNamespace>, u64)>,
+    /// Namespaces with outputs or figures to hand over.
+    changed: Vec<HomeIndex>,
+    block: Block,
+    done: Vec<StepDone>,
+}
+
+/// Records applied and not yet handed to the log.
+#[derive(Debug, Default)]
+struct Block {
+    bytes: Vec<u8>,
+    first_position: u64,
+    count: u32,
+}
+
+impl Lane {
+    /// A lane of the key groups `first_group .. first_group + groups`.
+    pub(crate) fn new(index: u16, first_group: u16, groups: u16) -> Self {
+        Self {
+            index,
+            first_group,
+            groups,
+            position: 1,
+            homes: Vec::new(),
+            by_id: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
+            agenda: BTreeSet::new(),
+            draining: VecDeque::new(),
+            removing: VecDeque::new(),
+            changed: Vec::new(),
+            block: Block::default(),
+            done: Vec::new(),
+        }
+    }
+
+    /// Where a namespace stands, if it is here.
+    #[inline]
+    pub(crate) fn find(&self, namespace: NamespaceId) -> Option<HomeIndex> {
+        self.by_id.get(&namespace).copied()
+    }
+
+    /// A namespace that `find` found.
+    #[inline]
+    pub(crate) fn home(&self, home: HomeIndex) -> &LaneNamespace {
+        self.homes[home.0 as usize].as_ref().expect("an index is dropped with its namespace")
+    }
+
+    #[inline]
+    fn home_mut(&mut self, home: HomeIndex) -> &mut LaneNamespace {
+        self.homes[home.0 as usize].as_mut().expect("an index is dropped with its namespace")
+    }
+
+    /// Loads the table line of a key, early.
+    #[inline]
+    pub(crate) fn touch_table(&self, home: HomeIndex, group: KeyGroup, hash: u64) -> u32 {
+        self.home(home).partition(group).map_or(0, |partition| partition.touch_table(hash))
+    }
+
+    /// Loads the slot of a key, early.
+    #[inline]
+    pub(crate) fn touch_slot(
+        &self,
+        shared: &Shared,
+        home: HomeIndex,
+        group: KeyGroup,
+        hash: u64,
+    ) -> u32 {
+        let partition = self.home(home).partition(group);
+        partition.map_or(0, |partition| partition.touch_slot(&shared.pools, hash))
+    }
+
+    /// Applies an operation on a key; `bytes` is its record. Refused only before it has a position.
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "an operation with what is known of it already")]
+    pub(crate) fn apply(
+        &mut self,
+        shared: &mut Shared,
+        home: HomeIndex,
+        group: KeyGroup,
+        hash: u64,
+        op: &Op<'_>,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Outcome {
+        let position = self.take_position(bytes);
+        let (index, first_group) = (self.index, self.first_group);
+        let it = self.homes[home.0 as usize].as_mut().expect("found in this turn");
+        it.ensure_partition(group, first_group, self.groups);
+        let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
+            partition.apply(cx, hash, op)
+        });
+        if it.timeline.of(Domain::Processing).wake < it.listed_at {
+            self.list_on_agenda(home);
+        }
+        self.mark_changed(home);
+        outcome
+    }
+
+    fn take_position(&mut self, bytes: &[u8]) -> u64 {
+        let position = self.position;
+        self.position += 1;
+        if self.block.count == 0 {
+            self.block.first_position = position;
+        }
+        self.block.count += 1;
+        self.block.bytes.extend_from_slice(bytes);
+        position
+    }
+
+    #[inline]
+    fn mark_changed(&mut self, home: HomeIndex) {
+        let it = self.home_mut(home);
+        if !it.is_changed {
+            it.is_changed = true;
+            self.changed.push(home);
+        }
+    }
+
+    /// Puts a namespace on the agenda for when something of it may be due.
+    fn list_on_agenda(&mut self, home: HomeIndex) {
+        let it = self.home_mut(home);
+        let wake = it.timeline.of(Domain::Processing).wake;
+        let (listed_at, is_system) = (it.listed_at, it.config.clock == ClockKind::System);
+        if wake == listed_at || !is_system {
+            return;
+        }
+        it.listed_at = wake;
+        self.agenda.remove(&(listed_at, home));
+        if wake < Timestamp::MAX {
+            self.agenda.insert((wake, home));
+        }
+    }
+
+    /// When there may next be something to do: `None`, never as things stand.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        self.agenda.first().map(|(time, _)| *time)
+    }
+
+    /// Whether there is work that need not wait for anything.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.draining.is_empty() || !self.removing.is_empty()
+    }
+
+    /// Writes a tick for the namespaces that have something due at `now`, and begins to drain them.
+    /// Spends about one of `budget` for each entry looked at.
+    pub(crate) fn tick(&mut self, shared: &mut Shared, now: Timestamp, budget: &mut u32) {
+        let mut due = Vec::new();
+        let mut seen = Vec::new();
+        for (time, home) in &self.agenda {
+            if *time > now || seen.len() >= *budget as usize {
+                break;
+            }
+            if !self.home(*home).timeline.is_draining() {
+                seen.push(*home);
+            }
+        }
+        for home in seen {
+            if *budget == 0 {
+                break;
+            }
+            if let Some(batch) = self.probe(shared, home, now, budget) {
+                due.push((home, batch));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let namespaces: Vec<NamespaceId> =
+            due.iter().map(|(home, _)| self.home(*home).id).collect();
+        let mut record = Vec::new();
+        encode_tick(&mut record, now, &namespaces);
+        let position = self.take_position(&record);
+        for (home, batch) in due {
+            let mut drain = Drain::new(now, position);
+            drain.batch = batch;
+            self.begin_drain(home, Domain::Processing, drain);
+        }
+    }
+
+    /// Writes down a command to a namespace that is at home here.
+    pub(crate) fn record_control(&mut self, command: &[u8]) {
+        let mut record = Vec::new();
+        encode_control(&mut record, command);
+        self.take_position(&record);
+    }
+
+    /// Takes a control record in: applied at once, or as soon as the namespace has drained.
+    pub(crate) fn step(&mut self, step: Step, now: Timestamp, gauges: &dyn Gauges) {
+        let Some(home) = self.find(step.namespace) else {
+            if matches!(step.change, Change::Configure(_)) {
+                self.apply_step(step, now, gauges);
+            } else {
+                // The namespace is gone: nothing is left that the step could change.
+                self.acknowledge(step.namespace, step.number, 0);
+            }
+            return;
+        };
+        let it = self.home_mut(home);
+        if step.number <= it.applied_number {
+            // Sent again: it was applied before.
+            self.acknowledge(step.namespace, step.number, 0);
+        } else if it.timeline.is_draining() {
+            it.waiting.push_back(step);
+        } else {
+            self.apply_step(step, now, gauges);
+        }
+    }
+
+    fn acknowledge(&mut self, namespace: NamespaceId, number: u64, timers: u64) {
+        for is_settled in [false, true] {
+            self.done.push(StepDone { namespace, number, is_settled, timers });
+        }
+    }
+
+    fn apply_step(&mut self, step: Step, now: Timestamp, gauges: &dyn Gauges) {
+        let Step { namespace, number, change } = step;
+        let mut record = Vec::new();
+        let body = serde_json::to_vec(&change).expect("a change is plain data");
+        encode_step(&mut record, namespace, number, &body);
+        let position = self.take_position(&record);
+        let home = self.find(namespace);
+        let done = |is_settled| StepDone { namespace, number, is_settled, timers: 0 };
+        if let Some(home) = home {
+            self.home_mut(home).applied_number = number;
+        }
+        match (change, home) {
+            (Change::Configure(config), None) => {
+                let gauge = gauges.gauge(namespace);
+                let it = LaneNamespace::new(namespace, config, number, now, gauge);
+                self.admit(it);
+                self.acknowledge(namespace, number, 0);
+            }
+            (Change::Configure(config), Some(home)) => {
+                self.home_mut(home).config = config;
+                self.list_on_agenda(home);
+                self.acknowledge(namespace, number, 0);
+            }
+            (Change::Watermark(to), Some(home)) => {
+                self.done.push(done(false));
+                self.home_mut(home).settling = Some(number);
+                self.begin_drain(home, Domain::Event, Drain::new(to, position));
+            }
+            (Change::Clock(to), Some(home)) => {
+                self.done.push(done(false));
+                let it = self.home_mut(home);
+                it.settling = Some(number);
+                it.manual_now = Some(to);
+                self.begin_drain(home, Domain::Processing, Drain::new(to, position));
+            }
+            (Change::Remove, Some(home)) => {
+                self.done.push(done(false));
+                self.dismiss(home, number);
+            }
+            (_, None) => self.acknowledge(namespace, number, 0),
+        }
+    }
+
+    fn admit(&mut self, it: LaneNamespace) {
+        let id = it.id;
+        let has_room = self.by_id.len() < self.homes.len();
+        let free = has_room.then(|| self.homes.iter().position(Option::is_none)).flatten();
+        let index = free.unwrap_or_else(|| {
+            self.homes.push(None);
+            self.homes.len() - 1
+        });
+        self.homes[index] = Some(Box::new(it));
+        self.by_id.insert(id, HomeIndex(index as u32));
+    }
+
+    /// Takes a namespace out of sight; what it holds is let go in slices.
+    fn dismiss(&mut self, home: HomeIndex, number: u64) {
+        let Some(mut it) = self.homes[home.0 as usize].take() else {
+            return;
+        };
+        self.by_id.remove(&it.id);
+        self.agenda.remove(&(it.listed_at, home));
+        self.changed.retain(|changed| *changed != home);
+        it.settling = Some(number);
+        let timers = it.timeline.pending();
+        it.forget_gauge();
+        self.removing.push_back((it, timers));
+    }
+
+    /// Hands over what was recorded since the last call, and what follows from it.
+    pub(crate) fn flush(
+        &mut self,
+        log: &mut dyn Log,
+        now: Timestamp,
+        mut emit: impl FnMut(OutputBytes, bool),
+    ) {
+        if self.block.count > 0 {
+            let Block { bytes, first_position, count } = &mut self.block;
+            log.append(self.index, *first_position, *count, now.as_millis(), bytes);
+            bytes.clear();
+            *count = 0;
+        }
+        while let Some(home) = self.changed.pop() {
+            let index = self.index;
+            let it = self.home_mut(home);
+            it.is_changed = false;
+            it.publish_gauge();
+            if !it.outputs.is_empty() {
+                let is_system = it.config.clock == ClockKind::System;
+                let id = it.id;
+                emit(it.outputs.finish(id, index), is_system);
+            }
+        }
+    }
+
+    /// Steps that were applied or settled since the last call.
+    pub(crate) fn take_done(&mut self) -> Vec<StepDone> {
+        std::mem::take(&mut self.done)
+    }
+
+    /// The namespaces that are here.
+    pub(crate) fn homes(&self) -> impl Iterator<Item = &LaneNamespace> {
+        self.homes.iter().flatten().map(|home| &**home)
+    }
+
+    /// Refused before it got a position: there is no such namespace in this lane.
+    pub(crate) const UNKNOWN: Outcome = Err(Rejection::NamespaceUnknown);
+
+    /// Checks that this key group is one of this lane's.
+    pub(crate) fn owns(&self, group: KeyGroup) -> bool {
+        (self.first_group..self.first_group + self.groups).contains(&group.0)
+    }
+}

@@ -1,0 +1,255 @@
+//! One namespace on one lane: its partitions, its time, and what it has to hand over.
+
+use super::Shared;
+use crate::key_group::{KeyGroup, xxh3_64};
+use crate::keyed::{Cell, Identity, Pools, SlotIndex};
+use crate::namespace::{ClockKind, NamespaceConfig, Step};
+use crate::op::{Payload, PayloadBuf, TimerView};
+use crate::output::{NamespaceId, OutputWriter};
+use crate::partition::{Context, Partition};
+use crate::ports::NamespaceGauge;
+use crate::time::{Domain, Timestamp};
+use crate::timeline::Timeline;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LaneNamespace {
+    pub(crate) id: NamespaceId,
+    pub(crate) config: Arc<NamespaceConfig>,
+    pub(crate) timeline: Timeline,
+    /// What the manual clock reads, if there is one and it was set.
+    pub(crate) manual_now: Option<Timestamp>,
+    /// Control records up to this number were applied.
+    pub(crate) applied_number: u64,
+    /// Control records that wait for the advance under way.
+    pub(crate) waiting: VecDeque<Step>,
+    /// The control record whose advance is under way.
+    pub(crate) settling: Option<u64>,
+    pub(crate) outputs: OutputWriter,
+    /// Stands in its lane's list of changed namespaces.
+    pub(crate) is_changed: bool,
+    /// Where it stands on its lane's agenda; the end of time: it does not.
+    pub(crate) listed_at: Timestamp,
+    partitions: Vec<Partition>,
+    /// For each key group of the lane: which partition it is, plus one; 0: none yet.
+    by_group: Box<[u16]>,
+    first_group: u16,
+    gauge: Arc<NamespaceGauge>,
+    /// What the gauge has heard from here: pending by domain, and keys.
+    gauged: [u64; 3],
+}
+
+impl LaneNamespace {
+    pub(super) fn new(
+        id: NamespaceId,
+        config: Arc<NamespaceConfig>,
+        applied_number: u64,
+        now: Timestamp,
+        gauge: Arc<NamespaceGauge>,
+    ) -> Self {
+        let origin = match config.clock {
+            ClockKind::System => now,
+            ClockKind::Manual => Timestamp::MIN,
+        };
+        Self {
+            id,
+            config,
+            timeline: Timeline::new(origin),
+            manual_now: None,
+            applied_number,
+            waiting: VecDeque::new(),
+            settling: None,
+            outputs: OutputWriter::default(),
+            is_changed: false,
+            listed_at: Timestamp::MAX,
+            partitions: Vec::new(),
+            by_group: Box::default(),
+            first_group: 0,
+            gauge,
+            gauged: [0; 3],
+        }
+    }
+
+    /// What its clock reads.
+    pub(crate) fn now(&self, intake: Timestamp) -> Option<Timestamp> {
+        match self.config.clock {
+            ClockKind::System => Some(intake),
+            ClockKind::Manual => self.manual_now,
+        }
+    }
+
+    #[inline]
+    fn partition_index(&self, group: KeyGroup) -> Option<usize> {
+        let place = group.0.checked_sub(self.first_group)? as usize;
+        (*self.by_group.get(place)? as usize).checked_sub(1)
+    }
+
+    /// The partition of a key group, if any key of it was ever here.
+    #[inline]
+    pub(crate) fn partition(&self, group: KeyGroup) -> Option<&Partition> {
+        self.partition_index(group).map(|index| &self.partitions[index])
+    }
+
+    /// All partitions.
+    pub(crate) fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    #[inline]
+    pub(super) fn ensure_partition(&mut self, group: KeyGroup, first_group: u16, groups: u16) {
+        if self.partition_index(group).is_some() {
+            return;
+        }
+        if self.by_group.is_empty() {
+            self.by_group = vec![0; groups as usize].into_boxed_slice();
+            self.first_group = first_group;
+        }
+        self.partitions.push(Partition::default());
+        let place = (group.0 - first_group) as usize;
+        self.by_group[place] = self.partitions.len() as u16;
+    }
+
+    /// Lets a partition work in its surroundings.
+    #[inline]
+    pub(super) fn with_partition<T>(
+        &mut self,
+        shared: &mut Shared,
+        lane: u16,
+        group: KeyGroup,
+        position: u64,
+        intake: Timestamp,
+        work: impl FnOnce(&mut Partition, &mut Context<'_>) -> T,
+    ) -> T {
+        let index = self.partition_index(group).expect("a key's partition is made before its key");
+        let now = self.now(intake);
+        let is_system = self.config.clock == ClockKind::System;
+        let mut cx = Context {
+            pools: &mut shared.pools,
+            entries: &mut shared.entries,
+            timeline: &mut self.timeline,
+            config: &self.config,
+            outputs: &mut self.outputs,
+            stats: &mut shared.stats,
+            near: is_system.then_some(&mut shared.near),
+            namespace: self.id,
+            lane,
+            position,
+            now,
+        };
+        work(&mut self.partitions[index], &mut cx)
+    }
+
+    /// The timers of one key in the order (domain, time, name), due ones hidden.
+    pub(crate) fn key_timers(&self, pools: &Pools, group: KeyGroup, key: &[u8]) -> Vec<TimerView> {
+        let mut timers = Vec::new();
+        let Some(partition) = self.partition(group) else {
+            return timers;
+        };
+        let Some(slot) = pools.find(partition.table(), key, xxh3_64(key)) else {
+            return timers;
+        };
+        for domain in Domain::ALL {
+            self.for_each_pending(pools, slot, domain, |cell| {
+                timers.push(view(pools, slot, domain, cell));
+            });
+        }
+        timers
+    }
+
+    /// The timer of one name, unless it is due.
+    pub(crate) fn key_timer(
+        &self,
+        pools: &Pools,
+        group: KeyGroup,
+        key: &[u8],
+        domain: Domain,
+        name: &str,
+    ) -> Option<TimerView> {
+        let partition = self.partition(group)?;
+        let slot = pools.find(partition.table(), key, xxh3_64(key))?;
+        let cell = pools.timer(slot, domain, Identity::Name(name))?;
+        let is_pending = !self.timeline.is_due(domain, cell.time);
+        is_pending.then(|| view(pools, slot, domain, cell))
+    }
+
+    /// Calls `each` for the timers of a slot that are not due.
+    pub(crate) fn for_each_pending(
+        &self,
+        pools: &Pools,
+        slot: SlotIndex,
+        domain: Domain,
+        mut each: impl FnMut(Cell),
+    ) {
+        pools.for_each(slot, domain, |cell| {
+            if !self.timeline.is_due(domain, cell.time) {
+                each(cell);
+            }
+        });
+    }
+
+    /// Tells the namespace's gauge what has changed here.
+    pub(super) fn publish_gauge(&mut self) {
+        self.tell_gauge([
+            self.timeline.of(Domain::Event).counts.total(),
+            self.timeline.of(Domain::Processing).counts.total(),
+            self.timeline.keys,
+        ]);
+    }
+
+    /// Takes back what the gauge has heard from here.
+    pub(super) fn forget_gauge(&mut self) {
+        self.tell_gauge([0; 3]);
+    }
+
+    fn tell_gauge(&mut self, figures: [u64; 3]) {
+        let cells = [&self.gauge.pending[0], &self.gauge.pending[1], &self.gauge.keys];
+        for ((cell, figure), gauged) in cells.into_iter().zip(figures).zip(&mut self.gauged) {
+            if figure != *gauged {
+                // Relaxed: a sum of counts, nothing is ordered by it.
+                cell.fetch_add(figure.wrapping_sub(*gauged) as i64, Ordering::Relaxed);
+                *gauged = figure;
+            }
+        }
+    }
+
+    /// Lets go of some of what it holds, for a namespace that is gone. Returns whether all is gone.
+    pub(super) fn release(&mut self, shared: &mut Shared, budget: &mut u32) -> bool {
+        let is_system = self.config.clock == ClockKind::System;
+        while let Some(partition) = self.partitions.last_mut() {
+            let mut bucket = partition.table().visit_len();
+            while bucket > 0 {
+                if *budget == 0 {
+                    return false;
+                }
+                bucket -= 1;
+                let near = is_system.then_some(&mut shared.near);
+                let released = partition.release_bucket(&mut shared.pools, near, bucket);
+                shared.stats.keys -= released;
+                *budget = budget.saturating_sub(released as u32 + 1);
+            }
+            self.partitions.pop();
+        }
+        for domain in Domain::ALL {
+            self.timeline.of_mut(domain).wheel.clear(&mut shared.entries);
+        }
+        true
+    }
+}
+
+/// A timer as a reader sees it.
+pub(crate) fn view(pools: &Pools, slot: SlotIndex, domain: Domain, cell: Cell) -> TimerView {
+    let (name, payload) = pools.blob(cell);
+    TimerView {
+        fire_at: cell.time,
+        key: pools.key(slot).to_vec(),
+        name: name.map(str::to_owned),
+        domain,
+        payload: payload.map(|payload| match payload {
+            Payload::Json(text) => PayloadBuf::Json(text.to_vec()),
+            Payload::Binary(bytes) => PayloadBuf::Binary(bytes.to_vec()),
+        }),
+    }
+}

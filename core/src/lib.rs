@@ -1,0 +1,26 @@
+//! Stormwheel: keyed timers with Apache Flink's semantics, at the speed of memory.
+//!
+//! The log is the truth; a partition is a deterministic state machine that follows it. Everything
+//! outside of [`runtime`] is pure: it takes time and input as arguments and returns effects.
+//! `docs/architecture.md` has the map.
+
+mod due_counts;
+pub mod error;
+pub mod key_group;
+mod keyed;
+mod lane;
+pub mod limits;
+mod log;
+pub mod namespace;
+pub mod op;
+pub mod output;
+mod partition;
+pub mod ports;
+pub mod query;
+pub mod runtime;
+mod shard;
+mod stats;
+pub mod time;
+mod timeline;
+mod watermark;
+pub mod wheel;

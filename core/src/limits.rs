@@ -1,0 +1,38 @@
+//! Every upper bound in one place, each with what happens beyond it.
+
+/// Bytes of a key. A longer or an empty one is refused.
+pub const KEY_BYTES_MAX: usize = 1_024;
+/// Bytes of a timer's name. A longer or an empty one is refused.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a namespace's, source's or subscription's name.
+pub const IDENTIFIER_BYTES_MAX: usize = 128;
+/// Bytes of a payload, whatever a namespace allows.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a payload that a namespace allows unless it says otherwise.
+pub const PAYLOAD_BYTES_DEFAULT: usize = 65_536;
+/// Timers of one key that a namespace allows unless it says otherwise.
+pub const TIMERS_PER_KEY_DEFAULT: u32 = 10_000;
+/// Timers of one key, whatever a namespace allows.
+pub const TIMERS_PER_KEY_MAX: u32 = 1_000_000;
+/// Key groups of a data directory.
+pub const MAX_PARALLELISM_MAX: u16 = 32_768;
+/// Key groups unless asked otherwise.
+pub const MAX_PARALLELISM_DEFAULT: u16 = 128;
+/// Lanes of a data directory.
+pub const LANES_MAX: u16 = 1_024;
+/// Lanes unless asked otherwise (or twice the cores, if that is more).
+pub const LANES_DEFAULT: u16 = 16;
+/// Namespaces of one process; one more is refused.
+pub const NAMESPACES_MAX: usize = 100_000;
+/// Sources of watermarks of one namespace; one more is refused.
+pub const SOURCES_MAX: usize = 1_024;
+/// Timers in one page of a listing.
+pub const LIST_LIMIT_MAX: usize = 1_000;
+/// Steps of one forecast.
+pub const FORECAST_STEPS_MAX: usize = 2_000;
+/// Bytes of requests waiting for one shard; the next one is refused with 429.
+pub const QUEUE_BYTES_DEFAULT: usize = 64 << 20;
+/// Bytes of outputs kept in memory; older ones go first.
+pub const OUTPUT_BYTES_DEFAULT: usize = 1 << 30;
+/// Longest resolution and spread: a year of milliseconds.
+pub const WINDOW_MS_MAX: i64 = 366 * 86_400_000;

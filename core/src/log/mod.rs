@@ -1,0 +1,7 @@
+//! Records: what is written down of everything that can change a partition.
+
+mod record;
+
+pub(crate) use record::{
+    KeyRecord, Record, encode_control, encode_op, encode_step, encode_tick, split_record,
+};

@@ -1,0 +1,432 @@
+//! The record codec: bytes in, bytes out.
+//!
+//! A request's operations are written down once, where they come in; from there to the log they
+//! travel as these bytes, and a shard applies them from the bytes. A record does not carry its
+//! position: it has the one that its lane gives it.
+//!
+//! ```text
+//!  0      1       2         4         8           16     24
+//!  | kind | flags | key len | body len | namespace | time | …
+//!
+//!  operations on a key (body len is that of the payload):
+//!  24  resolution i64?  spread i64?  name len u8?  key  name?  payload?
+//!
+//!  tick (time is what the clock reached):          24  namespace u64 …
+//!  step (time is the number of the control record): 24  JSON of the change
+//!  control (in a namespace's home lane):           24  JSON of the command
+//! ```
+
+use crate::op::{Action, Only, Op, Payload, Register, Target, When};
+use crate::output::NamespaceId;
+use crate::time::{Domain, Timestamp};
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    Register = 1,
+    Touch = 2,
+    Delete = 3,
+    DeleteAll = 4,
+    Tick = 5,
+    Step = 6,
+    Control = 7,
+}
+
+const HEAD_BYTES: usize = 24;
+
+const EVENT: u8 = 1;
+const NAMED: u8 = 2;
+/// Register: the time counts from now. Delete: the time is exact.
+const VARIANT: u8 = 4;
+const RESOLUTION: u8 = 8;
+const SPREAD: u8 = 16;
+const ONLY_SHIFT: u8 = 5;
+
+const BODY_NONE: u32 = u32::MAX;
+const BODY_BINARY: u32 = 1 << 31;
+
+/// A decoded record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    /// An operation on a key.
+    Key(KeyRecord<'a>),
+    /// The clock has reached `now` in these namespaces.
+    Tick { now: Timestamp, namespaces: Vec<NamespaceId> },
+    /// A numbered control record of a namespace.
+    Step { namespace: NamespaceId, number: u64, change: &'a [u8] },
+    /// A command to a namespace as a whole.
+    Control(&'a [u8]),
+}
+
+/// An operation on a key of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyRecord<'a> {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) op: Op<'a>,
+}
+
+/// Appends an operation. Its fields are within their limits.
+#[inline]
+pub(crate) fn encode_op(out: &mut Vec<u8>, namespace: NamespaceId, op: &Op<'_>) {
+    let mut head = Head { namespace, key_len: op.key.len(), ..Head::default() };
+    match &op.action {
+        Action::Register(register) => encode_register(out, head, op.key, register),
+        Action::Touch { name, domain, after_ms } => {
+            head.kind = RecordKind::Touch as u8;
+            head.flags = NAMED | event_flag(*domain);
+            head.time = *after_ms;
+            head.write(out);
+            out.push(name.len() as u8);
+            out.extend_from_slice(op.key);
+            out.extend_from_slice(name.as_bytes());
+        }
+        Action::Delete { domain, target } => encode_delete(out, head, op.key, *domain, *target),
+        Action::DeleteAll => {
+            head.kind = RecordKind::DeleteAll as u8;
+            head.write(out);
+            out.extend_from_slice(op.key);
+        }
+    }
+}
+
+#[inline]
+fn encode_register(out: &mut Vec<u8>, mut head: Head, key: &[u8], register: &Register<'_>) {
+    head.kind = RecordKind::Register as u8;
+    head.flags = event_flag(register.domain) | (register.only as u8) << ONLY_SHIFT;
+    head.time = match register.when {
+        When::At(time) => time.as_millis(),
+        When::After(millis) => {
+            head.flags |= VARIANT;
+            millis
+        }
+    };
+    if register.name.is_some() {
+        head.flags |= NAMED;
+    }
+    head.body = match register.payload {
+        None => BODY_NONE,
+        Some(Payload::Json(text)) => text.len() as u32,
+        Some(Payload::Binary(bytes)) => bytes.len() as u32 | BODY_BINARY,
+    };
+    head.write_with_windows(out, register.resolution_ms, register.spread_ms);
+    if let Some(name) = register.name {
+        out.push(name.len() as u8);
+    }
+    out.extend_from_slice(key);
+    out.extend_from_slice(register.name.unwrap_or_default().as_bytes());
+    out.extend_from_slice(register.payload.map_or(&[], |payload| payload.bytes()));
+}
+
+fn encode_delete(
+    out: &mut Vec<u8>,
+    mut head: Head,
+    key: &[u8],
+    domain: Domain,
+    target: Target<'_>,
+) {
+    head.kind = RecordKind::Delete as u8;
+    head.flags = event_flag(domain);
+    match target {
+        Target::Name(name) => {
+            head.flags |= NAMED;
+            head.write(out);
+            out.push(name.len() as u8);
+            out.extend_from_slice(key);
+            out.extend_from_slice(name.as_bytes());
+        }
+        Target::At { at, resolution_ms, spread_ms } => {
+            head.time = at.as_millis();
+            head.write_with_windows(out, resolution_ms, spread_ms);
+            out.extend_from_slice(key);
+        }
+        Target::FireAt(time) => {
+            head.flags |= VARIANT;
+            head.time = time.as_millis();
+            head.write(out);
+            out.extend_from_slice(key);
+        }
+    }
+}
+
+/// Appends a tick.
+pub(crate) fn encode_tick(out: &mut Vec<u8>, now: Timestamp, namespaces: &[NamespaceId]) {
+    let head = Head {
+        kind: RecordKind::Tick as u8,
+        body: (namespaces.len() * 8) as u32,
+        time: now.as_millis(),
+        ..Head::default()
+    };
+    head.write(out);
+    for namespace in namespaces {
+        out.extend_from_slice(&namespace.0.to_le_bytes());
+    }
+}
+
+/// Appends a control record.
+pub(crate) fn encode_step(out: &mut Vec<u8>, namespace: NamespaceId, number: u64, change: &[u8]) {
+    let head = Head {
+        kind: RecordKind::Step as u8,
+        body: change.len() as u32,
+        namespace,
+        time: number as i64,
+        ..Head::default()
+    };
+    head.write(out);
+    out.extend_from_slice(change);
+}
+
+/// Appends a command to a namespace as a whole.
+pub(crate) fn encode_control(out: &mut Vec<u8>, command: &[u8]) {
+    let head =
+        Head { kind: RecordKind::Control as u8, body: command.len() as u32, ..Head::default() };
+    head.write(out);
+    out.extend_from_slice(command);
+}
+
+/// Takes the first record off. The bytes are ones that this module wrote; what comes from a disk
+/// has passed its checksum before it comes here.
+#[inline]
+pub(crate) fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (head, mut rest) = Head::read(bytes)?;
+    if head.kind == RecordKind::Tick as u8 {
+        let (body, rest) = rest.split_at_checked(head.body as usize)?;
+        let namespaces = body
+            .chunks_exact(8)
+            .map(|chunk| NamespaceId(u64::from_le_bytes(chunk.try_into().expect("eight bytes"))))
+            .collect();
+        return Some((Record::Tick { now: Timestamp::from_millis(head.time), namespaces }, rest));
+    }
+    if head.kind == RecordKind::Step as u8 {
+        let (change, rest) = rest.split_at_checked(head.body as usize)?;
+        let (namespace, number) = (head.namespace, head.time as u64);
+        return Some((Record::Step { namespace, number, change }, rest));
+    }
+    if head.kind == RecordKind::Control as u8 {
+        let (command, rest) = rest.split_at_checked(head.body as usize)?;
+        return Some((Record::Control(command), rest));
+    }
+    let mut window = |flag: u8| {
+        if head.flags & flag == 0 {
+            return Some(None);
+        }
+        let (bytes, behind) = rest.split_first_chunk::<8>()?;
+        rest = behind;
+        Some(Some(i64::from_le_bytes(*bytes)))
+    };
+    let resolution_ms = window(RESOLUTION)?;
+    let spread_ms = window(SPREAD)?;
+    let mut name_len = None;
+    if head.flags & NAMED != 0 {
+        let (length, behind) = rest.split_first()?;
+        rest = behind;
+        name_len = Some(*length as usize);
+    }
+    let (key, rest) = rest.split_at_checked(head.key_len)?;
+    let (name, rest) = rest.split_at_checked(name_len.unwrap_or(0))?;
+    let name = match name_len {
+        None => None,
+        Some(_) => Some(std::str::from_utf8(name).ok()?),
+    };
+    let payload_len = if head.body == BODY_NONE { 0 } else { head.body & !BODY_BINARY };
+    let (payload, rest) = rest.split_at_checked(payload_len as usize)?;
+    let domain = if head.flags & EVENT == 0 { Domain::Processing } else { Domain::Event };
+    let time = Timestamp::from_millis(head.time);
+    let variant = head.flags & VARIANT != 0;
+    let action = match head.kind {
+        1 => Action::Register(Register {
+            domain,
+            name,
+            when: if variant { When::After(head.time) } else { When::At(time) },
+            payload: match head.body {
+                BODY_NONE => None,
+                body if body & BODY_BINARY == 0 => Some(Payload::Json(payload)),
+                _ => Some(Payload::Binary(payload)),
+            },
+            resolution_ms,
+            spread_ms,
+            only: match head.flags >> ONLY_SHIFT {
+                0 => Only::Always,
+                1 => Only::Absent,
+                2 => Only::Present,
+                3 => Only::Earlier,
+                _ => Only::Later,
+            },
+        }),
+        2 => Action::Touch { name: name?, domain, after_ms: head.time },
+        3 => Action::Delete {
+            domain,
+            target: match (name, variant) {
+                (Some(name), _) => Target::Name(name),
+                (None, true) => Target::FireAt(time),
+                (None, false) => Target::At { at: time, resolution_ms, spread_ms },
+            },
+        },
+        4 => Action::DeleteAll,
+        _ => return None,
+    };
+    let op = Op { key, action };
+    Some((Record::Key(KeyRecord { namespace: head.namespace, op }), rest))
+}
+
+const fn event_flag(domain: Domain) -> u8 {
+    match domain {
+        Domain::Event => EVENT,
+        Domain::Processing => 0,
+    }
+}
+
+/// The fixed part of a record.
+struct Head {
+    kind: u8,
+    flags: u8,
+    key_len: usize,
+    body: u32,
+    namespace: NamespaceId,
+    time: i64,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { kind: 0, flags: 0, key_len: 0, body: BODY_NONE, namespace: NamespaceId(0), time: 0 }
+    }
+}
+
+impl Head {
+    #[inline]
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut head = [0; HEAD_BYTES];
+        head[0] = self.kind;
+        head[1] = self.flags;
+        head[2..4].copy_from_slice(&(self.key_len as u16).to_le_bytes());
+        head[4..8].copy_from_slice(&self.body.to_le_bytes());
+        head[8..16].copy_from_slice(&self.namespace.0.to_le_bytes());
+        head[16..24].copy_from_slice(&self.time.to_le_bytes());
+        out.extend_from_slice(&head);
+    }
+
+    #[inline]
+    fn write_with_windows(
+        &mut self,
+        out: &mut Vec<u8>,
+        resolution_ms: Option<i64>,
+        spread_ms: Option<i64>,
+    ) {
+        for (flag, window) in [(RESOLUTION, resolution_ms), (SPREAD, spread_ms)] {
+            if window.is_some() {
+                self.flags |= flag;
+            }
+        }
+        self.write(out);
+        for window in [resolution_ms, spread_ms].into_iter().flatten() {
+            out.extend_from_slice(&window.to_le_bytes());
+        }
+    }
+
+    #[inline]
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let long = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let head = Self {
+            kind: head[0],
+            flags: head[1],
+            key_len: u16::from_le_bytes([head[2], head[3]]) as usize,
+            body: u32::from_le_bytes([head[4], head[5], head[6], head[7]]),
+            namespace: NamespaceId(long(8)),
+            time: long(16) as i64,
+        };
+        Some((head, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(op: &Op<'_>) {
+        let namespace = NamespaceId(u64::MAX - 3);
+        let mut bytes = Vec::new();
+        encode_op(&mut bytes, namespace, op);
+        let whole = bytes.len();
+        bytes.extend_from_slice(b"behind");
+        let (record, rest) = split_record(&bytes).expect("what was written can be read");
+        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op }));
+        assert_eq!(rest, b"behind");
+        for cut in 0..whole {
+            assert_eq!(split_record(&bytes[..cut]), None, "cut at {cut} of {whole}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn operations_come_back(
+            key in prop::collection::vec(any::<u8>(), 1..40),
+            name in prop::option::of("[a-z]{0,20}"),
+            time in any::<i64>(),
+            after in any::<bool>(),
+            event in any::<bool>(),
+            only in 0..5usize,
+            windows in any::<(Option<i64>, Option<i64>)>(),
+            payload in prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..50))),
+        ) {
+            let domain = if event { Domain::Event } else { Domain::Processing };
+            let at = Timestamp::from_millis(time);
+            let (resolution_ms, spread_ms) = windows;
+            let only =
+                [Only::Always, Only::Absent, Only::Present, Only::Earlier, Only::Later][only];
+            let payload = payload.as_ref().map(|(binary, bytes)| {
+                if *binary { Payload::Binary(bytes) } else { Payload::Json(bytes) }
+            });
+            let when = if after { When::After(time) } else { When::At(at) };
+            let name = name.as_deref();
+            let register = Register { domain, name, when, payload, resolution_ms, spread_ms, only };
+            check(&Op { key: &key, action: Action::Register(register) });
+            let target = match name {
+                Some(name) => Target::Name(name),
+                None if after => Target::FireAt(at),
+                None => Target::At { at, resolution_ms, spread_ms },
+            };
+            check(&Op { key: &key, action: Action::Delete { domain, target } });
+            let name = name.unwrap_or("timeout");
+            check(&Op { key: &key, action: Action::Touch { name, domain, after_ms: time } });
+            check(&Op { key: &key, action: Action::DeleteAll });
+        }
+
+        #[test]
+        fn whatever_bytes_there_are_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = split_record(&bytes);
+        }
+    }
+
+    #[test]
+    fn ticks_and_steps_come_back() {
+        let mut bytes = Vec::new();
+        let namespaces = [NamespaceId(1), NamespaceId(9)];
+        encode_tick(&mut bytes, Timestamp::from_millis(-5), &namespaces);
+        encode_step(&mut bytes, NamespaceId(9), 7, b"{}");
+        let (tick, rest) = split_record(&bytes).expect("a tick");
+        let now = Timestamp::from_millis(-5);
+        assert_eq!(tick, Record::Tick { now, namespaces: namespaces.to_vec() });
+        let (step, rest) = split_record(rest).expect("a step");
+        assert_eq!(step, Record::Step { namespace: NamespaceId(9), number: 7, change: b"{}" });
+        assert!(rest.is_empty());
+        let mut control = Vec::new();
+        encode_control(&mut control, b"[]");
+        assert_eq!(split_record(&control), Some((Record::Control(b"[]"), &[][..])));
+    }
+
+    #[test]
+    fn the_drawn_head_is_where_it_is_drawn() {
+        let mut bytes = Vec::new();
+        let op = Op { key: b"abc", action: Action::DeleteAll };
+        encode_op(&mut bytes, NamespaceId(0x0807_0605_0403_0201), &op);
+        assert_eq!(bytes[0], 4);
+        assert_eq!(bytes[2..4], [3, 0]);
+        assert_eq!(bytes[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(&bytes[24..], b"abc");
+    }
+}

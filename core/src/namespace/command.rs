@@ -1,0 +1,144 @@
+//! What can be asked of a namespace as a whole, and the answers.
+
+use super::config::NamespaceConfig;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A command to a namespace's control state machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Makes a namespace, or replaces the configuration of one.
+    Put {
+        /// The whole configuration.
+        config: NamespaceConfig,
+        /// Refused unless the configuration standing is of this version; `None`: whatever stands.
+        expected_version: Option<u64>,
+    },
+    /// Removes a namespace with all it holds.
+    Delete {
+        /// Also if it is not empty.
+        force: bool,
+    },
+    /// Moves, idles or forgets a source of watermarks.
+    Source {
+        /// Its name.
+        source: String,
+        /// What happens to it.
+        change: SourceChange,
+    },
+    /// Moves a manual clock.
+    Clock(ClockChange),
+}
+
+/// What happens to a source of watermarks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceChange {
+    /// No element with a timestamp at or below this will follow from it.
+    Watermark(Timestamp),
+    /// It holds nothing back until it speaks again.
+    Idle,
+    /// It is gone.
+    Forget,
+}
+
+/// How a manual clock moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockChange {
+    /// To this time; a smaller one is ignored.
+    Set(Timestamp),
+    /// Forward by so many milliseconds.
+    Advance(i64),
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandReply {
+    /// To `Put`.
+    Configured {
+        /// It is new.
+        created: bool,
+        /// The version of the configuration that now stands.
+        version: u64,
+    },
+    /// To `Delete`: how many timers went with it.
+    Deleted {
+        /// Timers removed.
+        timers: u64,
+    },
+    /// To `Source`.
+    Source {
+        /// In one word.
+        result: SourceResult,
+        /// The combined watermark after it; `None`: none yet.
+        watermark: Option<Timestamp>,
+        /// How many timers fired of it (known when it was asked to settle).
+        fired: u64,
+    },
+    /// To `Clock`.
+    Clock {
+        /// `false`: it would have moved backward, and was ignored.
+        advanced: bool,
+        /// What the clock reads now.
+        now: Timestamp,
+        /// How many timers fired of it, all of them readable.
+        fired: u64,
+    },
+}
+
+/// What became of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceResult {
+    /// It moved.
+    Advanced,
+    /// It stood there or further already.
+    Ignored,
+    /// It is idle.
+    Idle,
+    /// It is gone.
+    Forgotten,
+}
+
+impl SourceResult {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Advanced => "advanced",
+            Self::Ignored => "ignored",
+            Self::Idle => "idle",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// The live figures of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespaceStatus {
+    /// The combined watermark; `None`: none yet.
+    pub watermark: Option<Timestamp>,
+    /// Its sources, by name.
+    pub sources: Vec<SourceStatus>,
+    /// What its clock reads; `None`: a manual clock that was never set.
+    pub now: Option<Timestamp>,
+    /// Keys that hold something.
+    pub keys: u64,
+    /// Pending timers of event time.
+    pub pending_event: u64,
+    /// Pending timers of processing time.
+    pub pending_processing: u64,
+}
+
+/// One source of watermarks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Its name.
+    pub source: String,
+    /// Its watermark; `None`: it has not reported.
+    pub watermark: Option<Timestamp>,
+    /// It holds nothing back for now.
+    pub idle: bool,
+    /// It stands in the configuration.
+    pub listed: bool,
+}

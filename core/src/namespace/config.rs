@@ -1,0 +1,224 @@
+//! The configuration of a namespace, as the core keeps it: typed, checked, in milliseconds.
+//!
+//! It does not know how it is spelled over HTTP; the server maps one to the other.
+
+use crate::error::Rejection;
+use crate::limits::{
+    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, SOURCES_MAX,
+    TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
+};
+use serde::{Deserialize, Serialize};
+
+/// What a namespace runs and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// The keyed function it runs; `timers` turns each due timer into a fire.
+    pub operator: String,
+    /// Whose clock processing time follows.
+    pub clock: ClockKind,
+    /// Times are rounded down to a multiple of this.
+    pub resolution_ms: i64,
+    /// Fires may move later by up to this.
+    pub spread_ms: i64,
+    /// What happens to an event timer registered at or below the watermark.
+    pub late_timers: LateTimers,
+    /// Where its watermark comes from.
+    pub watermark: WatermarkConfig,
+    /// What a touch without `after` means; `None`: it must say.
+    pub touch_after_ms: Option<i64>,
+    /// How long outputs are kept, and how many bytes of them.
+    pub retention: Retention,
+    /// What it may hold.
+    pub limits: NamespaceLimits,
+}
+
+/// Whose clock processing time follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockKind {
+    /// The real-time clock of the machine, as the engine adjusts it.
+    #[default]
+    System,
+    /// One that only moves when it is told to.
+    Manual,
+}
+
+/// What happens to an event timer registered at or below the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LateTimers {
+    /// It fires at once.
+    #[default]
+    Fire,
+    /// It waits for the next watermark, as Flink has it.
+    NextWatermark,
+}
+
+/// Where the watermark of a namespace comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatermarkConfig {
+    /// Sources that hold time back until each has reported.
+    pub sources: Vec<String>,
+    /// A source that was silent for so long is idle; `None`: never by itself.
+    pub idle_after_ms: Option<i64>,
+}
+
+/// How long outputs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Not longer than this.
+    pub age_ms: i64,
+    /// Not more bytes than this.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { age_ms: 86_400_000, bytes: 10 << 30 }
+    }
+}
+
+/// What a namespace may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceLimits {
+    /// Timers in all; `None`: as many as fit.
+    pub timers: Option<u64>,
+    /// Timers of one key.
+    pub timers_per_key: u32,
+    /// Bytes of one payload.
+    pub payload_bytes: usize,
+}
+
+impl Default for NamespaceLimits {
+    fn default() -> Self {
+        Self {
+            timers: None,
+            timers_per_key: TIMERS_PER_KEY_DEFAULT,
+            payload_bytes: PAYLOAD_BYTES_DEFAULT,
+        }
+    }
+}
+
+impl Default for NamespaceConfig {
+    fn default() -> Self {
+        Self {
+            operator: OPERATOR_TIMERS.to_owned(),
+            clock: ClockKind::System,
+            resolution_ms: 1,
+            spread_ms: 0,
+            late_timers: LateTimers::Fire,
+            watermark: WatermarkConfig::default(),
+            touch_after_ms: None,
+            retention: Retention::default(),
+            limits: NamespaceLimits::default(),
+        }
+    }
+}
+
+/// The operator that turns each due timer into a fire.
+pub const OPERATOR_TIMERS: &str = "timers";
+
+impl NamespaceConfig {
+    /// Refuses what cannot be, naming the field.
+    pub fn validate(&self) -> Result<(), Rejection> {
+        let invalid =
+            |field: &'static str, detail: String| Err(Rejection::OptionInvalid { field, detail });
+        if self.operator != OPERATOR_TIMERS {
+            let detail = format!("there is no operator `{}`; there is `timers`", self.operator);
+            return invalid("operator", detail);
+        }
+        for (field, value, least) in [
+            ("resolution", self.resolution_ms, 1),
+            ("spread", self.spread_ms, 0),
+            ("touch_after", self.touch_after_ms.unwrap_or(0), 0),
+            ("watermark.idle_after", self.watermark.idle_after_ms.unwrap_or(1), 1),
+        ] {
+            if !(least..=WINDOW_MS_MAX).contains(&value) {
+                return invalid(
+                    field,
+                    format!("is {value} ms, allowed is {least} to {WINDOW_MS_MAX} ms"),
+                );
+            }
+        }
+        if self.retention.age_ms < 1 {
+            return invalid("retention.age", "must be at least 1 ms".to_owned());
+        }
+        if !(1..=TIMERS_PER_KEY_MAX).contains(&self.limits.timers_per_key) {
+            let detail = format!("allowed is 1 to {TIMERS_PER_KEY_MAX}");
+            return invalid("limits.timers_per_key", detail);
+        }
+        if self.limits.payload_bytes > PAYLOAD_BYTES_MAX {
+            return invalid("limits.payload_bytes", format!("allowed is 0 to {PAYLOAD_BYTES_MAX}"));
+        }
+        if self.watermark.sources.len() > SOURCES_MAX {
+            return invalid("watermark.sources", format!("allowed are {SOURCES_MAX}"));
+        }
+        for (index, source) in self.watermark.sources.iter().enumerate() {
+            if !is_identifier(source) {
+                let detail =
+                    format!("`{source}` is not a name: [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}");
+                return invalid("watermark.sources", detail);
+            }
+            if self.watermark.sources[..index].contains(source) {
+                return invalid("watermark.sources", format!("`{source}` stands twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text can name a namespace, a source, a subscription or a producer:
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
+pub fn is_identifier(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    text.len() <= IDENTIFIER_BYTES_MAX
+        && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_refused(field: &str, change: impl FnOnce(&mut NamespaceConfig)) {
+        let mut config = NamespaceConfig::default();
+        change(&mut config);
+        match config.validate() {
+            Err(rejection) => assert_eq!(rejection.field(), Some(field)),
+            Ok(()) => panic!("{field} should have been refused"),
+        }
+    }
+
+    #[test]
+    fn the_default_is_valid_and_each_bad_field_is_named() {
+        assert_eq!(NamespaceConfig::default().validate(), Ok(()));
+        check_refused("operator", |config| config.operator = "nope".to_owned());
+        check_refused("resolution", |config| config.resolution_ms = 0);
+        check_refused("spread", |config| config.spread_ms = -1);
+        check_refused("touch_after", |config| config.touch_after_ms = Some(-1));
+        check_refused("watermark.idle_after", |config| config.watermark.idle_after_ms = Some(0));
+        check_refused("retention.age", |config| config.retention.age_ms = 0);
+        check_refused("limits.timers_per_key", |config| config.limits.timers_per_key = 0);
+        check_refused("limits.payload_bytes", |config| config.limits.payload_bytes = 1 << 30);
+        check_refused("watermark.sources", |config| {
+            config.watermark.sources = vec!["a".to_owned(), "a".to_owned()];
+        });
+        check_refused("watermark.sources", |config| {
+            config.watermark.sources = vec!["-a".to_owned()];
+        });
+    }
+
+    #[test]
+    fn identifiers() {
+        for good in ["a", "A9", "orders.eu-1_x", &"x".repeat(128)] {
+            assert!(is_identifier(good), "{good}");
+        }
+        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "ä", &"x".repeat(129)] {
+            assert!(!is_identifier(bad), "{bad}");
+        }
+    }
+}

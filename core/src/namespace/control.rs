@@ -1,0 +1,457 @@
+//! The control state machine: what belongs to a namespace as a whole and to no partition.
+//!
+//! Every namespace has one, in the lane that its name hashes to (its home). Commands are records
+//! there; what a command changes goes out to all lanes as *steps*, numbered for each incarnation, so
+//! that a lane can tell a missing one from one sent twice. A command is answered when its last step
+//! was applied in every lane, or, if it asked to settle, when everything that the step made due has
+//! fired in every lane.
+
+use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, SourceChange};
+use super::config::{ClockKind, NamespaceConfig};
+use crate::error::Rejection;
+use crate::limits::SOURCES_MAX;
+use crate::namespace::SourceResult;
+use crate::output::NamespaceId;
+use crate::time::Timestamp;
+use crate::watermark::Sources;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// The namespace that is always there.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// What a step changes in a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// The namespace is there, configured so.
+    Configure(Arc<NamespaceConfig>),
+    /// The combined watermark has come so far.
+    Watermark(Timestamp),
+    /// The manual clock has come so far.
+    Clock(Timestamp),
+    /// The namespace is gone.
+    Remove,
+}
+
+/// What is written down in a namespace's home lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ControlRecord {
+    /// Somebody asked for this.
+    Command { name: String, command: Command, settle: bool },
+    /// Time has passed: sources that were silent for too long are idle.
+    IdleSilent,
+}
+
+/// A numbered control record on its way to all lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) number: u64,
+    pub(crate) change: Change,
+}
+
+/// A step was applied in a lane, or everything that it made due there has fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StepDone {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) number: u64,
+    pub(crate) is_settled: bool,
+    /// Timers that fired of it, or that went with a namespace.
+    pub(crate) timers: u64,
+}
+
+/// Whom to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What the outside has to do after a command or an acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ControlEffect {
+    /// Send this step to every lane.
+    Send(Step),
+    /// Answer this.
+    Answer(Ticket, Result<CommandReply, Rejection>),
+    /// The namespace can be used: it is configured in every lane.
+    Publish { id: NamespaceId, name: Arc<str>, config: Arc<NamespaceConfig>, version: u64 },
+    /// The namespace of this name and incarnation is gone.
+    Withdraw { id: NamespaceId, name: Arc<str> },
+}
+
+/// The control state machines that are at home in one lane.
+#[derive(Debug)]
+pub(crate) struct Controls {
+    lane: u16,
+    lanes: u16,
+    incarnations: u64,
+    by_name: BTreeMap<Arc<str>, Control>,
+    in_flight: BTreeMap<(NamespaceId, u64), InFlight>,
+}
+
+#[derive(Debug)]
+struct Control {
+    id: NamespaceId,
+    config: Arc<NamespaceConfig>,
+    version: u64,
+    steps: u64,
+    sources: Sources,
+    manual_now: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    applied: u16,
+    settled: u16,
+    timers: u64,
+    publish: Option<Publish>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    name: Arc<str>,
+    config: Arc<NamespaceConfig>,
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    settle: bool,
+    reply: CommandReply,
+}
+
+impl Controls {
+    /// No namespaces yet.
+    pub(crate) fn new(lane: u16, lanes: u16) -> Self {
+        let (by_name, in_flight) = (BTreeMap::new(), BTreeMap::new());
+        Self { lane, lanes, incarnations: 0, by_name, in_flight }
+    }
+
+    /// Whether a namespace of this name is here.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// What the namespace's control knows of its state.
+    pub(crate) fn status(&self, name: &str) -> Option<NamespaceStatus> {
+        let control = self.by_name.get(name)?;
+        Some(NamespaceStatus {
+            watermark: control.sources.combined(),
+            sources: control.sources.status(),
+            now: control.manual_now,
+            ..NamespaceStatus::default()
+        })
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
+    /// Carries a command out. `pending` is how many timers the namespace holds.
+    pub(crate) fn command(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        command: &Command,
+        settle: bool,
+        pending: u64,
+        now: Timestamp,
+        effects: &mut Vec<ControlEffect>,
+    ) {
+        let done = match command {
+            Command::Put { config, expected_version } => {
+                self.put(ticket, name, config, *expected_version, pending, now, effects)
+            }
+            Command::Delete { force } => self.delete(ticket, name, *force, pending, now, effects),
+            Command::Source { source, change } => {
+                self.source(ticket, name, source, *change, settle, now, effects)
+            }
+            Command::Clock(change) => self.clock(ticket, name, *change, effects),
+        };
+        match done {
+            Ok(None) => {}
+            Ok(Some(reply)) => effects.push(ControlEffect::Answer(ticket, Ok(reply))),
+            Err(rejection) => effects.push(ControlEffect::Answer(ticket, Err(rejection))),
+        }
+    }
+
+    fn control(&mut self, name: &str) -> Result<&mut Control, Rejection> {
+        self.by_name.get_mut(name).ok_or(Rejection::NamespaceUnknown)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
+    fn put(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        config: &NamespaceConfig,
+        expected_version: Option<u64>,
+        pending: u64,
+        now: Timestamp,
+        effects: &mut Vec<ControlEffect>,
+    ) -> Result<Option<CommandReply>, Rejection> {
+        config.validate()?;
+        let Some(control) = self.by_name.get_mut(name) else {
+            if expected_version.is_some() {
+                return Err(Rejection::NamespaceUnknown);
+            }
+            let reply = CommandReply::Configured { created: true, version: 1 };
+            self.create(name, config, now, Some((ticket, reply)), effects);
+            return Ok(None);
+        };
+        if expected_version.is_some_and(|expected| expected != control.version) {
+            return Err(Rejection::VersionConflict);
+        }
+        for (field, differs) in [
+            ("operator", control.config.operator != config.operator),
+            ("clock", control.config.clock != config.clock),
+        ] {
+            if differs && pending > 0 {
+                return Err(Rejection::OptionFixed { field });
+            }
+        }
+        if *control.config == *config {
+            let version = control.version;
+            return Ok(Some(CommandReply::Configured { created: false, version }));
+        }
+        control.version += 1;
+        control.config = Arc::new(config.clone());
+        let version = control.version;
+        let moved = control.sources.list(&config.watermark.sources, now);
+        let (id, config) = (control.id, Arc::clone(&control.config));
+        let reply = CommandReply::Configured { created: false, version };
+        let publish = Publish { name: name.into(), config: Arc::clone(&config), version };
+        let control = self.control(name)?;
+        let number = control.next_step();
+        let watermark = moved.map(|watermark| (control.next_step(), watermark));
+        let waiting = Waiting { ticket, settle: false, reply };
+        self.send(id, number, Change::Configure(config), Some(publish), Some(waiting), effects);
+        if let Some((number, watermark)) = watermark {
+            self.send(id, number, Change::Watermark(watermark), None, None, effects);
+        }
+        Ok(None)
+    }
+
+    fn create(
+        &mut self,
+        name: &str,
+        config: &NamespaceConfig,
+        now: Timestamp,
+        reply: Option<(Ticket, CommandReply)>,
+        effects: &mut Vec<ControlEffect>,
+    ) {
+        self.incarnations += 1;
+        let id = NamespaceId(self.incarnations * self.lanes as u64 + self.lane as u64);
+        let mut sources = Sources::default();
+        sources.list(&config.watermark.sources, now);
+        let config = Arc::new(config.clone());
+        let control = Control {
+            id,
+            config: Arc::clone(&config),
+            version: 1,
+            steps: 1,
+            sources,
+            manual_now: None,
+        };
+        let name: Arc<str> = name.into();
+        self.by_name.insert(Arc::clone(&name), control);
+        let publish = Publish { name, config: Arc::clone(&config), version: 1 };
+        let waiting = reply.map(|(ticket, reply)| Waiting { ticket, settle: false, reply });
+        self.send(id, 1, Change::Configure(config), Some(publish), waiting, effects);
+    }
+
+    fn delete(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        force: bool,
+        pending: u64,
+        now: Timestamp,
+        effects: &mut Vec<ControlEffect>,
+    ) -> Result<Option<CommandReply>, Rejection> {
+        let control = self.control(name)?;
+        if pending > 0 && !force {
+            return Err(Rejection::NamespaceNotEmpty { timers: pending });
+        }
+        let (id, number) = (control.id, control.next_step());
+        let config = Arc::clone(&control.config);
+        let removed = self.by_name.remove_entry(name);
+        if let Some((name, _)) = removed {
+            effects.push(ControlEffect::Withdraw { id, name });
+        }
+        let reply = CommandReply::Deleted { timers: 0 };
+        let waiting = Waiting { ticket, settle: true, reply };
+        self.send(id, number, Change::Remove, None, Some(waiting), effects);
+        if name == DEFAULT_NAMESPACE {
+            // There is always one of this name: it is emptied by beginning a new life.
+            self.create(name, &config, now, None, effects);
+        }
+        Ok(None)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
+    fn source(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        source: &str,
+        change: SourceChange,
+        settle: bool,
+        now: Timestamp,
+        effects: &mut Vec<ControlEffect>,
+    ) -> Result<Option<CommandReply>, Rejection> {
+        let control = self.control(name)?;
+        if !control.sources.contains(source) {
+            if change == SourceChange::Forget {
+                return Err(Rejection::SourceUnknown);
+            }
+            if control.sources.len() >= SOURCES_MAX {
+                return Err(Rejection::SourcesExceeded { limit: SOURCES_MAX });
+            }
+        }
+        let (result, moved) = control.sources.change(source, change, now);
+        let watermark = control.sources.combined();
+        let reply = CommandReply::Source { result, watermark, fired: 0 };
+        let Some(moved) = moved else {
+            return Ok(Some(reply));
+        };
+        let (id, number) = (control.id, control.next_step());
+        let waiting = Waiting { ticket, settle, reply };
+        self.send(id, number, Change::Watermark(moved), None, Some(waiting), effects);
+        Ok(None)
+    }
+
+    fn clock(
+        &mut self,
+        ticket: Ticket,
+        name: &str,
+        change: ClockChange,
+        effects: &mut Vec<ControlEffect>,
+    ) -> Result<Option<CommandReply>, Rejection> {
+        let control = self.control(name)?;
+        if control.config.clock != ClockKind::Manual {
+            return Err(Rejection::ClockNotManual);
+        }
+        let to = match change {
+            ClockChange::Set(to) => to,
+            ClockChange::Advance(millis) => {
+                if millis < 0 {
+                    return Err(Rejection::DurationNegative { field: "advance" });
+                }
+                let now = control.manual_now.ok_or(Rejection::ClockUnset)?;
+                now.checked_add(millis).ok_or(Rejection::TimeOverflow { field: "advance" })?
+            }
+        };
+        if let Some(now) = control.manual_now
+            && to <= now
+        {
+            return Ok(Some(CommandReply::Clock { advanced: false, now, fired: 0 }));
+        }
+        control.manual_now = Some(to);
+        let (id, number) = (control.id, control.next_step());
+        let reply = CommandReply::Clock { advanced: true, now: to, fired: 0 };
+        let waiting = Waiting { ticket, settle: true, reply };
+        self.send(id, number, Change::Clock(to), None, Some(waiting), effects);
+        Ok(None)
+    }
+
+    /// Marks sources idle that were silent for too long.
+    pub(crate) fn idle_silent(&mut self, now: Timestamp, effects: &mut Vec<ControlEffect>) {
+        let mut moved = Vec::new();
+        for control in self.by_name.values_mut() {
+            let Some(idle_after_ms) = control.config.watermark.idle_after_ms else {
+                continue;
+            };
+            if let Some(watermark) = control.sources.idle_silent(now, idle_after_ms) {
+                moved.push((control.id, control.next_step(), watermark));
+            }
+        }
+        for (id, number, watermark) in moved {
+            self.send(id, number, Change::Watermark(watermark), None, None, effects);
+        }
+    }
+
+    /// When a source will have been silent for too long.
+    pub(crate) fn next_idle(&self) -> Option<Timestamp> {
+        self.by_name
+            .values()
+            .filter_map(|control| {
+                control.sources.next_idle(control.config.watermark.idle_after_ms?)
+            })
+            .min()
+    }
+
+    fn send(
+        &mut self,
+        namespace: NamespaceId,
+        number: u64,
+        change: Change,
+        publish: Option<Publish>,
+        waiting: Option<Waiting>,
+        effects: &mut Vec<ControlEffect>,
+    ) {
+        let waiting = waiting.into_iter().collect();
+        let in_flight = InFlight { applied: 0, settled: 0, timers: 0, publish, waiting };
+        self.in_flight.insert((namespace, number), in_flight);
+        effects.push(ControlEffect::Send(Step { namespace, number, change }));
+    }
+
+    /// A lane says how far it is with a step.
+    pub(crate) fn step_done(&mut self, done: StepDone, effects: &mut Vec<ControlEffect>) {
+        let key = (done.namespace, done.number);
+        let lanes = self.lanes;
+        let Some(step) = self.in_flight.get_mut(&key) else {
+            return;
+        };
+        if done.is_settled {
+            step.settled += 1;
+            step.timers += done.timers;
+        } else {
+            step.applied += 1;
+        }
+        if step.applied == lanes
+            && let Some(Publish { name, config, version }) = step.publish.take()
+        {
+            let id = done.namespace;
+            effects.push(ControlEffect::Publish { id, name, config, version });
+        }
+        let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
+        let timers = step.timers;
+        let mut later = VecDeque::new();
+        for waiting in step.waiting.drain(..) {
+            if waiting.settle && !is_settled || !is_applied {
+                later.push_back(waiting);
+                continue;
+            }
+            let reply = waiting.reply.with_timers(timers);
+            effects.push(ControlEffect::Answer(waiting.ticket, Ok(reply)));
+        }
+        step.waiting = later;
+        if is_applied && is_settled {
+            self.in_flight.remove(&key);
+        }
+    }
+}
+
+impl Control {
+    fn next_step(&mut self) -> u64 {
+        self.steps += 1;
+        self.steps
+    }
+}
+
+impl CommandReply {
+    fn with_timers(self, timers: u64) -> Self {
+        match self {
+            Self::Deleted { .. } => Self::Deleted { timers },
+            Self::Clock { advanced, now, .. } => Self::Clock { advanced, now, fired: timers },
+            Self::Source { result, watermark, .. } if result != SourceResult::Ignored => {
+                Self::Source { result, watermark, fired: timers }
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,15 @@
+//! Namespaces: configuration, and the control state machine.
+
+mod command;
+mod config;
+mod control;
+
+pub use command::{
+    ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
+};
+pub use config::{
+    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, OPERATOR_TIMERS, Retention,
+    WatermarkConfig, is_identifier,
+};
+pub use control::DEFAULT_NAMESPACE;
+pub(crate) use control::{Change, ControlEffect, ControlRecord, Controls, Step, StepDone, Ticket};

@@ -1,0 +1,214 @@
+//! What a caller asks of one key, and what came of it.
+//!
+//! An [`Op`] borrows from the request that brought it; the record codec writes it down, and from
+//! there on it is a record. An [`Outcome`] answers it.
+
+use crate::error::Rejection;
+use crate::time::{Domain, Timestamp};
+
+/// The name that a touch moves unless it names another.
+pub const DEFAULT_TIMER_NAME: &str = "timeout";
+
+/// One operation on one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Op<'a> {
+    /// The key's bytes, 1 to 1024.
+    pub key: &'a [u8],
+    /// What is asked of it.
+    pub action: Action<'a>,
+}
+
+/// What is asked of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Registers a timer.
+    Register(Register<'a>),
+    /// Moves a named timer to now + `after_ms`, made if absent, payload kept.
+    Touch {
+        /// Which of the key's named timers.
+        name: &'a str,
+        /// The domain of the timer; `after` counts from its clock or watermark.
+        domain: Domain,
+        /// Milliseconds from the namespace's now.
+        after_ms: i64,
+    },
+    /// Cancels one timer.
+    Delete {
+        /// The domain of the timer.
+        domain: Domain,
+        /// Which of the key's timers.
+        target: Target<'a>,
+    },
+    /// Cancels all timers of the key, in both domains.
+    DeleteAll,
+}
+
+/// The registration of one timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Register<'a> {
+    /// Which clock it follows.
+    pub domain: Domain,
+    /// `None`: identity (key, domain, time). A name: identity (key, domain, name), and a second
+    /// registration replaces the first.
+    pub name: Option<&'a str>,
+    /// When it is due.
+    pub when: When,
+    /// Handed back as it came when the timer fires.
+    pub payload: Option<Payload<'a>>,
+    /// Overrides the namespace's resolution, in milliseconds.
+    pub resolution_ms: Option<i64>,
+    /// Overrides the namespace's spread, in milliseconds.
+    pub spread_ms: Option<i64>,
+    /// A condition on what is registered already.
+    pub only: Only,
+}
+
+/// When a timer is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At this time.
+    At(Timestamp),
+    /// So many milliseconds after the namespace's now (its watermark, for event time).
+    After(i64),
+}
+
+/// Bytes that travel with a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// JSON text, as it was sent.
+    Json(&'a [u8]),
+    /// Any bytes.
+    Binary(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// The bytes, whatever they mean.
+    pub const fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Json(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// A condition on a registration. Unmet: the standing timer is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Only {
+    /// No condition.
+    #[default]
+    Always,
+    /// Only if no such timer is registered.
+    Absent,
+    /// Only if such a timer is registered.
+    Present,
+    /// Only if there is none, or the new time is earlier than the standing one.
+    Earlier,
+    /// Only if there is none, or the new time is later than the standing one.
+    Later,
+}
+
+/// Which timer of a key a delete means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The named one.
+    Name(&'a str),
+    /// The unnamed one that a registration with this `at` made: rounded and spread alike.
+    At {
+        /// As it was registered.
+        at: Timestamp,
+        /// As it was registered.
+        resolution_ms: Option<i64>,
+        /// As it was registered.
+        spread_ms: Option<i64>,
+    },
+    /// The unnamed one that is due exactly then.
+    FireAt(Timestamp),
+}
+
+/// What came of an operation.
+pub type Outcome = Result<Applied, Rejection>;
+
+/// What an operation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// In one word.
+    pub result: ResultKind,
+    /// When the timer it speaks of is due; absent for deletes.
+    pub fire_at: Option<Timestamp>,
+    /// How many timers were cancelled.
+    pub cancelled: u32,
+    /// The timer was due already when it was registered: it fires at once.
+    pub overdue: bool,
+}
+
+/// The result of an operation, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResultKind {
+    /// A timer that was not there is there.
+    Created,
+    /// A named timer has another time or payload.
+    Replaced,
+    /// A named timer was like that already.
+    Unchanged,
+    /// An unnamed timer of this time was there already; its first payload stays.
+    Duplicate,
+    /// The condition was not met; the standing timer stays.
+    Kept,
+    /// One or more timers are gone, and never fire.
+    Cancelled,
+    /// There was nothing to cancel.
+    Absent,
+    /// A producer sent this sequence before.
+    Repeated,
+}
+
+impl ResultKind {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 8] = [
+        Self::Created,
+        Self::Replaced,
+        Self::Unchanged,
+        Self::Duplicate,
+        Self::Kept,
+        Self::Cancelled,
+        Self::Absent,
+        Self::Repeated,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Replaced => "replaced",
+            Self::Unchanged => "unchanged",
+            Self::Duplicate => "duplicate",
+            Self::Kept => "kept",
+            Self::Cancelled => "cancelled",
+            Self::Absent => "absent",
+            Self::Repeated => "repeated",
+        }
+    }
+}
+
+/// A timer as a reader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerView {
+    /// When it is due.
+    pub fire_at: Timestamp,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// The clock it follows.
+    pub domain: Domain,
+    /// What travels with it.
+    pub payload: Option<PayloadBuf>,
+}
+
+/// An owned [`Payload`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayloadBuf {
+    /// JSON text.
+    Json(Vec<u8>),
+    /// Any bytes.
+    Binary(Vec<u8>),
+}

@@ -1,0 +1,331 @@
+//! Output records: what an operator emitted, with an id that replay reproduces.
+//!
+//! A slice of firing writes its records into an [`OutputWriter`], one buffer without an allocation
+//! a record; the output log gives the block its place in the one sequence of the process and hands
+//! it to readers as it is. Formats (JSON, server-sent events) are the server's business.
+
+use crate::op::Payload;
+use crate::time::{Domain, Timestamp};
+use std::fmt;
+
+/// A namespace's incarnation: never reused, so that nothing of a deleted one meets its successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceId(pub u64);
+
+/// A place in the output log: "after this record". One number for the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor(pub u64);
+
+/// What makes an output record itself, the same on replay and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputId {
+    /// The incarnation of its namespace.
+    pub namespace: NamespaceId,
+    /// The lane of the record that caused it.
+    pub lane: u16,
+    /// The position in that lane of the record that caused it.
+    pub position: u64,
+    /// The hash of its key.
+    pub key_hash: u64,
+    /// Which of the key's outputs under that position it is.
+    pub ordinal: u32,
+}
+
+impl fmt::Display for OutputId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:x}-{:x}-{:x}-{:016x}-{:x}",
+            self.namespace.0, self.lane, self.position, self.key_hash, self.ordinal
+        )
+    }
+}
+
+/// One output record, borrowed from its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputRecord<'a> {
+    /// What makes it itself.
+    pub id: OutputId,
+    /// Its key.
+    pub key: &'a [u8],
+    /// The name of the timer that fired, if it has one.
+    pub name: Option<&'a str>,
+    /// Which clock the timer followed.
+    pub domain: Domain,
+    /// When it was due.
+    pub fire_at: Timestamp,
+    /// The tick (processing time) or the watermark (event time) that made it due.
+    pub due_by: Timestamp,
+    /// What travelled with the timer.
+    pub payload: Option<Payload<'a>>,
+}
+
+impl OutputRecord<'_> {
+    /// For a processing-time fire: how late it is by the tick that made it due, never negative.
+    pub fn lateness_ms(&self) -> i64 {
+        self.due_by.saturating_since(self.fire_at).max(0)
+    }
+}
+
+const HEAD_BYTES: usize = 48;
+const NAME_NONE: u16 = u16::MAX;
+const FLAG_EVENT: u8 = 1;
+const FLAG_PAYLOAD: u8 = 2;
+const FLAG_BINARY: u8 = 4;
+const FLAG_OVERDUE: u8 = 8;
+
+/// Collects the output records of one namespace on one lane.
+///
+/// ```text
+///  0        8        16       24       32       36       40   42    44   45    48
+///  | fire_at | due_by | position | key_hash | ordinal | payload | key | name | flags | 0 | key name payload
+/// ```
+#[derive(Debug, Default)]
+pub struct OutputWriter {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl OutputWriter {
+    /// How many records it holds.
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether it holds none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many bytes it holds.
+    pub const fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a record. Its namespace and lane are those of the block it ends up in.
+    pub fn push(&mut self, record: &OutputRecord<'_>) {
+        self.push_flagged(record, 0);
+    }
+
+    /// Appends the record of a timer that was due already when it was registered: its lateness is
+    /// not the service's.
+    pub fn push_overdue(&mut self, record: &OutputRecord<'_>) {
+        self.push_flagged(record, FLAG_OVERDUE);
+    }
+
+    #[inline]
+    fn push_flagged(&mut self, record: &OutputRecord<'_>, mut flags: u8) {
+        let payload_bytes = record.payload.map_or(0, |payload| payload.bytes().len());
+        if record.domain == Domain::Event {
+            flags |= FLAG_EVENT;
+        }
+        match record.payload {
+            None => {}
+            Some(Payload::Json(_)) => flags |= FLAG_PAYLOAD,
+            Some(Payload::Binary(_)) => flags |= FLAG_PAYLOAD | FLAG_BINARY,
+        }
+        let mut head = [0; HEAD_BYTES];
+        head[0..8].copy_from_slice(&record.fire_at.as_millis().to_le_bytes());
+        head[8..16].copy_from_slice(&record.due_by.as_millis().to_le_bytes());
+        head[16..24].copy_from_slice(&record.id.position.to_le_bytes());
+        head[24..32].copy_from_slice(&record.id.key_hash.to_le_bytes());
+        head[32..36].copy_from_slice(&record.id.ordinal.to_le_bytes());
+        head[36..40].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+        head[40..42].copy_from_slice(&(record.key.len() as u16).to_le_bytes());
+        let name_bytes = record.name.map_or(NAME_NONE, |name| name.len() as u16);
+        head[42..44].copy_from_slice(&name_bytes.to_le_bytes());
+        head[44] = flags;
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(record.key);
+        self.bytes.extend_from_slice(record.name.unwrap_or_default().as_bytes());
+        self.bytes.extend_from_slice(record.payload.map_or(&[], |payload| payload.bytes()));
+        self.count += 1;
+    }
+
+    /// Closes the block and leaves the writer empty.
+    pub fn finish(&mut self, namespace: NamespaceId, lane: u16) -> OutputBytes {
+        let bytes = std::mem::take(&mut self.bytes).into_boxed_slice();
+        OutputBytes { namespace, lane, count: std::mem::take(&mut self.count), bytes }
+    }
+}
+
+/// Output records of one namespace and lane, in the order in which they were emitted.
+#[derive(Debug)]
+pub struct OutputBytes {
+    /// The namespace they belong to.
+    pub namespace: NamespaceId,
+    /// The lane they come from.
+    pub lane: u16,
+    /// How many they are.
+    pub count: u32,
+    bytes: Box<[u8]>,
+}
+
+impl OutputBytes {
+    /// How many bytes it holds.
+    pub const fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// When those processing-time fires were due that waited for their time: whose lateness is the
+    /// service's own.
+    pub fn live_fire_times(&self) -> impl Iterator<Item = Timestamp> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>()?;
+            let head = RawHead(head);
+            rest = &behind[head.tail_bytes()..];
+            Some((head.fire_at(), head.flags() & (FLAG_OVERDUE | FLAG_EVENT) == 0))
+        })
+        .filter_map(|(time, is_live)| is_live.then_some(time))
+    }
+
+    /// The records, in order.
+    pub fn iter(&self) -> OutputIter<'_> {
+        OutputIter { block: self, rest: &self.bytes }
+    }
+}
+
+impl<'a> IntoIterator for &'a OutputBytes {
+    type Item = OutputRecord<'a>;
+    type IntoIter = OutputIter<'a>;
+
+    fn into_iter(self) -> OutputIter<'a> {
+        self.iter()
+    }
+}
+
+/// The fixed part of a record, as drawn at [`OutputWriter`].
+struct RawHead<'a>(&'a [u8; HEAD_BYTES]);
+
+impl RawHead<'_> {
+    #[inline]
+    fn long(&self, at: usize) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    #[inline]
+    fn int(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    #[inline]
+    fn short(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    fn fire_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.long(0) as i64)
+    }
+
+    fn flags(&self) -> u8 {
+        self.0[44]
+    }
+
+    fn tail_bytes(&self) -> usize {
+        let name = self.short(42);
+        let name = if name == NAME_NONE { 0 } else { name as usize };
+        self.short(40) as usize + name + self.int(36) as usize
+    }
+}
+
+/// Walks the records of a block.
+#[derive(Debug, Clone)]
+pub struct OutputIter<'a> {
+    block: &'a OutputBytes,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for OutputIter<'a> {
+    type Item = OutputRecord<'a>;
+
+    fn next(&mut self) -> Option<OutputRecord<'a>> {
+        let (head, rest) = self.rest.split_first_chunk::<HEAD_BYTES>()?;
+        let head = RawHead(head);
+        let flags = head.flags();
+        let (key, rest) = rest.split_at(head.short(40) as usize);
+        let name_bytes = head.short(42);
+        let named = name_bytes != NAME_NONE;
+        let (name, rest) = rest.split_at(if named { name_bytes as usize } else { 0 });
+        let (payload, rest) = rest.split_at(head.int(36) as usize);
+        self.rest = rest;
+        Some(OutputRecord {
+            id: OutputId {
+                namespace: self.block.namespace,
+                lane: self.block.lane,
+                position: head.long(16),
+                key_hash: head.long(24),
+                ordinal: head.int(32),
+            },
+            key,
+            name: named.then(|| std::str::from_utf8(name).expect("names were text when pushed")),
+            domain: if flags & FLAG_EVENT == 0 { Domain::Processing } else { Domain::Event },
+            fire_at: head.fire_at(),
+            due_by: Timestamp::from_millis(head.long(8) as i64),
+            payload: match flags & (FLAG_PAYLOAD | FLAG_BINARY) {
+                0 => None,
+                FLAG_PAYLOAD => Some(Payload::Json(payload)),
+                _ => Some(Payload::Binary(payload)),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_as_they_went_in() {
+        let namespace = NamespaceId(7);
+        let id = |ordinal| OutputId {
+            namespace,
+            lane: 3,
+            position: u64::MAX - 1,
+            key_hash: 0xdead_beef,
+            ordinal,
+        };
+        let key = [b'k'; 1_024];
+        let records = [
+            OutputRecord {
+                id: id(0),
+                key: &key,
+                name: Some("expiry"),
+                domain: Domain::Event,
+                fire_at: Timestamp::MIN,
+                due_by: Timestamp::MAX,
+                payload: Some(Payload::Json(b"{\"n\":1}")),
+            },
+            OutputRecord {
+                id: id(1),
+                key: b"\xff",
+                name: None,
+                domain: Domain::Processing,
+                fire_at: Timestamp::from_millis(-5),
+                due_by: Timestamp::from_millis(10),
+                payload: Some(Payload::Binary(b"")),
+            },
+            OutputRecord {
+                id: id(2),
+                key: b"z",
+                name: Some(""),
+                domain: Domain::Processing,
+                fire_at: Timestamp::from_millis(0),
+                due_by: Timestamp::from_millis(0),
+                payload: None,
+            },
+        ];
+        let mut writer = OutputWriter::default();
+        for record in &records {
+            writer.push(record);
+        }
+        let block = writer.finish(namespace, 3);
+        assert!(writer.is_empty());
+        assert_eq!(block.count, 3);
+        assert_eq!(block.iter().collect::<Vec<_>>(), records);
+        assert_eq!(records[1].lateness_ms(), 15);
+        assert_eq!(id(2).to_string(), "7-3-fffffffffffffffe-00000000deadbeef-2");
+    }
+}

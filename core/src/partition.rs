@@ -1,0 +1,349 @@
+//! One key group of one namespace: its keys and their timers.
+//!
+//! `apply` takes an operation in and says what came of it; `fire` lets one due timer go. Both are
+//! functions of the records before them and of nothing else, so that replay repeats them: "now" is
+//! the intake clock of the block, "due" is at or below the last tick or watermark *in the lane*.
+//!
+//! Before an operation touches a key, the key's due timers fire: that is what makes the slicing of
+//! storms invisible. Nothing due is ever stored: a timer registered at or below what was reached
+//! fires within its own record.
+
+mod context;
+
+pub(crate) use context::Context;
+
+use crate::due_counts::DueCounts;
+use crate::error::Rejection;
+use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
+use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target, When};
+use crate::time::{Domain, Timestamp};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Partition {
+    table: KeyTable,
+}
+
+impl Partition {
+    /// The keys of the partition.
+    pub(crate) fn table(&self) -> &KeyTable {
+        &self.table
+    }
+
+    /// Loads the lines that an operation on a key of this hash will need: first the table's, then,
+    /// in a second call, the slot's. Returns something that depends on them.
+    #[inline]
+    pub(crate) fn touch_table(&self, hash: u64) -> u32 {
+        self.table.touch(hash)
+    }
+
+    /// See [`Partition::touch_table`].
+    #[inline]
+    pub(crate) fn touch_slot(&self, pools: &Pools, hash: u64) -> u32 {
+        self.table.guess(hash).map_or(0, |slot| pools.touch(slot))
+    }
+
+    /// Applies an operation.
+    #[inline]
+    pub(crate) fn apply(&mut self, cx: &mut Context<'_>, hash: u64, op: &Op<'_>) -> Outcome {
+        let mut slot = cx.pools.find(&self.table, op.key, hash);
+        if let Some(found) = slot
+            && cx.timeline.is_draining()
+        {
+            slot = self.fire_due(cx, found, hash);
+        }
+        match &op.action {
+            Action::Register(register) => self.register(cx, slot, op.key, hash, register),
+            Action::Touch { name, domain, after_ms } => {
+                self.touch(cx, slot, op.key, hash, *domain, name, *after_ms)
+            }
+            Action::Delete { domain, target } => {
+                Ok(self.delete(cx, slot, op.key, hash, *domain, *target))
+            }
+            Action::DeleteAll => Ok(self.delete_all(cx, slot, hash)),
+        }
+    }
+
+    fn register(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        hash: u64,
+        register: &Register<'_>,
+    ) -> Outcome {
+        let Register { domain, name, when, payload, resolution_ms, spread_ms, only } = *register;
+        let time = match when {
+            When::At(time) => time,
+            When::After(after_ms) => cx.after(domain, after_ms)?,
+        };
+        let field = if matches!(when, When::At(_)) { "at" } else { "after" };
+        let fire_at = cx
+            .fire_at(key, name, time, resolution_ms, spread_ms)
+            .ok_or(Rejection::TimeOverflow { field })?;
+        let identity = name.map_or(Identity::Time(fire_at), Identity::Name);
+        let standing = slot.and_then(|slot| cx.pools.timer(slot, domain, identity));
+        let kept = match (only, standing) {
+            (Only::Present, None) | (Only::Absent, Some(_)) => true,
+            (Only::Earlier, Some(standing)) => fire_at >= standing.time,
+            (Only::Later, Some(standing)) => fire_at <= standing.time,
+            _ => false,
+        };
+        let result = match standing {
+            _ if kept => ResultKind::Kept,
+            None => ResultKind::Created,
+            Some(_) if name.is_none() => ResultKind::Duplicate,
+            Some(cell) if cell.time == fire_at && cx.pools.blob(cell).1 == payload => {
+                ResultKind::Unchanged
+            }
+            Some(_) => ResultKind::Replaced,
+        };
+        if result == ResultKind::Created {
+            cx.check_room(slot)?;
+        }
+        if matches!(result, ResultKind::Created | ResultKind::Replaced) {
+            self.put(cx, slot, key, hash, domain, name, fire_at, payload);
+        }
+        let answered = if kept { standing.map(|cell| cell.time) } else { Some(fire_at) };
+        Ok(cx.registered(domain, result, answered))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one operation, already taken apart")]
+    fn touch(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        hash: u64,
+        domain: Domain,
+        name: &str,
+        after_ms: i64,
+    ) -> Outcome {
+        let time = cx.after(domain, after_ms)?;
+        let fire_at = cx
+            .fire_at(key, Some(name), time, None, None)
+            .ok_or(Rejection::TimeOverflow { field: "after" })?;
+        // Decided by the timers alone, never by where the wheel's entry happens to stand: a replay,
+        // whose wheel looks different, decides alike.
+        let fires_at_once = cx.fires_at_once(slot, domain, fire_at);
+        if let Some(slot) = slot
+            && !fires_at_once
+            && let Some(before) = cx.pools.postpone_only(slot, domain, name, fire_at)
+        {
+            cx.shifted(domain, before, fire_at);
+            let same = before == fire_at;
+            let result = if same { ResultKind::Unchanged } else { ResultKind::Replaced };
+            return Ok(cx.registered(domain, result, Some(fire_at)));
+        }
+        let standing = slot.and_then(|slot| cx.pools.timer(slot, domain, Identity::Name(name)));
+        let result = match standing {
+            None => ResultKind::Created,
+            Some(cell) if cell.time == fire_at => ResultKind::Unchanged,
+            Some(_) => ResultKind::Replaced,
+        };
+        match (standing, slot) {
+            (Some(_), _) if result == ResultKind::Unchanged => {}
+            (Some(_), Some(slot)) => {
+                self.reschedule(cx, slot, hash, domain, name, fire_at);
+            }
+            _ => {
+                cx.check_room(slot)?;
+                self.put(cx, slot, key, hash, domain, Some(name), fire_at, None);
+            }
+        }
+        Ok(cx.registered(domain, result, Some(fire_at)))
+    }
+
+    /// Moves a named timer that is there to another time, payload kept.
+    fn reschedule(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: SlotIndex,
+        hash: u64,
+        domain: Domain,
+        name: &str,
+        fire_at: Timestamp,
+    ) {
+        let fires_at_once = cx.fires_at_once(Some(slot), domain, fire_at);
+        let prior = cx.pools.armed(slot, domain);
+        let Some(cell) = cx.pools.take(slot, domain, Identity::Name(name)) else {
+            return;
+        };
+        cx.uncounted(domain, cell.time);
+        let cell = Cell { time: fire_at, ..cell };
+        if fires_at_once {
+            cx.settle(slot, domain, prior);
+            cx.stats.overdue_at_registration += 1;
+            cx.emit_overdue_cell(slot, hash, domain, cell);
+            cx.pools.free_blob(cell);
+            self.drop_if_idle(cx, slot, hash);
+        } else {
+            cx.pools.insert(slot, domain, cell);
+            cx.counted(domain, fire_at);
+            cx.settle(slot, domain, prior);
+        }
+    }
+
+    /// Stores a timer, in place of the standing one of its name if there is one; one that is due
+    /// already fires instead.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one operation, already taken apart")]
+    fn put(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        hash: u64,
+        domain: Domain,
+        name: Option<&str>,
+        fire_at: Timestamp,
+        payload: Option<Payload<'_>>,
+    ) {
+        if cx.fires_at_once(slot, domain, fire_at) {
+            if let (Some(slot), Some(name)) = (slot, name) {
+                cx.cancel(slot, domain, Identity::Name(name));
+                self.drop_if_idle(cx, slot, hash);
+            }
+            cx.stats.overdue_at_registration += 1;
+            cx.emit_overdue(key, hash, name, domain, fire_at, payload);
+            return;
+        }
+        let link = cx.pools.store_blob(name, payload);
+        let cell = Cell { time: fire_at, name: NameClass::of(name), link };
+        let slot = slot.unwrap_or_else(|| {
+            cx.stats.keys += 1;
+            cx.timeline.keys += 1;
+            cx.pools.add(&mut self.table, key, hash)
+        });
+        let prior = cx.pools.armed(slot, domain);
+        if let Some(name) = name
+            && let Some(standing) = cx.pools.take(slot, domain, Identity::Name(name))
+        {
+            cx.pools.free_blob(standing);
+            cx.uncounted(domain, standing.time);
+        }
+        cx.pools.insert(slot, domain, cell);
+        cx.counted(domain, fire_at);
+        cx.settle(slot, domain, prior);
+    }
+
+    fn delete(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        hash: u64,
+        domain: Domain,
+        target: Target<'_>,
+    ) -> Applied {
+        let identity = match target {
+            Target::Name(name) => Some(Identity::Name(name)),
+            Target::FireAt(time) => Some(Identity::Time(time)),
+            // A time that overflows was never registered.
+            Target::At { at, resolution_ms, spread_ms } => {
+                cx.fire_at(key, None, at, resolution_ms, spread_ms).map(Identity::Time)
+            }
+        };
+        let cancelled = match (slot, identity) {
+            (Some(slot), Some(identity)) if cx.cancel(slot, domain, identity) => {
+                self.drop_if_idle(cx, slot, hash);
+                1
+            }
+            _ => 0,
+        };
+        cx.cancelled(cancelled)
+    }
+
+    fn delete_all(&mut self, cx: &mut Context<'_>, slot: Option<SlotIndex>, hash: u64) -> Applied {
+        let Some(slot) = slot else {
+            return cx.cancelled(0);
+        };
+        let mut cancelled = 0;
+        for domain in Domain::ALL {
+            let prior = cx.pools.armed(slot, domain);
+            while let Some(cell) = cx.pools.take_earliest(slot, domain) {
+                cx.pools.free_blob(cell);
+                cx.uncounted(domain, cell.time);
+                cancelled += 1;
+            }
+            cx.settle(slot, domain, prior);
+        }
+        self.drop_if_idle(cx, slot, hash);
+        cx.cancelled(cancelled)
+    }
+
+    #[inline]
+    fn drop_if_idle(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> bool {
+        let idle = cx.pools.count(slot) == 0;
+        if idle {
+            cx.pools.remove(&mut self.table, hash, slot);
+            cx.stats.keys -= 1;
+            cx.timeline.keys -= 1;
+        }
+        idle
+    }
+
+    /// Fires what is due of a key that a record is about to touch. Returns the slot if the key is
+    /// still there.
+    fn fire_due(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> Option<SlotIndex> {
+        for domain in Domain::ALL {
+            let time = cx.timeline.of(domain);
+            let Some(drain) = &time.drain else { continue };
+            let until = drain.until;
+            let prior = cx.pools.armed(slot, domain);
+            while cx.pools.earliest(slot, domain).is_some_and(|time| time <= until) {
+                cx.fire_earliest(slot, hash, domain, true);
+            }
+            cx.settle(slot, domain, prior);
+        }
+        (!self.drop_if_idle(cx, slot, hash)).then_some(slot)
+    }
+
+    /// Fires the timer of an entry that the wheel gave out at `time`, if it is due. An entry of a
+    /// timer that was postponed is put back where it belongs.
+    #[inline]
+    pub(crate) fn fire(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: SlotIndex,
+        hash: u64,
+        domain: Domain,
+        until: Timestamp,
+    ) {
+        let Some(earliest) = cx.pools.earliest(slot, domain) else {
+            return;
+        };
+        if earliest <= until {
+            let taken_at = cx.pools.armed(slot, domain);
+            if taken_at == Some(earliest) {
+                let more = cx.pools.count(slot) > 1;
+                cx.fire_earliest(slot, hash, domain, more);
+                if self.drop_if_idle(cx, slot, hash) {
+                    return;
+                }
+            }
+        }
+        cx.rearm(slot, domain);
+    }
+
+    /// Lets go of everything in one bucket of the table, for a namespace that is gone.
+    pub(crate) fn release_bucket(
+        &mut self,
+        pools: &mut Pools,
+        near: Option<&mut DueCounts>,
+        bucket: usize,
+    ) -> u64 {
+        let mut slots = Vec::new();
+        self.table.visit(bucket, |slot| slots.push(slot));
+        if let Some(near) = near {
+            for slot in &slots {
+                pools.for_each(*slot, Domain::Processing, |cell| near.remove(cell.time));
+            }
+        }
+        for slot in &slots {
+            pools.clear(*slot);
+            let hash = pools.hash(*slot);
+            pools.remove(&mut self.table, hash, *slot);
+        }
+        slots.len() as u64
+    }
+}

@@ -1,0 +1,318 @@
+//! What surrounds a partition while it works, and the small steps its operations are made of: how
+//! a time is settled, how the wheel is made to agree with a slot, how an output is written.
+
+use crate::due_counts::DueCounts;
+use crate::error::Rejection;
+use crate::keyed::{Cell, Identity, Pools, SlotIndex};
+use crate::namespace::NamespaceConfig;
+use crate::op::{Applied, Payload, ResultKind};
+use crate::output::{NamespaceId, OutputId, OutputRecord, OutputWriter};
+use crate::stats::Stats;
+use crate::time::{Domain, Timestamp, spread_offset};
+use crate::timeline::{Armed, Timeline};
+use crate::wheel::EntryPool;
+
+/// What surrounds a partition while it works.
+pub(crate) struct Context<'a> {
+    pub(crate) pools: &'a mut Pools,
+    pub(crate) entries: &'a mut EntryPool,
+    pub(crate) timeline: &'a mut Timeline,
+    pub(crate) config: &'a NamespaceConfig,
+    pub(crate) outputs: &'a mut OutputWriter,
+    pub(crate) stats: &'a mut Stats,
+    /// Processing timers on the system clock by second, over all namespaces of the shard.
+    pub(crate) near: Option<&'a mut DueCounts>,
+    pub(crate) namespace: NamespaceId,
+    pub(crate) lane: u16,
+    /// The position of the record that is applied.
+    pub(crate) position: u64,
+    /// What the namespace's clock reads; `None`: a manual one that was never set.
+    pub(crate) now: Option<Timestamp>,
+}
+
+/// The record that an output is due to.
+#[derive(Debug, Clone, Copy)]
+struct Cause {
+    position: u64,
+    ordinal: u32,
+    due_by: Timestamp,
+}
+
+impl Context<'_> {
+    /// Takes one timer out, if it is there.
+    pub(super) fn cancel(
+        &mut self,
+        slot: SlotIndex,
+        domain: Domain,
+        identity: Identity<'_>,
+    ) -> bool {
+        let prior = self.pools.armed(slot, domain);
+        let Some(cell) = self.pools.take(slot, domain, identity) else {
+            return false;
+        };
+        self.pools.free_blob(cell);
+        self.uncounted(domain, cell.time);
+        self.settle(slot, domain, prior);
+        true
+    }
+
+    /// Fires the earliest timer of a key, which is due in the advance under way. `more`: others of
+    /// the key may follow under the same record.
+    #[inline]
+    pub(super) fn fire_earliest(&mut self, slot: SlotIndex, hash: u64, domain: Domain, more: bool) {
+        let Some(cell) = self.pools.take_earliest(slot, domain) else {
+            return;
+        };
+        let Some(drain) = &mut self.timeline.of_mut(domain).drain else {
+            return;
+        };
+        drain.fired += 1;
+        let mut cause = Cause { position: drain.position, ordinal: 0, due_by: drain.until };
+        if more || !drain.ordinals.is_empty() {
+            let until = drain.until;
+            let next = drain.ordinals.get(&hash).copied().unwrap_or(0);
+            cause.ordinal = next;
+            if self.pools.earliest(slot, domain).is_some_and(|time| time <= until) {
+                drain.ordinals.insert(hash, next + 1);
+            } else {
+                drain.ordinals.remove(&hash);
+            }
+        }
+        self.uncounted(domain, cell.time);
+        self.emit_cell(slot, hash, domain, cell, cause);
+        self.pools.free_blob(cell);
+    }
+
+    /// Now (or the watermark) and so much more.
+    pub(super) fn after(&self, domain: Domain, after_ms: i64) -> Result<Timestamp, Rejection> {
+        let from = match domain {
+            Domain::Processing => self.now.ok_or(Rejection::ClockUnset)?,
+            Domain::Event => {
+                self.timeline.of(Domain::Event).reached.ok_or(Rejection::WatermarkUnset)?
+            }
+        };
+        from.checked_add(after_ms).ok_or(Rejection::TimeOverflow { field: "after" })
+    }
+
+    /// The time after resolution, then spread. `None`: it leaves the range.
+    #[inline]
+    pub(super) fn fire_at(
+        &self,
+        key: &[u8],
+        name: Option<&str>,
+        time: Timestamp,
+        resolution_ms: Option<i64>,
+        spread_ms: Option<i64>,
+    ) -> Option<Timestamp> {
+        if time == Timestamp::MAX {
+            // "At the final watermark": neither rounding nor spreading may move that.
+            return Some(time);
+        }
+        let floored = time.floor_to(resolution_ms.unwrap_or(self.config.resolution_ms));
+        let spread_ms = spread_ms.unwrap_or(self.config.spread_ms);
+        if spread_ms == 0 {
+            return Some(floored);
+        }
+        floored.checked_add(spread_offset(key, name, spread_ms))
+    }
+
+    pub(super) fn check_room(&self, slot: Option<SlotIndex>) -> Result<(), Rejection> {
+        let limit = self.config.limits.timers_per_key;
+        match slot {
+            Some(slot) if self.pools.count(slot) >= limit as usize => {
+                Err(Rejection::TimersPerKeyExceeded { limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn registered(
+        &mut self,
+        domain: Domain,
+        result: ResultKind,
+        fire_at: Option<Timestamp>,
+    ) -> Applied {
+        self.stats.registered[domain as usize][result as usize] += 1;
+        let reads = match domain {
+            Domain::Processing => self.now,
+            Domain::Event => self.timeline.of(Domain::Event).reached,
+        };
+        let overdue = fire_at.is_some_and(|time| reads.is_some_and(|reads| time <= reads));
+        Applied { result, fire_at, cancelled: 0, overdue }
+    }
+
+    pub(super) fn cancelled(&mut self, cancelled: u32) -> Applied {
+        self.stats.cancelled += cancelled as u64;
+        let result = if cancelled == 0 { ResultKind::Absent } else { ResultKind::Cancelled };
+        Applied { result, fire_at: None, cancelled, overdue: false }
+    }
+
+    #[inline]
+    pub(super) fn counted(&mut self, domain: Domain, time: Timestamp) {
+        self.timeline.of_mut(domain).counts.add(time);
+        if domain == Domain::Processing
+            && let Some(near) = &mut self.near
+        {
+            near.add(time);
+        }
+    }
+
+    #[inline]
+    pub(super) fn uncounted(&mut self, domain: Domain, time: Timestamp) {
+        self.timeline.of_mut(domain).counts.remove(time);
+        if domain == Domain::Processing
+            && let Some(near) = &mut self.near
+        {
+            near.remove(time);
+        }
+    }
+
+    #[inline]
+    pub(super) fn shifted(&mut self, domain: Domain, from: Timestamp, to: Timestamp) {
+        self.timeline.of_mut(domain).counts.shift(from, to);
+        if domain == Domain::Processing
+            && let Some(near) = &mut self.near
+        {
+            near.shift(from, to);
+        }
+    }
+
+    /// Makes the wheel agree with the slot after its timers changed; `prior` is where the wheel's
+    /// live entry stood before. Moving later leaves it there; moving earlier strands it.
+    #[inline]
+    pub(super) fn settle(&mut self, slot: SlotIndex, domain: Domain, prior: Option<Timestamp>) {
+        let earliest = self.pools.earliest(slot, domain);
+        match (prior, earliest) {
+            (None, None) => {}
+            (None, Some(time)) => self.arm(slot, domain, time),
+            (Some(armed), Some(time))
+                if armed <= time && time.saturating_since(armed) <= Pools::LAG_MS_MAX =>
+            {
+                self.pools.set_armed(slot, domain, prior);
+            }
+            (Some(armed), earliest) => {
+                self.pools.set_armed(slot, domain, earliest);
+                let owner = Armed { pools: self.pools, domain };
+                let wheel = &mut self.timeline.of_mut(domain).wheel;
+                wheel.strand(self.entries, &owner, armed, slot.0);
+                if let Some(time) = earliest {
+                    self.arm(slot, domain, time);
+                }
+            }
+        }
+    }
+
+    /// Puts an entry for the key's earliest timer into the wheel.
+    #[inline]
+    fn arm(&mut self, slot: SlotIndex, domain: Domain, time: Timestamp) {
+        let it = self.timeline.of_mut(domain);
+        it.wheel.insert(self.entries, time, slot.0);
+        if time < it.wake {
+            it.wake = time;
+        }
+        self.pools.set_armed(slot, domain, Some(time));
+    }
+
+    /// Puts an entry that was taken off the wheel back, at the time of the key's earliest timer: if
+    /// the advance under way has passed that already, among what it is about to look at.
+    #[inline]
+    pub(super) fn rearm(&mut self, slot: SlotIndex, domain: Domain) {
+        let Some(time) = self.pools.earliest(slot, domain) else {
+            self.pools.set_armed(slot, domain, None);
+            return;
+        };
+        let it = self.timeline.of_mut(domain);
+        if let Some(drain) = &mut it.drain
+            && time <= it.wheel.position()
+        {
+            let place = drain.batch[drain.next..].partition_point(|(at, _)| *at <= time);
+            drain.batch.insert(drain.next + place, (time, slot.0));
+            self.pools.set_armed(slot, domain, Some(time));
+        } else {
+            self.arm(slot, domain, time);
+        }
+    }
+
+    /// An output caused by the record that is applied.
+    fn own_cause(&self, domain: Domain) -> Cause {
+        let reached = self.timeline.of(domain).reached;
+        let reads = if domain == Domain::Processing { self.now } else { None };
+        let due_by =
+            reached.max(reads).expect("something is due only once time has come somewhere");
+        Cause { position: self.position, ordinal: 0, due_by }
+    }
+
+    /// Whether a timer fires within the record that registers it: it is due, or the clock says that
+    /// it will be with the next tick and no other timer of the key goes before it.
+    #[inline]
+    pub(super) fn fires_at_once(
+        &self,
+        slot: Option<SlotIndex>,
+        domain: Domain,
+        fire_at: Timestamp,
+    ) -> bool {
+        self.timeline.is_due(domain, fire_at)
+            || domain == Domain::Processing
+                && self.now.is_some_and(|now| fire_at <= now)
+                && slot
+                    .and_then(|slot| self.pools.earliest(slot, domain))
+                    .is_none_or(|earliest| fire_at < earliest)
+    }
+
+    /// Emits a timer that was taken out of its slot.
+    #[inline]
+    fn emit_cell(&mut self, slot: SlotIndex, hash: u64, domain: Domain, cell: Cell, cause: Cause) {
+        let (name, payload) = self.pools.blob(cell);
+        let id = self.output_id(hash, cause);
+        let key = self.pools.key(slot);
+        let (fire_at, due_by) = (cell.time, cause.due_by);
+        self.outputs.push(&OutputRecord { id, key, name, domain, fire_at, due_by, payload });
+        self.stats.fired[domain as usize] += 1;
+    }
+
+    /// Emits a timer that was taken out of its slot and is due already where it was to go.
+    pub(super) fn emit_overdue_cell(
+        &mut self,
+        slot: SlotIndex,
+        hash: u64,
+        domain: Domain,
+        cell: Cell,
+    ) {
+        let (name, payload) = self.pools.blob(cell);
+        let cause = self.own_cause(domain);
+        let id = self.output_id(hash, cause);
+        let key = self.pools.key(slot);
+        let (fire_at, due_by) = (cell.time, cause.due_by);
+        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        self.outputs.push_overdue(&record);
+        self.stats.fired[domain as usize] += 1;
+    }
+
+    /// Emits a timer that is due as it is registered.
+    pub(super) fn emit_overdue(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        name: Option<&str>,
+        domain: Domain,
+        fire_at: Timestamp,
+        payload: Option<Payload<'_>>,
+    ) {
+        let cause = self.own_cause(domain);
+        let (id, due_by) = (self.output_id(hash, cause), cause.due_by);
+        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        self.outputs.push_overdue(&record);
+        self.stats.fired[domain as usize] += 1;
+    }
+
+    fn output_id(&self, key_hash: u64, cause: Cause) -> OutputId {
+        OutputId {
+            namespace: self.namespace,
+            lane: self.lane,
+            position: cause.position,
+            key_hash,
+            ordinal: cause.ordinal,
+        }
+    }
+}

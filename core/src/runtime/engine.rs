@@ -1,0 +1,410 @@
+//! The engine: shards behind queues, and the one handle to them.
+
+use super::batch::{Batch, Reply};
+use super::clock::{AdjustedClock, ClockOptions, ClockStatus};
+use super::directory::{Directory, NamespaceEntry, Namespaces};
+use super::merge::Merge;
+use super::metrics::{self, EngineMetrics, ShardCells};
+use super::output_log::OutputLog;
+use super::worker::{Common, Queued, Worker};
+use crate::error::{Fault, Rejection};
+use crate::key_group::{Layout, ShardIndex, xxh3_64};
+use crate::limits::{
+    LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
+};
+use crate::namespace::{
+    Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
+};
+use crate::op::{Outcome, TimerView};
+use crate::ports::MachineClock;
+use crate::query::{Forecast, ForecastQuery, ListPage, ListPosition, ListQuery};
+use crate::shard::{CommandRequest, Message, Read};
+use crate::time::{Domain, Timestamp};
+use crossbeam_channel::{Receiver, unbounded};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{Builder, JoinHandle, available_parallelism};
+
+/// How to start an engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Threads that own keys.
+    pub shards: u16,
+    /// Lanes; fixed for the life of the data.
+    pub lanes: u16,
+    /// Key groups; fixed for the life of the data.
+    pub max_parallelism: u16,
+    /// Pin each shard's thread to a core.
+    pub pin: bool,
+    /// Bytes of requests that may wait for one shard.
+    pub queue_bytes_max: usize,
+    /// Bytes of outputs that are kept.
+    pub output_bytes_max: usize,
+    /// The adjusted clock.
+    pub clock: ClockOptions,
+}
+
+impl Default for EngineOptions {
+    /// A shard for every second core: the others serve requests.
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, usize::from).min(256) as u16;
+        Self {
+            shards: (cores / 2).max(1),
+            lanes: LANES_DEFAULT.max(cores * 2).min(MAX_PARALLELISM_DEFAULT),
+            max_parallelism: MAX_PARALLELISM_DEFAULT,
+            pin: false,
+            queue_bytes_max: QUEUE_BYTES_DEFAULT,
+            output_bytes_max: OUTPUT_BYTES_DEFAULT,
+            clock: ClockOptions::default(),
+        }
+    }
+}
+
+/// How the engine is doing.
+#[derive(Debug, Clone)]
+pub struct EngineStatus {
+    /// It takes no more requests.
+    pub stopping: bool,
+    /// The adjusted clock.
+    pub clock: ClockStatus,
+    /// By shard.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// How a shard is doing.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardStatus {
+    /// Milliseconds since it last went round (it does at least once a second).
+    pub since_last_turn_ms: i64,
+    /// Its thread is running.
+    pub alive: bool,
+}
+
+/// When a request that was refused for a full queue makes sense again.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// The handle to a running engine. Cheap to clone; the engine stops by [`Engine::stop`].
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    common: Arc<Common>,
+    queue_bytes_max: usize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Starts the shards. There is always a namespace `default`.
+    pub fn start(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<Self, Fault> {
+        let layout = Layout::new(options.max_parallelism, options.lanes, options.shards)
+            .map_err(|detail| Fault::Options { detail })?;
+        let clock = AdjustedClock::new(clock, options.clock);
+        let outputs = Arc::new(OutputLog::new(clock.look().now_ms, options.output_bytes_max));
+        let (queues, receivers): (Vec<_>, Vec<_>) =
+            (0..options.shards).map(|_| unbounded()).unzip();
+        let cells = (0..options.shards).map(|_| ShardCells::default()).collect();
+        let common = Arc::new(Common {
+            layout,
+            clock,
+            namespaces: Namespaces::new(Arc::clone(&outputs)),
+            outputs,
+            queues,
+            cells,
+            is_stopping: AtomicBool::new(false),
+        });
+        let inner =
+            Inner { common, queue_bytes_max: options.queue_bytes_max, threads: Mutex::default() };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.spawn(receivers, options.pin)?;
+        engine.create_default();
+        Ok(engine)
+    }
+
+    fn spawn(&self, receivers: Vec<Receiver<Queued>>, pin: bool) -> Result<(), Fault> {
+        let cores =
+            if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, queue) in receivers.into_iter().enumerate() {
+            let shard = index as u16;
+            let common = Arc::clone(&self.inner.common);
+            common.cells[index].is_alive.store(true, Ordering::Release);
+            let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
+            let run = move || {
+                if let Some(core) = core {
+                    core_affinity::set_for_current(core);
+                }
+                Worker::new(ShardIndex(shard), common, queue).run();
+            };
+            let thread = Builder::new()
+                .name(format!("shard-{shard}"))
+                .spawn(run)
+                .map_err(|source| Fault::Thread { shard, source })?;
+            threads.push(thread);
+        }
+        Ok(())
+    }
+
+    fn create_default(&self) {
+        let (sender, receiver) = mpsc::channel();
+        let config = NamespaceConfig::default();
+        let put = Command::Put { config, expected_version: None };
+        let reply = Box::new(move |answer| {
+            let _ = sender.send(answer);
+        });
+        self.command(DEFAULT_NAMESPACE, put, false, reply);
+        // Nothing else is asked of the shards yet: it is answered or the shards have ended.
+        let _: Result<Result<CommandReply, Rejection>, _> = receiver.recv();
+    }
+
+    fn common(&self) -> &Common {
+        &self.inner.common
+    }
+
+    /// The namespaces as they are now.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::new(self.common().namespaces.directory())
+    }
+
+    /// The namespace of this name.
+    pub fn namespace(&self, name: &str) -> Result<Arc<NamespaceEntry>, Rejection> {
+        self.common().namespaces.get(name).ok_or(Rejection::NamespaceUnknown)
+    }
+
+    /// An empty batch for a namespace.
+    pub fn batch(&self, namespace: &Arc<NamespaceEntry>) -> Batch {
+        Batch::new(Arc::clone(namespace), self.common().layout)
+    }
+
+    /// Hands a batch to the shards. The reply has one outcome for each operation, in order; where
+    /// a shard's queue is full, its operations are refused and the others go ahead.
+    pub fn submit(&self, batch: Batch, reply: Reply<Vec<Outcome>>) {
+        batch.submit(reply, |shard, cost_bytes, part| {
+            if let Err(rejection) = self.admit(shard, cost_bytes) {
+                return Err((rejection, part));
+            }
+            self.enqueue(shard, Message::Ops(part), cost_bytes);
+            Ok(())
+        });
+    }
+
+    /// Makes room for a request in a shard's queue, or says why there is none.
+    fn admit(&self, shard: usize, cost_bytes: usize) -> Result<(), Rejection> {
+        let common = self.common();
+        // Acquire pairs with the release in `stop`.
+        if common.is_stopping.load(Ordering::Acquire) {
+            return Err(Rejection::Stopping);
+        }
+        let cells = &common.cells[shard];
+        let before = cells.queue_bytes.fetch_add(cost_bytes, Ordering::Relaxed);
+        // One that is larger than the whole queue is let in when nothing else waits.
+        if before > 0 && before + cost_bytes > self.inner.queue_bytes_max {
+            cells.queue_bytes.fetch_sub(cost_bytes, Ordering::Relaxed);
+            cells.throttled.fetch_add(1, Ordering::Relaxed);
+            return Err(Rejection::QueueFull { retry_after_ms: RETRY_AFTER_MS });
+        }
+        Ok(())
+    }
+
+    fn enqueue(&self, shard: usize, message: Message, cost_bytes: usize) {
+        let common = self.common();
+        common.cells[shard].queue_depth.fetch_add(1, Ordering::Relaxed);
+        // A shard that has ended drops the message, and with it the reply.
+        let _ = common.queues[shard].send(Queued { message, cost_bytes });
+    }
+
+    /// Asks one shard; `message` gets the reply back if the shard's queue has no room.
+    fn ask<T: Send + 'static>(
+        &self,
+        shard: usize,
+        reply: Reply<Result<T, Rejection>>,
+        message: impl FnOnce(Reply<Result<T, Rejection>>) -> Message,
+    ) {
+        const READ_COST_BYTES: usize = 256;
+        match self.admit(shard, READ_COST_BYTES) {
+            Ok(()) => self.enqueue(shard, message(reply), READ_COST_BYTES),
+            Err(rejection) => reply(Err(rejection)),
+        }
+    }
+
+    fn shard_of(&self, key: &[u8]) -> usize {
+        let layout = self.common().layout;
+        layout.shard_of(layout.lane_of(layout.group_of(xxh3_64(key)))).0 as usize
+    }
+
+    /// The timers of one key, by (domain, `fire_at`, name), due ones hidden.
+    pub fn key_timers(
+        &self,
+        namespace: &NamespaceEntry,
+        key: &[u8],
+        reply: Reply<Result<Vec<TimerView>, Rejection>>,
+    ) {
+        let (namespace, key) = (namespace.id, key.to_vec());
+        self.ask(self.shard_of(&key), reply, |reply| {
+            Message::Read(Read::Key { namespace, key, reply })
+        });
+    }
+
+    /// One named timer of a key; none if it is not registered, or due.
+    pub fn key_timer(
+        &self,
+        namespace: &NamespaceEntry,
+        key: &[u8],
+        domain: Domain,
+        name: &str,
+        reply: Reply<Result<Option<TimerView>, Rejection>>,
+    ) {
+        let (namespace, key, name) = (namespace.id, key.to_vec(), name.to_owned());
+        self.ask(self.shard_of(&key), reply, |reply| {
+            Message::Read(Read::Timer { namespace, key, domain, name, reply })
+        });
+    }
+
+    /// A page of pending timers over all keys.
+    pub fn list(
+        &self,
+        namespace: &NamespaceEntry,
+        query: &ListQuery,
+        reply: Reply<Result<ListPage, Rejection>>,
+    ) {
+        let (namespace, limit) = (namespace.id, query.limit);
+        let shards = self.common().queues.len();
+        let merge = Merge::new(shards, reply, move |pages: Vec<ListPage>| {
+            let more = pages.iter().any(|page| page.more);
+            let mut timers: Vec<_> = pages.into_iter().flat_map(|page| page.timers).collect();
+            timers.sort_by_cached_key(ListPosition::of);
+            let more = more || timers.len() > limit;
+            timers.truncate(limit);
+            ListPage { timers, more }
+        });
+        for shard in 0..shards {
+            let query = query.clone();
+            self.ask(shard, merge.part(), |reply| {
+                Message::Read(Read::List { namespace, query, reply })
+            });
+        }
+    }
+
+    /// How many timers fall due when.
+    pub fn forecast(
+        &self,
+        namespace: &NamespaceEntry,
+        query: ForecastQuery,
+        reply: Reply<Result<Forecast, Rejection>>,
+    ) {
+        let namespace = namespace.id;
+        let shards = self.common().queues.len();
+        let merge = Merge::new(shards, reply, |parts: Vec<Forecast>| {
+            let mut sum = Forecast::default();
+            for part in parts {
+                sum.counts.resize(part.counts.len(), 0);
+                for (sum, count) in sum.counts.iter_mut().zip(part.counts) {
+                    *sum += count;
+                }
+                sum.before += part.before;
+                sum.after += part.after;
+            }
+            sum
+        });
+        for shard in 0..shards {
+            self.ask(shard, merge.part(), |reply| {
+                Message::Read(Read::Forecast { namespace, query, reply })
+            });
+        }
+    }
+
+    /// A command to the namespace of this name. With `settle`, the reply comes once everything
+    /// that it made due can be read, and says how many fired; a clock command always settles.
+    pub fn command(
+        &self,
+        name: &str,
+        command: Command,
+        settle: bool,
+        reply: Reply<Result<CommandReply, Rejection>>,
+    ) {
+        let entry = self.common().namespaces.get(name);
+        let pending = entry.map_or(0, |entry| entry.pending());
+        let name = name.to_owned();
+        self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
+            Message::Command(CommandRequest { name, command, settle, pending, reply })
+        });
+    }
+
+    /// The live figures of a namespace.
+    pub fn describe(
+        &self,
+        namespace: &NamespaceEntry,
+        reply: Reply<Result<NamespaceStatus, Rejection>>,
+    ) {
+        let [pending_event, pending_processing] = namespace.pending_by_domain();
+        let keys = namespace.keys();
+        let is_system = namespace.config.clock == crate::namespace::ClockKind::System;
+        let now = is_system.then(|| Timestamp::from_millis(self.common().clock.look().now_ms));
+        let name = namespace.name.to_string();
+        let reply: Reply<Result<NamespaceStatus, Rejection>> = Box::new(move |answer| {
+            reply(answer.map(|status| NamespaceStatus {
+                now: now.or(status.now),
+                keys,
+                pending_event,
+                pending_processing,
+                ..status
+            }));
+        });
+        self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
+            Message::Read(Read::Describe { name, reply })
+        });
+    }
+
+    /// The output log.
+    pub fn outputs(&self) -> &Arc<OutputLog> {
+        &self.inner.common.outputs
+    }
+
+    /// All figures, added up.
+    pub fn metrics(&self) -> EngineMetrics {
+        let common = self.common();
+        let mut all = metrics::sum(common.cells.iter());
+        all.output_log_bytes = common.outputs.len_bytes() as u64;
+        all.outputs = common.outputs.appended();
+        all
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> EngineStatus {
+        let common = self.common();
+        let clock = common.clock.status();
+        let shards = common.cells.iter().map(|cells| ShardStatus {
+            since_last_turn_ms: clock.now_ms - cells.last_turn_ms.load(Ordering::Relaxed),
+            alive: cells.is_alive.load(Ordering::Acquire),
+        });
+        let stopping = common.is_stopping.load(Ordering::Acquire);
+        EngineStatus { stopping, clock, shards: shards.collect() }
+    }
+
+    /// Accepts the leap of the clock that is held.
+    pub fn accept_clock(&self) {
+        self.common().clock.accept();
+        self.nudge();
+    }
+
+    fn nudge(&self) {
+        for shard in 0..self.common().queues.len() {
+            self.enqueue(shard, Message::Nudge, 0);
+        }
+    }
+
+    /// Stops: takes nothing more in, works off what was taken, ends the streams, joins the threads.
+    pub fn stop(&self) {
+        let common = self.common();
+        // Release pairs with the acquire in `admit` and in the workers.
+        common.is_stopping.store(true, Ordering::Release);
+        self.nudge();
+        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // One that panicked has said so on its way; there is nothing left to save of it here.
+            let _ = thread.join();
+        }
+        common.outputs.close();
+    }
+}

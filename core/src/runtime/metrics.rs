@@ -1,0 +1,227 @@
+//! What a scrape adds up: each shard counts in cells of its own, one writer, relaxed stores; the hot
+//! path touches no shared counter.
+
+use crate::op::ResultKind;
+use crate::stats::Stats;
+use crossbeam_utils::CachePadded;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+/// Upper bounds of the lateness buckets, in milliseconds.
+pub const LATENESS_BOUNDS_MS: [f64; 14] =
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1e3, 5e3, 60e3, 600e3, f64::INFINITY];
+
+/// All figures of the engine at one moment. Arrays over domains are [event, processing].
+#[derive(Debug, Clone, Default)]
+pub struct EngineMetrics {
+    /// Registrations and touches by domain and result, in the order of `ResultKind::ALL`.
+    pub registered: [[u64; ResultKind::ALL.len()]; 2],
+    /// Timers cancelled, over both domains.
+    pub cancelled: u64,
+    /// Timers fired, by domain.
+    pub fired: [u64; 2],
+    /// Timers pending, by domain.
+    pub pending: [u64; 2],
+    /// Processing timers pending and due within each bound.
+    pub due_within: DueWithin,
+    /// Timers that are due and have not fired yet.
+    pub overdue: u64,
+    /// Timers that were due already when they were registered.
+    pub overdue_at_registration: u64,
+    /// When the oldest timer that is due and not fired was due; `None`: there is none.
+    pub oldest_due_ms: Option<i64>,
+    /// Lateness of live processing-time fires on system clocks.
+    pub lateness: LatenessHistogram,
+    /// Output records emitted.
+    pub outputs: u64,
+    /// Bytes of outputs kept.
+    pub output_log_bytes: u64,
+    /// Keys held.
+    pub keys: u64,
+    /// Memory by part, in bytes.
+    pub memory: Vec<(&'static str, u64)>,
+    /// By shard.
+    pub shards: Vec<ShardMetrics>,
+}
+
+/// Processing timers pending and due within 1 s, 10 s, 1 min, 10 min, 1 h, 1 d, and at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DueWithin {
+    /// In the order of [`DueWithin::BOUNDS`].
+    pub counts: [u64; 7],
+}
+
+impl DueWithin {
+    /// The bounds and their names.
+    pub const BOUNDS: [(&'static str, i64); 7] = [
+        ("1s", 1_000),
+        ("10s", 10_000),
+        ("1m", 60_000),
+        ("10m", 600_000),
+        ("1h", 3_600_000),
+        ("1d", 86_400_000),
+        ("+Inf", i64::MAX),
+    ];
+}
+
+/// A histogram of lateness: wall clock at release minus `fire_at`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LatenessHistogram {
+    /// How many fires fell into each bucket (not cumulative), in the order of
+    /// [`LATENESS_BOUNDS_MS`].
+    pub counts: [u64; LATENESS_BOUNDS_MS.len()],
+    /// The sum of all, in milliseconds.
+    pub sum_ms: f64,
+}
+
+/// The figures of one shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShardMetrics {
+    /// Requests waiting in its queue.
+    pub queue_depth: u64,
+    /// Bytes waiting in its queue.
+    pub queue_bytes: u64,
+    /// Seconds spent working.
+    pub busy_seconds: f64,
+    /// When it last went round, in seconds since the epoch.
+    pub last_turn_seconds: f64,
+    /// Requests refused because its queue was full.
+    pub throttled: u64,
+}
+
+impl LatenessHistogram {
+    /// Counts a fire that was so many milliseconds late.
+    #[inline]
+    pub(super) fn observe(&mut self, lateness_ms: f64) {
+        let bucket = LATENESS_BOUNDS_MS.partition_point(|bound| *bound < lateness_ms);
+        self.counts[bucket.min(LATENESS_BOUNDS_MS.len() - 1)] += 1;
+        self.sum_ms += lateness_ms;
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
+            *sum += count;
+        }
+        self.sum_ms += other.sum_ms;
+    }
+}
+
+/// The cells of one shard: written by its thread, read by scrapes. Nothing is ordered by them.
+#[derive(Debug, Default)]
+pub(super) struct ShardCells {
+    /// Bytes and requests in its queue: added at the door, taken off by the shard.
+    pub(super) queue_bytes: CachePadded<AtomicUsize>,
+    pub(super) queue_depth: CachePadded<AtomicUsize>,
+    pub(super) throttled: AtomicU64,
+    pub(super) is_alive: AtomicBool,
+    pub(super) last_turn_ms: AtomicI64,
+    /// Written once a turn, read by scrapes: never waited for by the shard.
+    figures: Mutex<Figures>,
+}
+
+/// What a shard says of itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    pub(super) stats: Stats,
+    pub(super) lateness: LatenessHistogram,
+    pub(super) busy_seconds: f64,
+    pub(super) pending: [u64; 2],
+    pub(super) due_within: DueWithin,
+    pub(super) overdue: u64,
+    pub(super) oldest_due_ms: Option<i64>,
+    pub(super) memory: Vec<(&'static str, u64)>,
+}
+
+impl ShardCells {
+    /// Writes the figures down, unless somebody is reading just now: then the next turn does.
+    pub(super) fn publish(&self, write: impl FnOnce(&mut Figures)) {
+        if let Ok(mut figures) = self.figures.try_lock() {
+            write(&mut figures);
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Adds the shards up.
+pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetrics {
+    let mut all = EngineMetrics::default();
+    for cells in cells {
+        let figures = cells.figures();
+        let Stats { registered, cancelled, fired, overdue_at_registration, keys } = figures.stats;
+        for domain in 0..2 {
+            for (sum, count) in all.registered[domain].iter_mut().zip(registered[domain]) {
+                *sum += count;
+            }
+            all.fired[domain] += fired[domain];
+            all.pending[domain] += figures.pending[domain];
+        }
+        all.cancelled += cancelled;
+        all.overdue_at_registration += overdue_at_registration;
+        all.keys += keys;
+        all.overdue += figures.overdue;
+        all.lateness.add(&figures.lateness);
+        for (sum, count) in all.due_within.counts.iter_mut().zip(figures.due_within.counts) {
+            *sum += count;
+        }
+        all.oldest_due_ms = match (all.oldest_due_ms, figures.oldest_due_ms) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        for (part, bytes) in figures.memory {
+            match all.memory.iter_mut().find(|(known, _)| *known == part) {
+                Some((_, sum)) => *sum += bytes,
+                None => all.memory.push((part, bytes)),
+            }
+        }
+        all.shards.push(ShardMetrics {
+            queue_depth: cells.queue_depth.load(Ordering::Relaxed) as u64,
+            queue_bytes: cells.queue_bytes.load(Ordering::Relaxed) as u64,
+            busy_seconds: figures.busy_seconds,
+            last_turn_seconds: cells.last_turn_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
+            throttled: cells.throttled.load(Ordering::Relaxed),
+        });
+    }
+    all.outputs = all.fired.iter().sum();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+        let mut histogram = LatenessHistogram::default();
+        for lateness_ms in [0.0, 0.5, 0.6, 600_000.0, 600_001.0] {
+            histogram.observe(lateness_ms);
+        }
+        let mut expected = [0; LATENESS_BOUNDS_MS.len()];
+        (expected[0], expected[1], expected[12], expected[13]) = (2, 1, 1, 1);
+        assert_eq!(histogram.counts, expected);
+        assert!((histogram.sum_ms - 1_200_002.1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn shards_are_added_up() {
+        let cells: Vec<ShardCells> = (0..3).map(|_| ShardCells::default()).collect();
+        for (index, cells) in cells.iter().enumerate() {
+            cells.publish(|figures| {
+                figures.stats.fired = [1, 10];
+                figures.pending = [index as u64, 2];
+                figures.oldest_due_ms = (index > 0).then_some(100 - index as i64);
+                figures.memory = vec![("slots", 8)];
+            });
+        }
+        let all = sum(cells.iter());
+        assert_eq!(all.fired, [3, 30]);
+        assert_eq!(all.outputs, 33);
+        assert_eq!(all.pending, [3, 6]);
+        assert_eq!(all.oldest_due_ms, Some(98));
+        assert_eq!(all.memory, [("slots", 24)]);
+        assert_eq!(all.shards.len(), 3);
+    }
+}

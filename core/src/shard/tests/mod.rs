@@ -1,0 +1,424 @@
+//! The whole pure core, message in and output out, against the oracle: all operations, both
+//! domains, times over all of `i64`, several namespaces and lanes, slices of every size.
+//!
+//! The oracle follows the log that the shard wrote, so what is compared is also whether the log
+//! holds everything that is needed to say what happened.
+//!
+//! `STORMWHEEL_ORACLE_OPS=10000000 cargo test --release -p stormwheel oracle` is the long form.
+
+mod oracle;
+
+use super::*;
+use crate::log::{Record, encode_op};
+use crate::namespace::{Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
+use crate::op::{Only, Payload, Register, Target, When};
+use crate::ports::{Gauges, NamespaceGauge};
+use oracle::{Fire, Oracle};
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use rand_like::Dice;
+use std::sync::{Arc, Mutex};
+
+mod rand_like {
+    //! Dice from proptest's generator, so that the tests need no other.
+
+    use super::TestRng;
+    use proptest::prelude::Rng;
+
+    pub(super) struct Dice(pub(super) TestRng);
+
+    impl Dice {
+        pub(super) fn below(&mut self, bound: u64) -> u64 {
+            self.0.next_u64() % bound
+        }
+
+        pub(super) fn any(&mut self) -> i64 {
+            self.0.next_u64() as i64
+        }
+
+        pub(super) fn one_in(&mut self, n: u64) -> bool {
+            self.below(n) == 0
+        }
+    }
+}
+
+/// Everything outside of the shard, in memory.
+#[derive(Default)]
+struct Outside {
+    blocks: Vec<(u16, u64, i64, Vec<u8>)>,
+    outputs: Vec<OutputBytes>,
+    registry: TestRegistry,
+}
+
+#[derive(Default)]
+struct TestRegistry {
+    published: Mutex<BTreeMap<String, NamespaceId>>,
+    gauges: Mutex<BTreeMap<NamespaceId, Arc<NamespaceGauge>>>,
+}
+
+impl Gauges for TestRegistry {
+    fn gauge(&self, namespace: NamespaceId) -> Arc<NamespaceGauge> {
+        Arc::clone(self.gauges.lock().unwrap().entry(namespace).or_default())
+    }
+}
+
+impl Registry for TestRegistry {
+    fn publish(&self, id: NamespaceId, name: Arc<str>, _: Arc<NamespaceConfig>, _: u64) {
+        self.published.lock().unwrap().insert(name.to_string(), id);
+    }
+
+    fn withdraw(&self, _: NamespaceId, name: &str) {
+        self.published.lock().unwrap().remove(name);
+    }
+
+    fn namespaces(&self) -> usize {
+        self.published.lock().unwrap().len()
+    }
+}
+
+struct TestLog<'a>(&'a mut Vec<(u16, u64, i64, Vec<u8>)>);
+
+impl Log for TestLog<'_> {
+    fn append(&mut self, lane: u16, first: u64, _: u32, now_ms: i64, records: &[u8]) {
+        self.0.push((lane, first, now_ms, records.to_vec()));
+    }
+}
+
+struct TestSink<'a>(&'a mut Vec<OutputBytes>);
+
+impl OutputSink for TestSink<'_> {
+    fn append(&mut self, block: OutputBytes, _: i64) {
+        self.0.push(block);
+    }
+
+    fn end(&mut self, _: NamespaceId) {}
+}
+
+type Seen = (u16, Outcome);
+
+/// One shard with what surrounds it.
+struct World {
+    shard: Shard,
+    layout: Layout,
+    outside: Outside,
+    inbox: VecDeque<Message>,
+    now: Timestamp,
+    outcomes: Arc<Mutex<Vec<Seen>>>,
+    answers: Arc<Mutex<Vec<Result<CommandReply, Rejection>>>>,
+}
+
+impl World {
+    fn new(pace: Pace, now: i64) -> Self {
+        let layout = Layout::new(8, 3, 1).expect("a legal layout");
+        Self {
+            shard: Shard::new(ShardIndex(0), layout, pace),
+            layout,
+            outside: Outside::default(),
+            inbox: VecDeque::new(),
+            now: Timestamp::from_millis(now),
+            outcomes: Arc::default(),
+            answers: Arc::default(),
+        }
+    }
+
+    fn turn(&mut self) -> Next {
+        let (mut log, mut sink) =
+            (TestLog(&mut self.outside.blocks), TestSink(&mut self.outside.outputs));
+        let mut ports = Ports {
+            log: &mut log,
+            outputs: &mut sink,
+            registry: &self.outside.registry,
+            send: &mut |_, _| panic!("there is one shard"),
+            released: &mut |_| {},
+        };
+        let inbox = &mut self.inbox;
+        self.shard.turn(self.now, false, &mut || inbox.pop_front(), &mut ports)
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000_000 {
+            if self.turn() != Next::Now && self.inbox.is_empty() {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn op(&mut self, namespace: NamespaceId, op: &Op<'_>) {
+        let mut bytes = Vec::new();
+        encode_op(&mut bytes, namespace, op);
+        let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key))).0;
+        let outcomes = Arc::clone(&self.outcomes);
+        let reply = Box::new(move |outcome: Vec<Outcome>| {
+            outcomes.lock().unwrap().extend(outcome.into_iter().map(|outcome| (lane, outcome)));
+        });
+        self.inbox.push_back(Message::Ops(OpsPart {
+            namespace,
+            bytes,
+            count: 1,
+            reserved: None,
+            reply,
+        }));
+    }
+
+    fn command(&mut self, name: &str, command: Command) {
+        let answers = Arc::clone(&self.answers);
+        let reply = Box::new(move |answer| answers.lock().unwrap().push(answer));
+        let (name, settle) = (name.to_owned(), false);
+        let request = CommandRequest { name, command, settle, pending: 0, reply };
+        self.inbox.push_back(Message::Command(request));
+    }
+
+    fn create(&mut self, name: &str, config: NamespaceConfig) -> NamespaceId {
+        self.command(name, Command::Put { config, expected_version: None });
+        self.settle();
+        self.outside.registry.published.lock().unwrap()[name]
+    }
+
+    fn clock(&mut self, name: &str, to: i64) {
+        self.command(name, Command::Clock(ClockChange::Set(Timestamp::from_millis(to))));
+    }
+
+    fn watermark(&mut self, name: &str, to: i64) {
+        let change = SourceChange::Watermark(Timestamp::from_millis(to));
+        self.command(name, Command::Source { source: "s".to_owned(), change });
+    }
+
+    fn fires(&self, namespace: NamespaceId) -> BTreeMap<Vec<u8>, Vec<Fire>> {
+        let mut fires: BTreeMap<Vec<u8>, Vec<Fire>> = BTreeMap::new();
+        let blocks = self.outside.outputs.iter().filter(|block| block.namespace == namespace);
+        for it in blocks.flat_map(OutputBytes::iter) {
+            assert!(it.fire_at <= it.due_by, "none fires early");
+            assert_eq!(it.id.key_hash, Oracle::hash(it.key));
+            fires.entry(it.key.to_vec()).or_default().push((
+                it.id.position,
+                it.id.ordinal,
+                it.domain,
+                it.fire_at,
+                it.name.map(str::to_owned),
+                it.payload.map(|payload| payload.bytes().to_vec()),
+            ));
+        }
+        fires
+    }
+
+    /// Lets oracles follow the log, and compares outcomes, outputs and what is still there.
+    fn check(&self, namespaces: &[(NamespaceId, ClockKind, i64)]) {
+        let mut oracles = BTreeMap::new();
+        let mut outcomes: BTreeMap<u16, Vec<Outcome>> = BTreeMap::new();
+        for (lane, outcome) in self.outcomes.lock().unwrap().iter() {
+            outcomes.entry(*lane).or_default().push(outcome.clone());
+        }
+        let mut outcomes: BTreeMap<u16, _> =
+            outcomes.into_iter().map(|(lane, all)| (lane, all.into_iter())).collect();
+        for (lane, first, now_ms, bytes) in &self.outside.blocks {
+            let (mut rest, mut position) = (&bytes[..], *first);
+            while let Some((record, behind)) = split_record(rest) {
+                let now = Timestamp::from_millis(*now_ms);
+                follow(&mut oracles, namespaces, *lane, position, now, &record, || {
+                    outcomes.get_mut(lane).and_then(Iterator::next).expect("an outcome a record")
+                });
+                (rest, position) = (behind, position + 1);
+            }
+        }
+        assert!(outcomes.values_mut().all(|rest| rest.next().is_none()), "a record an outcome");
+        for (namespace, ..) in namespaces {
+            let mut fires = BTreeMap::new();
+            let mut pending = 0;
+            for ((_, id), oracle) in &mut oracles {
+                if id == namespace {
+                    fires.append(&mut oracle.fires);
+                    pending += oracle.timers.len() as u64;
+                }
+            }
+            assert_eq!(self.fires(*namespace), fires);
+            let lanes = self.shard.lanes.iter();
+            let homes = lanes.filter_map(|lane| Some(lane.home(lane.find(*namespace)?)));
+            assert_eq!(homes.map(|home| home.timeline.pending()).sum::<u64>(), pending);
+        }
+    }
+}
+
+type Oracles = BTreeMap<(u16, NamespaceId), Oracle>;
+
+fn follow(
+    oracles: &mut Oracles,
+    namespaces: &[(NamespaceId, ClockKind, i64)],
+    lane: u16,
+    position: u64,
+    now: Timestamp,
+    record: &Record<'_>,
+    outcome: impl FnOnce() -> Outcome,
+) {
+    match record {
+        Record::Control(_) => {}
+        Record::Tick { now, namespaces: due } => {
+            for id in due {
+                let (oracle, _) = oracle_of(oracles, namespaces, lane, *id);
+                let (before, domain) = (oracle.reached[1], Domain::Processing);
+                assert!(before < Some(*now), "a tick moves time");
+                let fired = oracle.fires.values().map(Vec::len).sum::<usize>();
+                oracle.advance(domain, *now, position);
+                let fires = oracle.fires.values().map(Vec::len).sum::<usize>();
+                assert!(fires > fired, "an idle namespace stands in no tick");
+            }
+        }
+        Record::Step { namespace, change, .. } => {
+            let (oracle, _) = oracle_of(oracles, namespaces, lane, *namespace);
+            match serde_json::from_slice(change).expect("a change") {
+                Change::Watermark(to) => oracle.advance(Domain::Event, to, position),
+                Change::Clock(to) => {
+                    oracle.now = Some(to);
+                    oracle.advance(Domain::Processing, to, position);
+                }
+                Change::Configure(_) | Change::Remove => {}
+            }
+        }
+        Record::Key(record) => {
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, record.namespace);
+            if clock == ClockKind::System {
+                oracle.now = Some(now);
+            }
+            let expected = oracle.apply(&record.op, position);
+            let found = outcome().ok().map(|it| (it.result, it.fire_at, it.cancelled));
+            assert_eq!(found, expected, "{:?} at {position}", record.op);
+        }
+    }
+}
+
+fn oracle_of<'a>(
+    oracles: &'a mut Oracles,
+    namespaces: &[(NamespaceId, ClockKind, i64)],
+    lane: u16,
+    id: NamespaceId,
+) -> (&'a mut Oracle, ClockKind) {
+    let known = namespaces.iter().find(|it| it.0 == id);
+    let (_, clock, spread_ms) = *known.expect("a known namespace");
+    let oracle = oracles.entry((lane, id)).or_default();
+    oracle.spread_ms = spread_ms;
+    (oracle, clock)
+}
+
+/// Times that meet each other, and times at every end.
+fn any_time(dice: &mut Dice, around: i64) -> i64 {
+    match dice.below(12) {
+        0 => dice.any(),
+        1 => [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX][dice.below(6) as usize],
+        2 => around.saturating_add(dice.any() >> (20 + dice.below(40))),
+        3..6 => around.saturating_add(dice.below(5) as i64),
+        _ => around.saturating_add(dice.below(3_000) as i64 - 200),
+    }
+}
+
+fn key_of(n: u64) -> String {
+    if n.is_multiple_of(3) { format!("{n}") } else { format!("a key of more than fifteen {n}") }
+}
+
+fn any_op(dice: &mut Dice, world: &mut World, namespace: NamespaceId, around: i64, keys: u64) {
+    let key = key_of(dice.below(keys));
+    let names = ["timeout", "expiry", "b", "a"];
+    let name = names[dice.below(4) as usize];
+    let domain = Domain::ALL[dice.below(2) as usize];
+    let at = Timestamp::from_millis(any_time(dice, around));
+    let after_ms = if dice.one_in(30) { dice.any() & i64::MAX } else { dice.below(2_000) as i64 };
+    let payload = [7; 40];
+    let payload = &payload[..dice.below(40) as usize];
+    let action = match dice.below(16) {
+        0..8 => Action::Register(Register {
+            domain,
+            name: dice.one_in(2).then_some(name),
+            when: if dice.one_in(3) { When::After(after_ms) } else { When::At(at) },
+            payload: dice.one_in(3).then_some(Payload::Binary(payload)),
+            resolution_ms: None,
+            spread_ms: None,
+            only: match dice.below(12) {
+                0 => Only::Absent,
+                1 => Only::Present,
+                2 => Only::Earlier,
+                3 => Only::Later,
+                _ => Only::Always,
+            },
+        }),
+        8..12 => {
+            let name = if dice.one_in(5) { name } else { "timeout" };
+            Action::Touch { name, domain, after_ms }
+        }
+        12 => Action::DeleteAll,
+        13 => Action::Delete { domain, target: Target::Name(name) },
+        14 => Action::Delete { domain, target: Target::FireAt(at) },
+        _ => {
+            let (resolution_ms, spread_ms) = (None, None);
+            Action::Delete { domain, target: Target::At { at, resolution_ms, spread_ms } }
+        }
+    };
+    world.op(namespace, &Op { key: key.as_bytes(), action });
+}
+
+fn play(seed: u64, ops: u64) {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut dice = Dice(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let budget = [1, 2, 3, 7, 40, 1_000, 100_000][dice.below(7) as usize];
+    let pace = Pace { ops: 1 + dice.below(9) as u32, messages: 1 + dice.below(9) as u32, budget };
+    let mut world = World::new(pace, 1_000_000);
+    let manual = NamespaceConfig { clock: ClockKind::Manual, ..NamespaceConfig::default() };
+    let spread_ms = if dice.one_in(2) { 0 } else { 100 };
+    let system = NamespaceConfig { spread_ms, ..NamespaceConfig::default() };
+    let namespaces = [
+        (world.create("m", manual), ClockKind::Manual, 0),
+        (world.create("s", system), ClockKind::System, spread_ms),
+    ];
+    let (mut clock, mut watermark) = (any_time(&mut dice, 0), any_time(&mut dice, 0));
+    let keys = 1 + dice.below(200);
+    for _ in 0..ops {
+        match dice.below(40) {
+            0 => {
+                clock = clock.max(any_time(&mut dice, clock));
+                world.clock("m", clock);
+            }
+            1 => {
+                watermark = watermark.max(any_time(&mut dice, watermark));
+                world.watermark(["m", "s"][dice.below(2) as usize], watermark);
+            }
+            2..6 => world.now = world.now.saturating_add(dice.below(300) as i64),
+            6..20 => {
+                world.turn();
+            }
+            _ => {
+                let (namespace, kind, _) = namespaces[dice.below(2) as usize];
+                let now = if kind == ClockKind::Manual { clock } else { world.now.as_millis() };
+                let around = if dice.one_in(2) { now } else { watermark };
+                any_op(&mut dice, &mut world, namespace, around, keys);
+            }
+        }
+    }
+    world.settle();
+    world.now = Timestamp::MAX;
+    world.clock("m", i64::MAX);
+    for name in ["m", "s"] {
+        world.watermark(name, i64::MAX);
+    }
+    world.settle();
+    // The system clock never reaches the end of time: what waits for it is cancelled.
+    for n in 0..keys {
+        let key = key_of(n);
+        world.op(namespaces[1].0, &Op { key: key.as_bytes(), action: Action::DeleteAll });
+    }
+    world.settle();
+    world.check(&namespaces);
+    assert!(world.shard.memory().iter().all(|(part, bytes)| *part != "payloads" || *bytes == 0));
+    assert_eq!(world.shard.stats().keys, 0, "everything has fired or was cancelled");
+    assert_eq!(world.shard.near().total(), 0);
+}
+
+const OPS_A_GAME: u64 = 1_000;
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
+fn the_core_agrees_with_the_oracle() {
+    let ops = std::env::var("STORMWHEEL_ORACLE_OPS");
+    let ops: u64 = ops.map_or(100_000, |ops| ops.parse().expect("a number of operations"));
+    for seed in 0..ops.div_ceil(OPS_A_GAME) {
+        let played = std::panic::catch_unwind(|| play(seed, OPS_A_GAME));
+        assert!(played.is_ok(), "seed {seed}");
+    }
+}

@@ -1,0 +1,153 @@
+//! What a namespace on one lane must do, in the simplest way one can say it: a map, and a list of
+//! fires. It follows the log, record by record, and fires all that is due at once.
+
+use crate::key_group::xxh3_64;
+use crate::op::{Action, Op, ResultKind, Target, When};
+use crate::time::{Domain, Timestamp, spread_offset};
+use std::collections::BTreeMap;
+
+/// Where a timer stands: (key, domain, time, name), which is also the order in which it fires.
+type Timer = (Vec<u8>, Domain, Timestamp, Option<String>);
+
+/// A fire: position and ordinal, then the timer and what travelled with it.
+pub(super) type Fire = (u64, u32, Domain, Timestamp, Option<String>, Option<Vec<u8>>);
+
+#[derive(Default)]
+pub(super) struct Oracle {
+    pub(super) timers: BTreeMap<Timer, Option<Vec<u8>>>,
+    pub(super) fires: BTreeMap<Vec<u8>, Vec<Fire>>,
+    pub(super) reached: [Option<Timestamp>; 2],
+    pub(super) now: Option<Timestamp>,
+    pub(super) spread_ms: i64,
+}
+
+impl Oracle {
+    /// Time moves: everything due fires, each key's timers in their order.
+    pub(super) fn advance(&mut self, domain: Domain, to: Timestamp, position: u64) {
+        self.reached[domain as usize] = self.reached[domain as usize].max(Some(to));
+        let due: Vec<Timer> =
+            self.timers.keys().filter(|t| t.1 == domain && t.2 <= to).cloned().collect();
+        for timer in due {
+            let payload = self.timers.remove(&timer).expect("it was just seen");
+            self.fire(timer, payload, position);
+        }
+    }
+
+    fn fire(&mut self, (key, domain, time, name): Timer, payload: Option<Vec<u8>>, position: u64) {
+        let fires = self.fires.entry(key).or_default();
+        let ordinal = fires.iter().filter(|fire| fire.0 == position).count() as u32;
+        fires.push((position, ordinal, domain, time, name, payload));
+    }
+
+    fn of_key(&self, key: &[u8]) -> Vec<Timer> {
+        self.timers.keys().filter(|timer| timer.0 == key).cloned().collect()
+    }
+
+    fn standing(
+        &self,
+        key: &[u8],
+        domain: Domain,
+        time: Timestamp,
+        name: Option<&str>,
+    ) -> Option<Timer> {
+        self.of_key(key).into_iter().find(|timer| {
+            timer.1 == domain && timer.3.as_deref() == name && (name.is_some() || timer.2 == time)
+        })
+    }
+
+    fn settle_time(&self, key: &[u8], name: Option<&str>, time: Timestamp) -> Option<Timestamp> {
+        if time == Timestamp::MAX {
+            Some(time)
+        } else {
+            time.checked_add(spread_offset(key, name, self.spread_ms))
+        }
+    }
+
+    /// Applies an operation; returns the result and the time, or nothing if it is refused.
+    pub(super) fn apply(
+        &mut self,
+        op: &Op<'_>,
+        position: u64,
+    ) -> Option<(ResultKind, Option<Timestamp>, u32)> {
+        use ResultKind::{Absent, Cancelled, Created, Duplicate, Kept, Replaced, Unchanged};
+        let key = op.key;
+        let cancelled = |n: u32| Some((if n > 0 { Cancelled } else { Absent }, None, n));
+        let (domain, name, when, payload, only, is_touch) = match op.action {
+            Action::DeleteAll => {
+                let before = self.timers.len();
+                self.timers.retain(|timer, _| timer.0 != key);
+                return cancelled((before - self.timers.len()) as u32);
+            }
+            Action::Delete { domain, target } => {
+                let (time, name) = match target {
+                    Target::Name(name) => (Some(Timestamp::MIN), Some(name)),
+                    Target::At { at, .. } => (self.settle_time(key, None, at), None),
+                    Target::FireAt(time) => (Some(time), None),
+                };
+                let standing = time.and_then(|time| self.standing(key, domain, time, name));
+                return cancelled(standing.map_or(0, |timer| {
+                    self.timers.remove(&timer);
+                    1
+                }));
+            }
+            Action::Touch { name, domain, after_ms } => {
+                (domain, Some(name), When::After(after_ms), None, crate::op::Only::Always, true)
+            }
+            Action::Register(r) => {
+                let payload = r.payload.map(|payload| payload.bytes().to_vec());
+                (r.domain, r.name, r.when, payload, r.only, false)
+            }
+        };
+        let reads = if domain == Domain::Event { self.reached[0] } else { self.now };
+        let time = match when {
+            When::At(time) => time,
+            When::After(after_ms) => reads?.checked_add(after_ms)?,
+        };
+        let fire_at = self.settle_time(key, name, time)?;
+        let standing = self.standing(key, domain, fire_at, name);
+        let payload = match &standing {
+            Some(timer) if is_touch => self.timers[timer].clone(),
+            _ => payload,
+        };
+        let stands_at = standing.as_ref().map(|timer| timer.2);
+        let is_kept = match only {
+            crate::op::Only::Always => false,
+            crate::op::Only::Absent => stands_at.is_some(),
+            crate::op::Only::Present => stands_at.is_none(),
+            crate::op::Only::Earlier => stands_at.is_some_and(|at| fire_at >= at),
+            crate::op::Only::Later => stands_at.is_some_and(|at| fire_at <= at),
+        };
+        let result = match &standing {
+            _ if is_kept => return Some((Kept, stands_at, 0)),
+            None => Created,
+            Some(_) if name.is_none() => Duplicate,
+            Some(timer) if timer.2 == fire_at && self.timers[timer] == payload => Unchanged,
+            Some(_) => Replaced,
+        };
+        if matches!(result, Created | Replaced) {
+            let earliest = self
+                .of_key(key)
+                .into_iter()
+                .filter(|timer| timer.1 == domain)
+                .map(|timer| timer.2)
+                .min();
+            let is_next = earliest.is_none_or(|earliest| fire_at < earliest);
+            let clock = if domain == Domain::Processing && is_next { self.now } else { None };
+            if let Some(timer) = standing {
+                self.timers.remove(&timer);
+            }
+            let timer = (key.to_vec(), domain, fire_at, name.map(str::to_owned));
+            if self.reached[domain as usize].max(clock).is_some_and(|reached| fire_at <= reached) {
+                self.fire(timer, payload, position);
+            } else {
+                self.timers.insert(timer, payload);
+            }
+        }
+        Some((result, Some(fire_at), 0))
+    }
+
+    /// Output ids are told apart by the hash of the key.
+    pub(super) fn hash(key: &[u8]) -> u64 {
+        xxh3_64(key)
+    }
+}

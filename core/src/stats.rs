@@ -1,0 +1,18 @@
+//! What a shard counts, in plain numbers of its own; the runtime publishes them for scrapes.
+
+use crate::op::ResultKind;
+
+/// Counters of a shard since it started. Arrays over domains are [event, processing].
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stats {
+    /// Registrations and touches, by domain and result.
+    pub(crate) registered: [[u64; ResultKind::ALL.len()]; 2],
+    /// Timers cancelled.
+    pub(crate) cancelled: u64,
+    /// Timers fired, by domain.
+    pub(crate) fired: [u64; 2],
+    /// Timers that were due already when they were registered.
+    pub(crate) overdue_at_registration: u64,
+    /// Keys held now.
+    pub(crate) keys: u64,
+}

@@ -1,0 +1,131 @@
+//! The time of one namespace on one lane: how far each domain has come, the wheels that know which
+//! key is next, and the counts by due time.
+//!
+//! A wheel is an index and nothing more. It holds keys by their earliest time; the truth is in the
+//! slots, and an entry counts only if it stands where its slot says ([`Armed`]).
+
+use crate::due_counts::DueCounts;
+use crate::keyed::{Pools, SlotIndex};
+use crate::query::FORECAST_STEP_MS;
+use crate::time::{Domain, Timestamp};
+use crate::wheel::{Owner, Wheel};
+use hashbrown::HashMap;
+
+/// Steps that the forecast of a namespace keeps in a ring: a day of minutes.
+const FORECAST_RING_STEPS: usize = 1_440;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    /// Keys that hold something.
+    pub(crate) keys: u64,
+    domains: [DomainTime; 2],
+}
+
+/// One domain of a timeline.
+#[derive(Debug)]
+pub(crate) struct DomainTime {
+    /// The last tick or watermark; due is what is at or below it. `None`: there was none yet.
+    pub(crate) reached: Option<Timestamp>,
+    /// Keys by their earliest time.
+    pub(crate) wheel: Wheel,
+    /// Timers by due time.
+    pub(crate) counts: DueCounts,
+    /// The advance that is under way.
+    pub(crate) drain: Option<Box<Drain>>,
+    /// No entry of the wheel stands before this.
+    pub(crate) wake: Timestamp,
+}
+
+/// An advance under way: firing everything due at `until`, slice by slice.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// How far time has come.
+    pub(crate) until: Timestamp,
+    /// The record that moved it.
+    pub(crate) position: u64,
+    /// How many fired of it.
+    pub(crate) fired: u64,
+    /// Entries taken off the wheel and not yet looked at: those from `next` on, ascending.
+    pub(crate) batch: Vec<(Timestamp, u32)>,
+    /// See `batch`.
+    pub(crate) next: usize,
+    /// By hash of the key: outputs so far under `position`, for keys with more to come.
+    pub(crate) ordinals: HashMap<u64, u32, ahash::RandomState>,
+}
+
+impl Drain {
+    /// An advance to `until`, caused by the record at `position`.
+    pub(crate) fn new(until: Timestamp, position: u64) -> Self {
+        // Fixed seeds: nothing may differ between a run and its replay.
+        let ordinals = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        Self { until, position, fired: 0, batch: Vec::new(), next: 0, ordinals }
+    }
+}
+
+impl Timeline {
+    /// A timeline on which nothing has happened yet; `origin` is about where the clock stands.
+    pub(crate) fn new(origin: Timestamp) -> Self {
+        let domain = |origin| DomainTime {
+            reached: None,
+            wheel: Wheel::new(origin),
+            counts: DueCounts::new(FORECAST_STEP_MS, FORECAST_RING_STEPS),
+            drain: None,
+            wake: Timestamp::MAX,
+        };
+        // Nobody knows where event time begins: its wheel stands at the beginning of all time.
+        Self { keys: 0, domains: [domain(Timestamp::MIN), domain(origin)] }
+    }
+
+    /// One of the domains.
+    #[inline]
+    pub(crate) fn of(&self, domain: Domain) -> &DomainTime {
+        &self.domains[domain as usize]
+    }
+
+    /// One of the domains.
+    #[inline]
+    pub(crate) fn of_mut(&mut self, domain: Domain) -> &mut DomainTime {
+        &mut self.domains[domain as usize]
+    }
+
+    /// Whether time has come this far.
+    #[inline]
+    pub(crate) fn is_due(&self, domain: Domain, time: Timestamp) -> bool {
+        self.of(domain).reached.is_some_and(|reached| time <= reached)
+    }
+
+    /// Whether an advance is under way.
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.domains.iter().any(|domain| domain.drain.is_some())
+    }
+
+    /// Timers pending, over both domains.
+    pub(crate) fn pending(&self) -> u64 {
+        self.domains.iter().map(|domain| domain.counts.total()).sum()
+    }
+
+    /// Bytes it takes beside itself, without the wheels' shared entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.domains.iter().map(|domain| domain.wheel.memory_bytes() + domain.counts.bytes()).sum()
+    }
+}
+
+/// The slots of a shard, as the owner of a wheel's entries.
+pub(crate) struct Armed<'a> {
+    pub(crate) pools: &'a Pools,
+    pub(crate) domain: Domain,
+}
+
+impl Owner for Armed<'_> {
+    #[inline]
+    fn armed_at(&self, slot: u32) -> Option<Timestamp> {
+        self.pools.armed(SlotIndex(slot), self.domain)
+    }
+
+    #[inline]
+    fn touch(&self, slot: u32) {
+        std::hint::black_box(self.pools.touch(SlotIndex(slot)));
+    }
+}

@@ -1,0 +1,2 @@
+//! The Stormwheel service.
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `stormwheel` binary.
+fn main() {}

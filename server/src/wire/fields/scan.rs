@@ -1,0 +1,212 @@
+//! The fast way through a plain object.
+//!
+//! It reads flat objects of known fields with texts that escape nothing, whole numbers and any
+//! payload, which is what programs send. Whatever else it meets, right or wrong, it answers `None`,
+//! and the careful way decides. So it says nothing about errors, and where it answers it must
+//! answer the same; a property test holds the two together.
+
+use super::{
+    Field, Fields, KeyField, PayloadField, check_depth, parse_domain, parse_only, parse_op,
+};
+use crate::wire::duration::parse_duration;
+use crate::wire::time::parse_time_text;
+use serde::Deserialize as _;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use stormwheel::time::Timestamp;
+
+/// Reads an object in which any field may stand, if it is plain.
+pub(crate) fn scan(line: &str) -> Option<Fields<'_>> {
+    let mut scanner = Scanner { line, at: 0 };
+    let mut fields = Fields::default();
+    scanner.expect(b'{')?;
+    loop {
+        let field = Field::named(scanner.text()?)?;
+        if fields.given.has(field) {
+            return None;
+        }
+        fields.given = fields.given.with(field);
+        scanner.expect(b':')?;
+        match field {
+            Field::Op => fields.op = Some(parse_op(scanner.text()?).ok()?),
+            Field::Key => fields.key = Some(KeyField::Text(Cow::Borrowed(scanner.text()?))),
+            Field::Name => fields.name = Some(Cow::Borrowed(scanner.text()?)),
+            Field::Domain => fields.domain = Some(parse_domain(scanner.text()?).ok()?),
+            Field::At => fields.at = Some(scanner.time()?),
+            Field::After => fields.after_ms = Some(parse_duration(scanner.text()?).ok()?),
+            Field::Payload => fields.payload = Some(PayloadField::Json(scanner.raw()?)),
+            Field::PayloadBase64 => fields.payload_base64 = Some(Cow::Borrowed(scanner.text()?)),
+            Field::Spread => fields.spread_ms = Some(parse_duration(scanner.text()?).ok()?),
+            Field::Resolution => fields.resolution_ms = Some(parse_duration(scanner.text()?).ok()?),
+            Field::Only => fields.only = Some(parse_only(scanner.text()?).ok()?),
+            Field::FireAt => fields.fire_at = Some(scanner.time()?),
+        }
+        match scanner.next()? {
+            b',' => {}
+            b'}' => return (scanner.at == line.len()).then_some(fields),
+            _ => return None,
+        }
+    }
+}
+
+struct Scanner<'a> {
+    line: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn peek(&mut self) -> Option<u8> {
+        let bytes = self.line.as_bytes();
+        while *bytes.get(self.at)? == b' ' {
+            self.at += 1;
+        }
+        Some(bytes[self.at])
+    }
+
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then_some(())
+    }
+
+    /// A text that escapes nothing.
+    fn text(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let rest = &self.line.as_bytes()[start..];
+        let length = rest
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
+        self.at = start + length + 1;
+        (rest[length] == b'"').then(|| &self.line[start..start + length])
+    }
+
+    /// A whole number that cannot overflow, or text.
+    fn time(&mut self) -> Option<Timestamp> {
+        if self.peek()? == b'"' {
+            return parse_time_text(self.text()?).ok();
+        }
+        let rest = &self.line.as_bytes()[self.at..];
+        let mut millis = 0_i64;
+        let mut digits = 0;
+        for byte in rest.iter().take(19) {
+            if !byte.is_ascii_digit() {
+                break;
+            }
+            millis = millis * 10 + i64::from(byte - b'0');
+            digits += 1;
+            if digits == 19 {
+                return None;
+            }
+        }
+        // JSON has no leading zeros; a fraction or an exponent is refused by the careful way.
+        let plain = match rest.first()? {
+            b'0' => digits == 1,
+            _ => digits > 0,
+        };
+        self.at += digits;
+        plain.then(|| Timestamp::from_millis(millis))
+    }
+
+    /// Any JSON value but `null`, as it stands.
+    fn raw(&mut self) -> Option<&'a str> {
+        if self.peek()? == b'n' {
+            return None;
+        }
+        let rest = &self.line[self.at..];
+        let mut deserializer = serde_json::Deserializer::from_str(rest);
+        let raw = <&RawValue>::deserialize(&mut deserializer).ok()?.get();
+        self.at += raw.len();
+        check_depth(raw).ok()?;
+        Some(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FieldSet, Place, read};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check_plain(line: &str) {
+        let fast = scan(line).unwrap_or_else(|| panic!("not plain: {line}"));
+        assert_eq!(
+            Ok(fast),
+            read(line.as_bytes(), FieldSet::ALL, Place::Line),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn what_programs_send_is_plain() {
+        check_plain(r#"{"op":"register","key":"order-17","at":1767225600000,"payload":{"n":1}}"#);
+        check_plain(r#"{"op":"register","key":"order-17","name":"expiry","after":"15m"}"#);
+        check_plain(r#"{"op": "touch", "key": "ü", "after": "60s", "domain": "event"}"#);
+        check_plain(r#"{"op":"delete","key":"~_w","fire_at":"2026-01-01T00:00:00Z"}"#);
+        check_plain(r#"{"op":"register","key":"k","at":0,"payload":"\u00fc\"","only":"absent"}"#);
+        check_plain(r#"{"at":999999999999999999,"spread":"1s","resolution":"PT1S"}"#);
+        check_plain(r#"{ "payload" : [1, 2.5e3 , null] , "payload_base64" : "AA==" }"#);
+    }
+
+    #[test]
+    fn the_rest_is_left_to_the_careful_way() {
+        for line in [
+            "",
+            "{}",
+            "{",
+            r#"{"key":"a\u0062"}"#,
+            r#"{"at":-5}"#,
+            r#"{"at":01}"#,
+            r#"{"at":1.5}"#,
+            r#"{"at":1e3}"#,
+            r#"{"at":9223372036854775807}"#,
+            r#"{"payload":null}"#,
+            r#"{"payload":{"n":1}"#,
+            r#"{"payload":tru}"#,
+            r#"{"key":"a","key":"b"}"#,
+            r#"{"key":"a"}{"key":"b"}"#,
+            r#"{"key":"a"} x"#,
+            r#"{"kay":"a"}"#,
+            "{\"key\":\"a\tb\"}",
+        ] {
+            assert_eq!(scan(line), None, "{line}");
+        }
+    }
+
+    fn object() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            "-?[0-9]{1,20}(\\.[0-9]|e[0-9])?",
+            "\"[a-z~.\\\\\" ü0-9]{0,6}\"",
+            "\"(register|touch|event|later|15m|PT1S|2026-01-01T00:00:00Z)\"",
+            Just("null".to_owned()),
+            "[\\[\\]{}\":,a0 ]{0,8}",
+        ];
+        let name = (0..Field::ALL.len()).prop_map(|index| Field::ALL[index].as_str());
+        let space = "[ \t]{0,1}";
+        proptest::collection::vec((name, space, value, space), 0..5).prop_map(|members| {
+            let members: Vec<_> = members
+                .into_iter()
+                .map(|(name, before, value, after)| format!("\"{name}\":{before}{value}{after}"))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn where_it_answers_it_answers_the_same(
+            line in prop_oneof![object(), any::<String>(), "[{}\"a-z:,0-9 ]{0,40}"]
+        ) {
+            if let Some(fast) = scan(&line) {
+                prop_assert_eq!(Ok(fast), read(line.as_bytes(), FieldSet::ALL, Place::Line));
+            }
+        }
+    }
+}

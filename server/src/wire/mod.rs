@@ -1,0 +1,15 @@
+//! How things are spelled on the wire: bytes to operations, outcomes and outputs to bytes.
+//! Knows nothing of HTTP connections; everything here is a function of its arguments.
+
+pub mod arrow;
+pub mod duration;
+mod failures;
+mod fields;
+mod json;
+pub mod key;
+pub mod namespace;
+pub mod ndjson;
+pub mod op;
+pub mod output;
+pub mod problem;
+pub mod time;

@@ -1,0 +1,300 @@
+//! Configurations in and out.
+
+use super::*;
+use crate::wire::problem::Kind;
+use proptest::prelude::*;
+
+fn parse(body: &Value) -> Result<NamespaceConfig, Problem> {
+    parse_config(body.to_string().as_bytes())
+}
+
+fn check_refused(body: &Value, kind: &Kind, field: &str, part: &str) {
+    let problem = parse(body).expect_err(&body.to_string());
+    assert_eq!(problem.kind.slug, kind.slug, "{body}: {}", problem.detail);
+    assert_eq!(problem.field.as_deref(), Some(field), "{body}");
+    assert!(problem.detail.contains(part), "{body}: {}", problem.detail);
+}
+
+fn manual() -> Value {
+    json!({
+        "operator": "timers", "options": {}, "clock": "system", "resolution": "1ms", "spread": "0s",
+        "late_timers": "fire",
+        "watermark": {"strategy": "explicit", "sources": [], "delay": "0s", "idle_after": null},
+        "lateness": "0s", "late_elements": "drop", "overdue": {"policy": "fire"},
+        "on_error": {"retry": 3, "backoff": "1s", "then": "stop"},
+        "retention": {"age": "24h", "bytes": "10GiB"}, "touch_after": null,
+        "limits": {"timers": null, "timers_per_key": 10000, "payload_bytes": 65536}
+    })
+}
+
+#[test]
+fn the_defaults_of_the_manual_are_the_defaults() {
+    assert_eq!(parse(&manual()), Ok(NamespaceConfig::default()));
+    assert_eq!(parse_config(b""), Ok(NamespaceConfig::default()));
+    assert_eq!(parse_config(b"{}"), Ok(NamespaceConfig::default()));
+}
+
+#[test]
+fn the_answer_is_spelled_as_in_the_manual() {
+    let mut expected = manual();
+    for absent in [
+        "options",
+        "lateness",
+        "late_elements",
+        "overdue",
+        "on_error",
+    ] {
+        expected.as_object_mut().unwrap().remove(absent);
+    }
+    expected["watermark"]
+        .as_object_mut()
+        .unwrap()
+        .remove("delay");
+    assert_eq!(config_json(&NamespaceConfig::default()), expected);
+}
+
+#[test]
+fn every_field_is_read() {
+    let config = parse(&json!({
+        "clock": "manual", "resolution": "1s", "spread": "30s", "late_timers": "next_watermark",
+        "watermark": {"sources": ["a", "b"], "idle_after": "PT5S"},
+        "retention": {"age": "2h", "bytes": 1000}, "touch_after": "60s",
+        "limits": {"timers": 5, "timers_per_key": 6, "payload_bytes": "7KiB"}
+    }))
+    .unwrap();
+    let expected = NamespaceConfig {
+        operator: "timers".to_owned(),
+        clock: ClockKind::Manual,
+        resolution_ms: 1_000,
+        spread_ms: 30_000,
+        late_timers: LateTimers::NextWatermark,
+        watermark: WatermarkConfig {
+            sources: vec!["a".to_owned(), "b".to_owned()],
+            idle_after_ms: Some(5_000),
+        },
+        touch_after_ms: Some(60_000),
+        retention: Retention {
+            age_ms: 7_200_000,
+            bytes: 1_000,
+        },
+        limits: NamespaceLimits {
+            timers: Some(5),
+            timers_per_key: 6,
+            payload_bytes: 7_168,
+        },
+    };
+    assert_eq!(config, expected);
+    assert_eq!(parse(&config_json(&expected)), Ok(expected));
+}
+
+#[test]
+fn what_is_wrong_is_named_by_its_path() {
+    let option = &kinds::INVALID_OPTION;
+    let unknown = &kinds::UNKNOWN_FIELD;
+    for (body, kind, field, part) in [
+        (json!({"spraed": "1s"}), unknown, "spraed", "`spread`"),
+        (
+            json!({"limits": {"timer": 1}}),
+            unknown,
+            "limits.timer",
+            "`timers`, `timers_per_key`",
+        ),
+        (
+            json!({"options": {"x": 1}}),
+            unknown,
+            "options.x",
+            "`options` has none",
+        ),
+        (
+            json!({"clock": "wall"}),
+            option,
+            "clock",
+            "`system`, `manual`",
+        ),
+        (json!({"clock": null}), option, "clock", "is null"),
+        (json!({"resolution": 5}), option, "resolution", "\"90s\""),
+        (json!({"resolution": "5"}), option, "resolution", "90s"),
+        (
+            json!({"resolution": "0s"}),
+            option,
+            "resolution",
+            "allowed is 1",
+        ),
+        (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
+        (json!({"operator": "windows"}), option, "operator", "timers"),
+        (json!({"watermark": []}), option, "watermark", "an object"),
+        (
+            json!({"watermark": {"sources": [1]}}),
+            option,
+            "watermark.sources",
+            "array of texts",
+        ),
+        (
+            json!({"watermark": {"sources": ["-"]}}),
+            option,
+            "watermark.sources",
+            "not a name",
+        ),
+        (
+            json!({"watermark": {"strategy": "max"}}),
+            option,
+            "watermark.strategy",
+            "does not have other values yet, only \"explicit\"",
+        ),
+        (
+            json!({"watermark": {"delay": "1s"}}),
+            option,
+            "watermark.delay",
+            "yet, only \"0s\"",
+        ),
+        (json!({"lateness": "1s"}), option, "lateness", "yet"),
+        (
+            json!({"late_elements": "emit"}),
+            option,
+            "late_elements",
+            "yet",
+        ),
+        (
+            json!({"overdue": {"policy": "drop"}}),
+            option,
+            "overdue.policy",
+            "yet, only \"fire\"",
+        ),
+        (
+            json!({"on_error": {"retry": 4}}),
+            option,
+            "on_error.retry",
+            "yet, only 3",
+        ),
+        (
+            json!({"retention": {"bytes": -1}}),
+            option,
+            "retention.bytes",
+            "\"10GiB\"",
+        ),
+        (
+            json!({"retention": {"bytes": "lots"}}),
+            option,
+            "retention.bytes",
+            "no size",
+        ),
+        (
+            json!({"limits": {"timers": 1.5}}),
+            option,
+            "limits.timers",
+            "whole number",
+        ),
+        (
+            json!({"limits": {"timers_per_key": 1_u64 << 40}}),
+            option,
+            "limits.timers_per_key",
+            "1000000",
+        ),
+        (
+            json!({"limits": {"payload_bytes": "2MiB"}}),
+            option,
+            "limits.payload_bytes",
+            "1048576",
+        ),
+    ] {
+        check_refused(&body, kind, field, part);
+    }
+}
+
+#[test]
+fn what_is_not_an_object_is_not_json_for_us() {
+    let deep = format!("{{\"options\":{}{}}}", "[".repeat(32), "]".repeat(32));
+    for (body, part) in [
+        ("[]", "not an array"),
+        ("5", "not 5"),
+        ("{\"spread\":", "line 1, column 10"),
+        (deep.as_str(), "33 deep"),
+    ] {
+        let problem = parse_config(body.as_bytes()).unwrap_err();
+        assert_eq!(problem.kind, &kinds::INVALID_JSON, "{body}");
+        assert!(problem.detail.contains(part), "{body}: {}", problem.detail);
+    }
+    let problem = parse_config(b"\"\xff\"").unwrap_err();
+    assert_eq!(problem.kind, &kinds::INVALID_UTF8);
+}
+
+#[test]
+fn a_patch_changes_what_it_names_and_null_restores_the_default() {
+    let standing = parse(&json!({
+        "spread": "30s", "touch_after": "60s", "limits": {"timers": 5, "payload_bytes": 9}
+    }))
+    .unwrap();
+    let patch = br#"{"spread":null,"resolution":"1s","limits":{"timers":null,"timers_per_key":7}}"#;
+    let merged = merge_config(&standing, patch).unwrap();
+    let mut expected = standing.clone();
+    expected.spread_ms = 0;
+    expected.resolution_ms = 1_000;
+    expected.limits.timers = None;
+    expected.limits.timers_per_key = 7;
+    assert_eq!(merged, expected);
+    assert_eq!(merge_config(&standing, b"{}"), Ok(standing.clone()));
+
+    for (patch, kind) in [
+        (r#"{"lateness":"1s"}"#, &kinds::INVALID_OPTION),
+        (r#"{"nope":1}"#, &kinds::UNKNOWN_FIELD),
+        ("7", &kinds::INVALID_JSON),
+    ] {
+        let problem = merge_config(&standing, patch.as_bytes()).unwrap_err();
+        assert_eq!(problem.kind, kind, "{patch}");
+    }
+}
+
+#[test]
+fn sizes() {
+    for (text, expected) in [
+        ("10GiB", 10 << 30),
+        ("512MiB", 512 << 20),
+        ("512 MiB", 512 << 20),
+        ("1GB", 1_000_000_000),
+        ("5kB", 5_000),
+        ("5KB", 5_000),
+        ("65536", 65_536),
+        ("7B", 7),
+    ] {
+        assert_eq!(parse_bytes(text), Ok(expected), "{text}");
+    }
+    for text in ["", "GiB", "1.5GiB", "-1B", "10gib", "99999999999999999999"] {
+        assert!(parse_bytes(text).is_err(), "{text}");
+    }
+    assert!(parse_bytes("99999999TiB").unwrap_err().contains("range"));
+    assert_eq!(format_bytes(10 << 30), json!("10GiB"));
+    assert_eq!(format_bytes(1_000_000_000), json!("1GB"));
+    assert_eq!(format_bytes(1_023), json!(1_023));
+    assert_eq!(format_bytes(0), json!(0));
+}
+
+proptest! {
+    #[test]
+    fn what_is_answered_is_read_back(
+        windows in (1..31_000_000_000_i64, 0..31_000_000_000_i64),
+        touch in proptest::option::of(0..31_000_000_000_i64),
+        retention in (1..i64::MAX, any::<u64>()),
+        limits in (proptest::option::of(any::<u64>()), 1..1_000_000_u32, 0..1_048_576_usize),
+        manual in any::<bool>(),
+    ) {
+        let config = NamespaceConfig {
+            clock: if manual { ClockKind::Manual } else { ClockKind::System },
+            resolution_ms: windows.0,
+            spread_ms: windows.1,
+            touch_after_ms: touch,
+            retention: Retention { age_ms: retention.0, bytes: retention.1 },
+            limits: NamespaceLimits {
+                timers: limits.0,
+                timers_per_key: limits.1,
+                payload_bytes: limits.2,
+            },
+            ..NamespaceConfig::default()
+        };
+        prop_assert_eq!(parse(&config_json(&config)), Ok(config));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let _ = merge_config(&NamespaceConfig::default(), &body);
+    }
+}
