@@ -19,6 +19,7 @@ pub mod ports;
 pub mod query;
 pub mod runtime;
 mod shard;
+pub mod solo;
 mod stats;
 pub mod time;
 mod timeline;

@@ -3,9 +3,8 @@
 use super::directory::NamespaceEntry;
 use crate::error::Rejection;
 use crate::key_group::{Layout, xxh3_64};
-use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, WINDOW_MS_MAX};
 use crate::log::encode_op;
-use crate::op::{Action, Op, Outcome, Register, Target, When};
+use crate::op::{Op, Outcome};
 use crate::shard::{OpsPart, may_add};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +43,7 @@ impl Batch {
     /// were taken; a refused one takes no place.
     #[inline]
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), Rejection> {
-        check_op(op, self.namespace.config.limits.payload_bytes)?;
+        op.check(self.namespace.config.limits.payload_bytes)?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
         if let Some(limit) = self.namespace.config.limits.timers
@@ -152,125 +151,5 @@ impl Gather {
             let all = all.into_iter().map(|outcome| outcome.unwrap_or(Err(Rejection::Stopping)));
             reply(all.collect());
         }
-    }
-}
-
-#[inline]
-fn check_op(op: &Op<'_>, payload_bytes_max: usize) -> Result<(), Rejection> {
-    match op.key.len() {
-        0 => return Err(Rejection::KeyEmpty),
-        1..=KEY_BYTES_MAX => {}
-        actual => {
-            return Err(Rejection::KeyTooLong { limit: KEY_BYTES_MAX, actual });
-        }
-    }
-    match &op.action {
-        Action::Register(register) => check_register(register, payload_bytes_max),
-        Action::Touch { name, after_ms, .. } => {
-            check_name(name)?;
-            if *after_ms < 0 {
-                return Err(Rejection::DurationNegative { field: "after" });
-            }
-            Ok(())
-        }
-        Action::Delete { target: Target::Name(name), .. } => check_name(name),
-        Action::Delete { target: Target::At { resolution_ms, spread_ms, .. }, .. } => {
-            check_windows(*resolution_ms, *spread_ms)
-        }
-        Action::Delete { .. } | Action::DeleteAll => Ok(()),
-    }
-}
-
-#[inline]
-fn check_register(register: &Register<'_>, payload_bytes_max: usize) -> Result<(), Rejection> {
-    if let Some(name) = register.name {
-        check_name(name)?;
-    }
-    if matches!(register.when, When::After(..0)) {
-        return Err(Rejection::DurationNegative { field: "after" });
-    }
-    if let Some(payload) = register.payload {
-        let (limit, actual) = (payload_bytes_max, payload.bytes().len());
-        if actual > limit {
-            return Err(Rejection::PayloadTooLarge { limit, actual });
-        }
-    }
-    check_windows(register.resolution_ms, register.spread_ms)
-}
-
-fn check_name(name: &str) -> Result<(), Rejection> {
-    match name.len() {
-        0 => Err(Rejection::NameEmpty),
-        1..=NAME_BYTES_MAX => Ok(()),
-        actual => Err(Rejection::NameTooLong { limit: NAME_BYTES_MAX, actual }),
-    }
-}
-
-#[inline]
-fn check_windows(resolution_ms: Option<i64>, spread_ms: Option<i64>) -> Result<(), Rejection> {
-    for (field, window, least) in [("resolution", resolution_ms, 1), ("spread", spread_ms, 0)] {
-        if let Some(window) = window
-            && !(least..=WINDOW_MS_MAX).contains(&window)
-        {
-            let detail = format!("is {window} ms, allowed is {least} to {WINDOW_MS_MAX} ms");
-            return Err(Rejection::OptionInvalid { field, detail });
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::op::{Only, Payload};
-    use crate::time::{Domain, Timestamp};
-
-    const REGISTER: Register<'_> = Register {
-        domain: Domain::Processing,
-        name: None,
-        when: When::At(Timestamp::MIN),
-        payload: None,
-        resolution_ms: None,
-        spread_ms: None,
-        only: Only::Always,
-    };
-
-    fn check(key: &[u8], action: Action<'_>, expected: Option<(&str, u64)>) {
-        let found = check_op(&Op { key, action }, 100);
-        let found = found.err().map(|rejection| {
-            (rejection.field().unwrap_or_default().to_owned(), rejection.limit().unwrap_or(0))
-        });
-        assert_eq!(found, expected.map(|(field, limit)| (field.to_owned(), limit)));
-    }
-
-    #[test]
-    fn what_is_out_of_bounds_is_named_with_its_limit() {
-        let long = [b'x'; 1_025];
-        let name = "n".repeat(256);
-        check(b"k", Action::DeleteAll, None);
-        check(&long[1..], Action::DeleteAll, None);
-        check(b"", Action::DeleteAll, Some(("key", 0)));
-        check(&long, Action::DeleteAll, Some(("key", 1_024)));
-        check(b"k", Action::Register(REGISTER), None);
-        let named = |name| Action::Register(Register { name: Some(name), ..REGISTER });
-        check(b"k", named(&name[1..]), None);
-        check(b"k", named(&name), Some(("name", 255)));
-        check(b"k", named(""), Some(("name", 0)));
-        let payload = |bytes| {
-            Action::Register(Register { payload: Some(Payload::Binary(bytes)), ..REGISTER })
-        };
-        check(b"k", payload(&long[..100]), None);
-        check(b"k", payload(&long[..101]), Some(("payload", 100)));
-        let when = When::After(-1);
-        check(b"k", Action::Register(Register { when, ..REGISTER }), Some(("after", 0)));
-        let resolution_ms = Some(0);
-        check(
-            b"k",
-            Action::Register(Register { resolution_ms, ..REGISTER }),
-            Some(("resolution", 0)),
-        );
-        let touch = |after_ms| Action::Touch { name: "t", domain: Domain::Event, after_ms };
-        check(b"k", touch(0), None);
-        check(b"k", touch(-1), Some(("after", 0)));
     }
 }

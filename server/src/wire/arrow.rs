@@ -55,9 +55,8 @@ pub fn push_rows(
         }
         let columns = Columns::open(&records)?;
         for row in 0..records.num_rows() {
-            let pushed = columns
-                .fields(row)
-                .and_then(|fields| with_op(&fields, config, |op| sink.push(op)));
+            let pushed =
+                columns.fields(row).and_then(|fields| with_op(&fields, config, |op| sink.push(op)));
             if let Err(problem) = pushed {
                 rows.failures.push(first + row, columns::rename(problem));
             }
@@ -110,10 +109,7 @@ impl Rows {
         body.extend_from_slice(b"{\"rows\":");
         push_int(&mut body, self.count);
         body.extend_from_slice(b",\"results\":{");
-        let some = ResultKind::ALL
-            .into_iter()
-            .zip(counts)
-            .filter(|(_, count)| *count > 0);
+        let some = ResultKind::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         for (place, (result, count)) in some.enumerate() {
             body.extend_from_slice(if place == 0 { b"\"" } else { b",\"" });
             body.extend_from_slice(result.as_str().as_bytes());
@@ -127,11 +123,7 @@ impl Rows {
         body.extend_from_slice(b"],\"errors_omitted\":");
         push_int(&mut body, failed.saturating_sub(ERRORS_TOLD_MAX as u64));
         body.push(b'}');
-        Rendered {
-            body,
-            failed,
-            all_refused: self.failures.refused_by_load(outcomes),
-        }
+        Rendered { body, failed, all_refused: self.failures.refused_by_load(outcomes) }
     }
 }
 

@@ -97,10 +97,7 @@ impl Failures {
         if let Some(rejection) = worst {
             return Some(rejection.clone().into());
         }
-        let refused_at_once = self
-            .by_index
-            .iter()
-            .find(|(_, failure)| failure.kind().is_load());
+        let refused_at_once = self.by_index.iter().find(|(_, failure)| failure.kind().is_load());
         refused_at_once.map(|(_, failure)| match failure {
             Failure::Told(problem) => (**problem).clone(),
             Failure::Brief(kind) => Problem::new(kind, kind.title),

@@ -227,10 +227,7 @@ pub(crate) enum Place {
 pub(crate) fn read(bytes: &[u8], known: FieldSet, place: Place) -> Result<Fields<'_>, Problem> {
     let mut trouble = Trouble::Syntax;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let visitor = FieldsVisitor {
-        known,
-        trouble: &mut trouble,
-    };
+    let visitor = FieldsVisitor { known, trouble: &mut trouble };
     let read = deserializer.deserialize_map(visitor).and_then(|fields| {
         let end = deserializer.end();
         end.map(|()| fields)
@@ -249,10 +246,7 @@ pub(crate) fn read(bytes: &[u8], known: FieldSet, place: Place) -> Result<Fields
 pub(crate) fn check_depth(json: &str) -> Result<(), Problem> {
     // Few brackets cannot be nested deep, and counting them is much faster than matching them.
     let bytes = json.as_bytes();
-    let opening = bytes
-        .iter()
-        .filter(|byte| matches!(byte, b'{' | b'['))
-        .count();
+    let opening = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
     if opening < DEPTH_MAX {
         return Ok(());
     }
@@ -272,10 +266,7 @@ pub fn parse_domain(text: &str) -> Result<Domain, String> {
     match text {
         "processing" => Ok(Domain::Processing),
         "event" => Ok(Domain::Event),
-        _ => Err(format!(
-            "there is no domain `{}`; there are processing, event",
-            clip(text)
-        )),
+        _ => Err(format!("there is no domain `{}`; there are processing, event", clip(text))),
     }
 }
 
@@ -331,11 +322,8 @@ impl Trouble {
         }
         match self {
             Self::Unknown(name) => {
-                let detail = format!(
-                    "there is no field `{}`; there are {}",
-                    clip(&name),
-                    known.list()
-                );
+                let detail =
+                    format!("there is no field `{}`; there are {}", clip(&name), known.list());
                 Problem::new(&kinds::UNKNOWN_FIELD, detail).field(clip(&name))
             }
             Self::Twice(field) => {
@@ -448,10 +436,7 @@ impl<'de> Fields<'de> {
             Field::Resolution => put(&mut self.resolution_ms, duration(map)?),
             Field::Payload => {
                 let raw = map.next_value::<Option<&'de RawValue>>()?;
-                put(
-                    &mut self.payload,
-                    raw.map(|raw| PayloadField::Json(raw.get())),
-                )
+                put(&mut self.payload, raw.map(|raw| PayloadField::Json(raw.get())))
             }
         })
     }

@@ -14,10 +14,7 @@ pub(crate) fn push_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
 /// Appends a text in quotes, escaped where it must be.
 pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
     // Counted rather than searched: the loop has no exit, so it is done many bytes at a time.
-    let escapes = text
-        .bytes()
-        .filter(|byte| matches!(byte, ..0x20 | b'"' | b'\\'))
-        .count();
+    let escapes = text.bytes().filter(|byte| matches!(byte, ..0x20 | b'"' | b'\\')).count();
     if escapes > 0 {
         serde_json::to_writer(&mut *out, text).expect("a text is JSON, and a Vec takes every byte");
     } else {
@@ -89,15 +86,8 @@ mod tests {
     #[test]
     fn hexadecimal_is_as_the_formatter_has_it() {
         for value in [0, 1, 15, 16, 255, 0x1234, u64::MAX] {
-            assert_eq!(
-                written(|out| push_hex(out, value, 1)),
-                format!("{value:x}"),
-                "{value}"
-            );
-            assert_eq!(
-                written(|out| push_hex(out, value, 16)),
-                format!("{value:016x}")
-            );
+            assert_eq!(written(|out| push_hex(out, value, 1)), format!("{value:x}"), "{value}");
+            assert_eq!(written(|out| push_hex(out, value, 16)), format!("{value:016x}"));
         }
     }
 

@@ -58,11 +58,7 @@ pub(crate) fn check_length(key: &[u8]) -> Result<(), Problem> {
         return Err(Rejection::KeyEmpty.into());
     }
     if key.len() > KEY_BYTES_MAX {
-        return Err(Rejection::KeyTooLong {
-            limit: KEY_BYTES_MAX,
-            actual: key.len(),
-        }
-        .into());
+        return Err(Rejection::KeyTooLong { limit: KEY_BYTES_MAX, actual: key.len() }.into());
     }
     Ok(())
 }
@@ -71,11 +67,7 @@ fn decode(spelled: &[u8]) -> Result<Vec<u8>, Problem> {
     // Refused before it is decoded: what comes of it would be too long as well.
     let decoded_bytes = spelled.len() / 4 * 3;
     if decoded_bytes > KEY_BYTES_MAX + 3 {
-        return Err(Rejection::KeyTooLong {
-            limit: KEY_BYTES_MAX,
-            actual: decoded_bytes,
-        }
-        .into());
+        return Err(Rejection::KeyTooLong { limit: KEY_BYTES_MAX, actual: decoded_bytes }.into());
     }
     URL_SAFE_NO_PAD.decode(spelled).map_err(|error| {
         let spelled = String::from_utf8_lossy(spelled);

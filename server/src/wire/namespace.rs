@@ -74,12 +74,8 @@ fn parse_body(body: &[u8]) -> Result<Value, Problem> {
         );
     }
     serde_json::from_slice(body).map_err(|error| {
-        let detail = format!(
-            "{} at line {}, column {}",
-            message(&error),
-            error.line(),
-            error.column()
-        );
+        let detail =
+            format!("{} at line {}, column {}", message(&error), error.line(), error.column());
         Problem::new(&kinds::INVALID_JSON, detail)
     })
 }
@@ -110,20 +106,13 @@ fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
     let mut top = Section::open("", document)?;
     let config = NamespaceConfig {
         operator: top.text("operator")?.unwrap_or(defaults.operator),
-        clock: top.word(
-            "clock",
-            &[("system", ClockKind::System), ("manual", ClockKind::Manual)],
-        )?,
-        resolution_ms: top
-            .duration("resolution")?
-            .unwrap_or(defaults.resolution_ms),
+        clock: top
+            .word("clock", &[("system", ClockKind::System), ("manual", ClockKind::Manual)])?,
+        resolution_ms: top.duration("resolution")?.unwrap_or(defaults.resolution_ms),
         spread_ms: top.duration("spread")?.unwrap_or(defaults.spread_ms),
         late_timers: top.word(
             "late_timers",
-            &[
-                ("fire", LateTimers::Fire),
-                ("next_watermark", LateTimers::NextWatermark),
-            ],
+            &[("fire", LateTimers::Fire), ("next_watermark", LateTimers::NextWatermark)],
         )?,
         touch_after_ms: top.optional("touch_after", Section::duration)?,
         watermark: watermark_of(top.section("watermark")?)?,
@@ -195,11 +184,9 @@ struct Section {
 impl Section {
     fn open(path: &str, value: Value) -> Result<Self, Problem> {
         match value {
-            Value::Object(members) => Ok(Self {
-                path: path.to_owned(),
-                members,
-                known: Vec::new(),
-            }),
+            Value::Object(members) => {
+                Ok(Self { path: path.to_owned(), members, known: Vec::new() })
+            }
             other if path.is_empty() => {
                 let detail = format!("a JSON object was expected, not {}", shown(&other));
                 Err(Problem::new(&kinds::INVALID_JSON, detail))
@@ -225,11 +212,7 @@ impl Section {
     }
 
     fn path(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     fn take(&mut self, name: &'static str) -> Option<Value> {
@@ -294,9 +277,9 @@ impl Section {
         let path = self.path(name);
         match self.take(name) {
             None => Ok(None),
-            Some(Value::String(text)) => parse_duration(&text)
-                .map(Some)
-                .map_err(|detail| invalid(&path, &detail)),
+            Some(Value::String(text)) => {
+                parse_duration(&text).map(Some).map_err(|detail| invalid(&path, &detail))
+            }
             Some(other) => {
                 let expected = "a duration as text, such as \"90s\" or \"1h30m\"";
                 Err(wrong(&path, expected, &other))
@@ -309,11 +292,7 @@ impl Section {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(count) => Ok(Some(count)),
-                None => Err(wrong(
-                    &self.path(name),
-                    "a whole number, not negative",
-                    &value,
-                )),
+                None => Err(wrong(&self.path(name), "a whole number, not negative", &value)),
             },
         }
     }
@@ -321,16 +300,14 @@ impl Section {
     fn bytes(&mut self, name: &'static str) -> Result<Option<u64>, Problem> {
         let path = self.path(name);
         match self.take(name) {
-            Some(Value::String(text)) => parse_bytes(&text)
-                .map(Some)
-                .map_err(|detail| invalid(&path, &detail)),
+            Some(Value::String(text)) => {
+                parse_bytes(&text).map(Some).map_err(|detail| invalid(&path, &detail))
+            }
             Some(value) => match value.as_u64() {
                 Some(bytes) => Ok(Some(bytes)),
-                None => Err(wrong(
-                    &path,
-                    "bytes: a whole number, or text such as \"10GiB\"",
-                    &value,
-                )),
+                None => {
+                    Err(wrong(&path, "bytes: a whole number, or text such as \"10GiB\"", &value))
+                }
             },
             None => Ok(None),
         }
@@ -401,10 +378,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let unit_bytes = match unit {
         "" => Some(1),
         "KB" => Some(1_000),
-        _ => BYTE_UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .map(|(_, bytes)| *bytes),
+        _ => BYTE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes),
     };
     let (false, Some(unit_bytes)) = (number.is_empty(), unit_bytes) else {
         return Err(format!(

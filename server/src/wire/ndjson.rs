@@ -66,9 +66,7 @@ pub fn push_lines(body: &[u8], config: &NamespaceConfig, sink: &mut impl Sink) -
             continue;
         }
         if lines.count == LINES_MAX {
-            lines
-                .failures
-                .push(lines.count, too_many_lines(&body[line.start..]));
+            lines.failures.push(lines.count, too_many_lines(&body[line.start..]));
             lines.count += 1;
             break;
         }
@@ -89,10 +87,7 @@ fn push_line(
     sink: &mut impl Sink,
 ) -> Result<(), Problem> {
     if bytes.len() > LINE_BYTES_MAX {
-        let detail = format!(
-            "the line has {} bytes, allowed are {LINE_BYTES_MAX}",
-            bytes.len()
-        );
+        let detail = format!("the line has {} bytes, allowed are {LINE_BYTES_MAX}", bytes.len());
         return Err(Problem::new(&kinds::LINE_TOO_LONG, detail)
             .bound(LINE_BYTES_MAX as u64, bytes.len() as u64));
     }
@@ -104,10 +99,8 @@ fn push_line(
 }
 
 fn too_many_lines(rest: &[u8]) -> Problem {
-    let lines = rest
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
-        .count();
+    let lines =
+        rest.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
     let detail = format!(
         "a batch holds {LINES_MAX} lines at most; the {lines} from here on were not carried out"
     );
@@ -136,11 +129,7 @@ impl Lines {
             }
             body.extend_from_slice(b"}\n");
         });
-        Rendered {
-            body,
-            failed,
-            all_refused: self.failures.refused_by_load(outcomes),
-        }
+        Rendered { body, failed, all_refused: self.failures.refused_by_load(outcomes) }
     }
 }
 

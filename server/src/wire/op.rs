@@ -80,11 +80,8 @@ impl RegisterBody {
         if let Some(said) = self.registration.domain
             && said != domain
         {
-            let detail = format!(
-                "the body says {} and the query says {}",
-                said.as_str(),
-                domain.as_str()
-            );
+            let detail =
+                format!("the body says {} and the query says {}", said.as_str(), domain.as_str());
             return Err(Problem::new(&kinds::INVALID_FIELD, detail).field("domain"));
         }
         self.registration.domain = Some(domain);
@@ -93,10 +90,7 @@ impl RegisterBody {
 
     /// The operation on this key, named or not.
     pub fn with_key<'a>(&'a self, key: &'a [u8], name: Option<&'a str>) -> Op<'a> {
-        Op {
-            key,
-            action: Action::Register(self.registration.register(name)),
-        }
+        Op { key, action: Action::Register(self.registration.register(name)) }
     }
 }
 
@@ -298,11 +292,9 @@ fn touch_after_ms(fields: &Fields<'_>, config: &NamespaceConfig) -> Result<i64, 
 pub fn check_name(name: &str) -> Result<&str, Problem> {
     match name.len() {
         0 => Err(Rejection::NameEmpty.into()),
-        actual if actual > NAME_BYTES_MAX => Err(Rejection::NameTooLong {
-            limit: NAME_BYTES_MAX,
-            actual,
+        actual if actual > NAME_BYTES_MAX => {
+            Err(Rejection::NameTooLong { limit: NAME_BYTES_MAX, actual }.into())
         }
-        .into()),
         _ => Ok(name),
     }
 }

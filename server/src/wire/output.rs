@@ -121,26 +121,16 @@ impl Filter {
         // side outputs.
         let any = |empty: bool, found: bool| empty || found;
         any(self.tags.is_empty(), self.tags.iter().any(String::is_empty))
-            && any(
-                self.keys.is_empty(),
-                self.keys.iter().any(|key| key == record.key),
-            )
+            && any(self.keys.is_empty(), self.keys.iter().any(|key| key == record.key))
             && any(
                 self.key_prefixes.is_empty(),
-                self.key_prefixes
-                    .iter()
-                    .any(|prefix| record.key.starts_with(prefix)),
+                self.key_prefixes.iter().any(|prefix| record.key.starts_with(prefix)),
             )
             && any(
                 self.names.is_empty(),
-                record
-                    .name
-                    .is_some_and(|name| self.names.iter().any(|wanted| wanted == name)),
+                record.name.is_some_and(|name| self.names.iter().any(|wanted| wanted == name)),
             )
-            && any(
-                self.domains.is_empty(),
-                self.domains.contains(&record.domain),
-            )
+            && any(self.domains.is_empty(), self.domains.contains(&record.domain))
     }
 }
 
@@ -223,14 +213,9 @@ mod tests {
     }
 
     fn check_filter(query: &[(&str, &str)], expected: bool) {
-        let parameters: Vec<_> = query
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let record = OutputRecord {
-            name: Some("expiry"),
-            ..record()
-        };
+        let parameters: Vec<_> =
+            query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let record = OutputRecord { name: Some("expiry"), ..record() };
         let filter = Filter::parse(&parameters).unwrap();
         assert_eq!(filter.accepts(&record), expected, "{query:?}");
     }
@@ -257,13 +242,9 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_names_its_parameter() {
-        for (parameter, value) in [
-            ("key", ""),
-            ("key", "~?"),
-            ("key_prefix", ""),
-            ("name", ""),
-            ("domain", "wall"),
-        ] {
+        for (parameter, value) in
+            [("key", ""), ("key", "~?"), ("key_prefix", ""), ("name", ""), ("domain", "wall")]
+        {
             let problem = Filter::parse(&[(parameter.to_owned(), value.to_owned())]).unwrap_err();
             assert_eq!(problem.field.as_deref(), Some(parameter));
             assert_eq!(problem.kind.status, 400);

@@ -171,11 +171,7 @@ mod tests {
     #[test]
     fn a_rejection_brings_its_field_and_its_bounds() {
         check_json(
-            &Rejection::KeyTooLong {
-                limit: 1024,
-                actual: 2000,
-            }
-            .into(),
+            &Rejection::KeyTooLong { limit: 1024, actual: 2000 }.into(),
             r#"{"type":"/problems/invalid-key","title":"Not a key","status":400,"detail":"key has 2000 bytes, allowed are 1024","field":"key","limit":1024,"actual":2000}"#,
         );
         check_json(
@@ -213,24 +209,12 @@ mod tests {
         let field = "after";
         for rejection in [
             Rejection::KeyEmpty,
-            Rejection::KeyTooLong {
-                limit: 1,
-                actual: 2,
-            },
+            Rejection::KeyTooLong { limit: 1, actual: 2 },
             Rejection::NameEmpty,
-            Rejection::NameTooLong {
-                limit: 1,
-                actual: 2,
-            },
-            Rejection::PayloadTooLarge {
-                limit: 1,
-                actual: 2,
-            },
+            Rejection::NameTooLong { limit: 1, actual: 2 },
+            Rejection::PayloadTooLarge { limit: 1, actual: 2 },
             Rejection::DurationNegative { field },
-            Rejection::OptionInvalid {
-                field,
-                detail: String::new(),
-            },
+            Rejection::OptionInvalid { field, detail: String::new() },
             Rejection::NamespaceUnknown,
             Rejection::NamespaceNotEmpty { timers: 3 },
             Rejection::NamespacesExceeded { limit: 1 },

@@ -131,9 +131,7 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         return None;
     }
     let number = |from: usize, to: usize| {
-        head[from..to]
-            .iter()
-            .fold(0_i16, |sum, digit| sum * 10 + i16::from(digit - b'0'))
+        head[from..to].iter().fold(0_i16, |sum, digit| sum * 10 + i16::from(digit - b'0'))
     };
     let small = |from: usize| number(from, from + 2) as i8;
     // A leap second is the first instant of the next minute, so that it is not early.
@@ -141,21 +139,10 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         60 => (59, 1_000),
         second => (second, 0),
     };
-    let civil = DateTime::new(
-        number(0, 4),
-        small(5),
-        small(8),
-        small(11),
-        small(14),
-        second,
-        0,
-    )
-    .ok()?;
+    let civil =
+        DateTime::new(number(0, 4), small(5), small(8), small(11), small(14), second, 0).ok()?;
     let fraction_ms = if let Some((b'.', digits)) = rest.split_first() {
-        let count = digits
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, after) = digits.split_at(count);
         rest = after;
         fraction_up(digits)?
@@ -164,9 +151,7 @@ fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     };
     let offset_ms = parse_offset_ms(rest)?;
     let since = i64::try_from(civil.duration_since(EPOCH).as_millis()).ok()?;
-    Some(Timestamp::from_millis(
-        since + leap + fraction_ms - offset_ms,
-    ))
+    Some(Timestamp::from_millis(since + leap + fraction_ms - offset_ms))
 }
 
 /// Milliseconds of a decimal fraction of a second, rounded up.
@@ -226,11 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(text: &str, expected: i64) {
-        assert_eq!(
-            parse_time_text(text).map(Timestamp::as_millis),
-            Ok(expected),
-            "{text}"
-        );
+        assert_eq!(parse_time_text(text).map(Timestamp::as_millis), Ok(expected), "{text}");
     }
 
     fn check_refused(text: &str, part: &str) {
@@ -248,11 +229,7 @@ mod tests {
 
     fn written(millis: i64) -> String {
         let mut out = Vec::new();
-        write_time(
-            &mut out,
-            Timestamp::from_millis(millis),
-            TimeFormat::Rfc3339,
-        );
+        write_time(&mut out, Timestamp::from_millis(millis), TimeFormat::Rfc3339);
         String::from_utf8(out).unwrap()
     }
 
@@ -280,10 +257,7 @@ mod tests {
         check("2016-12-31T23:59:60Z", 1_483_228_800_000);
         check("0000-01-01T00:00:00Z", -62_167_219_200_000);
         check("9999-12-31T23:59:59.999Z", 253_402_300_799_999);
-        check(
-            "9999-12-31T23:59:59-23:59",
-            253_402_300_799_000 + 86_340_000,
-        );
+        check("9999-12-31T23:59:59-23:59", 253_402_300_799_000 + 86_340_000);
     }
 
     #[test]

@@ -51,37 +51,16 @@ impl<'a> Columns<'a> {
             let (name, array) = (field.name().as_str(), array.as_ref());
             let twice = match name {
                 "op" => columns.op.replace(TextColumn::open(name, array)?).is_some(),
-                "key" => columns
-                    .key
-                    .replace(BytesColumn::open(name, array)?)
-                    .is_some(),
+                "key" => columns.key.replace(BytesColumn::open(name, array)?).is_some(),
                 "at" => columns.at.replace(TimeColumn::open(name, array)?).is_some(),
                 "after_ms" => columns.after_ms.replace(millis(name, array)?).is_some(),
-                "name" => columns
-                    .name
-                    .replace(TextColumn::open(name, array)?)
-                    .is_some(),
-                "domain" => columns
-                    .domain
-                    .replace(TextColumn::open(name, array)?)
-                    .is_some(),
-                "payload" => columns
-                    .payload
-                    .replace(BytesColumn::open(name, array)?)
-                    .is_some(),
+                "name" => columns.name.replace(TextColumn::open(name, array)?).is_some(),
+                "domain" => columns.domain.replace(TextColumn::open(name, array)?).is_some(),
+                "payload" => columns.payload.replace(BytesColumn::open(name, array)?).is_some(),
                 "spread_ms" => columns.spread_ms.replace(millis(name, array)?).is_some(),
-                "resolution_ms" => columns
-                    .resolution_ms
-                    .replace(millis(name, array)?)
-                    .is_some(),
-                "only" => columns
-                    .only
-                    .replace(TextColumn::open(name, array)?)
-                    .is_some(),
-                "fire_at" => columns
-                    .fire_at
-                    .replace(TimeColumn::open(name, array)?)
-                    .is_some(),
+                "resolution_ms" => columns.resolution_ms.replace(millis(name, array)?).is_some(),
+                "only" => columns.only.replace(TextColumn::open(name, array)?).is_some(),
+                "fire_at" => columns.fire_at.replace(TimeColumn::open(name, array)?).is_some(),
                 unknown => {
                     let unknown = clip(unknown);
                     let detail = format!("there is no column `{unknown}`; there are {KNOWN}");
@@ -102,10 +81,7 @@ impl<'a> Columns<'a> {
 
     /// What a row says. A null is the same as a column that is not there.
     pub(super) fn fields(&self, row: usize) -> Result<Fields<'_>, Problem> {
-        let mut fields = Fields {
-            op: Some(OpWord::Register),
-            ..Fields::default()
-        };
+        let mut fields = Fields { op: Some(OpWord::Register), ..Fields::default() };
         let mut given = fields.given;
         if let Some(text) = self.op.as_ref().and_then(|column| column.get(row)) {
             fields.op = Some(parse_op(text).map_err(|detail| invalid("op", detail))?);
@@ -179,10 +155,7 @@ fn invalid(field: &str, detail: String) -> Problem {
 }
 
 fn wrong_type(name: &str, expected: &str, array: &dyn Array) -> Problem {
-    let detail = format!(
-        "column `{name}` is {}, expected is {expected}",
-        array.data_type()
-    );
+    let detail = format!("column `{name}` is {}, expected is {expected}", array.data_type());
     Problem::new(&kinds::INVALID_ARROW, detail).field(name)
 }
 
@@ -205,15 +178,11 @@ fn read_payload<'a>(payload: &Bytes<'a>) -> Result<Option<PayloadField<'a>>, Pro
 }
 
 fn millis<'a>(name: &str, array: &'a dyn Array) -> Result<&'a Int64Array, Problem> {
-    array
-        .as_primitive_opt::<Int64Type>()
-        .ok_or_else(|| wrong_type(name, "Int64", array))
+    array.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(name, "Int64", array))
 }
 
 fn get_millis(column: Option<&Int64Array>, row: usize) -> Option<i64> {
-    column
-        .filter(|array| array.is_valid(row))
-        .map(|array| array.value(row))
+    column.filter(|array| array.is_valid(row)).map(|array| array.value(row))
 }
 
 /// Points in time.
@@ -226,10 +195,9 @@ struct TimeColumn<'a> {
 impl<'a> TimeColumn<'a> {
     fn open(name: &str, array: &'a dyn Array) -> Result<Self, Problem> {
         let (values, unit) = match array.data_type() {
-            DataType::Int64 => (
-                &array.as_primitive::<Int64Type>().values()[..],
-                TimeUnit::Millisecond,
-            ),
+            DataType::Int64 => {
+                (&array.as_primitive::<Int64Type>().values()[..], TimeUnit::Millisecond)
+            }
             DataType::Timestamp(unit, _) => {
                 let values = match unit {
                     TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values(),
@@ -247,11 +215,7 @@ impl<'a> TimeColumn<'a> {
             }
             _ => return Err(wrong_type(name, "Int64 or Timestamp", array)),
         };
-        Ok(Self {
-            values,
-            array,
-            unit,
-        })
+        Ok(Self { values, array, unit })
     }
 
     fn get(&self, name: &'static str, row: usize) -> Result<Option<Timestamp>, Problem> {
@@ -264,9 +228,9 @@ impl<'a> TimeColumn<'a> {
             TimeUnit::Millisecond => value,
             TimeUnit::Microsecond => up(1_000),
             TimeUnit::Nanosecond => up(1_000_000),
-            TimeUnit::Second => value
-                .checked_mul(1_000)
-                .ok_or(Rejection::TimeOverflow { field: name })?,
+            TimeUnit::Second => {
+                value.checked_mul(1_000).ok_or(Rejection::TimeOverflow { field: name })?
+            }
         };
         Ok(Some(Timestamp::from_millis(millis)))
     }
@@ -277,11 +241,7 @@ enum TextColumn<'a> {
     Utf8(&'a StringArray),
     LargeUtf8(&'a LargeStringArray),
     Utf8View(&'a StringViewArray),
-    Dictionary {
-        keys: &'a dyn Array,
-        indices: Vec<usize>,
-        values: Box<TextColumn<'a>>,
-    },
+    Dictionary { keys: &'a dyn Array, indices: Vec<usize>, values: Box<TextColumn<'a>> },
 }
 
 impl<'a> TextColumn<'a> {
@@ -318,11 +278,7 @@ impl<'a> TextColumn<'a> {
             Self::Utf8(array) => array.is_valid(row).then(|| array.value(row)),
             Self::LargeUtf8(array) => array.is_valid(row).then(|| array.value(row)),
             Self::Utf8View(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::Dictionary {
-                keys,
-                indices,
-                values,
-            } => {
+            Self::Dictionary { keys, indices, values } => {
                 if keys.nulls().is_some_and(|nulls| nulls.is_null(row)) {
                     return None;
                 }

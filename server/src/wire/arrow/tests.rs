@@ -94,24 +94,15 @@ fn times_come_in_every_unit_and_finer_ones_round_up() {
     let times: [(ArrayRef, i64); 8] = [
         (ints(&[i64::MIN]), i64::MIN),
         (Arc::new(TimestampSecondArray::from(vec![-2])), -2_000),
-        (
-            Arc::new(TimestampMillisecondArray::from(vec![7]).with_timezone("+01:00")),
-            7,
-        ),
+        (Arc::new(TimestampMillisecondArray::from(vec![7]).with_timezone("+01:00")), 7),
         (Arc::new(TimestampMicrosecondArray::from(vec![7_001])), 8),
         (Arc::new(TimestampMicrosecondArray::from(vec![7_000])), 7),
         (Arc::new(TimestampMicrosecondArray::from(vec![-7_001])), -7),
         (Arc::new(TimestampNanosecondArray::from(vec![1])), 1),
-        (
-            Arc::new(TimestampNanosecondArray::from(vec![i64::MAX])),
-            9_223_372_036_855,
-        ),
+        (Arc::new(TimestampNanosecondArray::from(vec![i64::MAX])), 9_223_372_036_855),
     ];
     for (times, expected) in times {
-        check_ops(
-            vec![("key", texts(&["k"])), ("at", times)],
-            &[&at(expected)],
-        );
+        check_ops(vec![("key", texts(&["k"])), ("at", times)], &[&at(expected)]);
     }
 }
 
@@ -131,50 +122,16 @@ fn all_operations() {
         vec![
             ("op", Arc::new(op)),
             ("key", texts(&["a", "b", "c", "d", "e", "f"])),
-            (
-                "at",
-                Arc::new(Int64Array::from(vec![
-                    Some(1),
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                ])),
-            ),
+            ("at", Arc::new(Int64Array::from(vec![Some(1), None, None, None, None, None]))),
             (
                 "after_ms",
-                Arc::new(Int64Array::from(vec![
-                    None,
-                    Some(2),
-                    None,
-                    None,
-                    Some(3),
-                    None,
-                ])),
+                Arc::new(Int64Array::from(vec![None, Some(2), None, None, Some(3), None])),
             ),
             (
                 "name",
-                Arc::new(StringArray::from(vec![
-                    None,
-                    Some("n"),
-                    Some("m"),
-                    None,
-                    None,
-                    None,
-                ])),
+                Arc::new(StringArray::from(vec![None, Some("n"), Some("m"), None, None, None])),
             ),
-            (
-                "fire_at",
-                Arc::new(Int64Array::from(vec![
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    Some(4),
-                ])),
-            ),
+            ("fire_at", Arc::new(Int64Array::from(vec![None, None, None, None, None, Some(4)]))),
         ],
         &[
             "a register At(Timestamp(1))",
@@ -198,30 +155,16 @@ fn text_payloads_are_json_and_binary_ones_are_bytes() {
     let (rows, ops) = push(&stream(columns));
     assert_eq!(ops.len(), 3);
     let summary = String::from_utf8(rows.unwrap().render(&[]).body).unwrap();
-    assert!(
-        summary.contains("payload is not JSON: key must be"),
-        "{summary}"
-    );
+    assert!(summary.contains("payload is not JSON: key must be"), "{summary}");
 
     let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![b"{n:1}".as_slice()]));
-    check_ops(
-        vec![
-            ("key", texts(&["k"])),
-            ("at", ints(&[1])),
-            ("payload", bytes),
-        ],
-        &[&at(1)],
-    );
+    check_ops(vec![("key", texts(&["k"])), ("at", ints(&[1])), ("payload", bytes)], &[&at(1)]);
 }
 
 #[test]
 fn a_bad_row_harms_no_other_and_is_summed_up() {
-    let created = Applied {
-        result: ResultKind::Created,
-        fire_at: None,
-        cancelled: 0,
-        overdue: false,
-    };
+    let created =
+        Applied { result: ResultKind::Created, fire_at: None, cancelled: 0, overdue: false };
     let (rows, ops) = push(&stream(vec![
         ("key", texts(&["a", "", "c", "d"])),
         ("after_ms", ints(&[1, 1, -1, 1])),
@@ -249,15 +192,9 @@ fn only_the_first_errors_are_told() {
 #[test]
 fn refused_by_load() {
     let (rows, _) = push(&stream(vec![("key", texts(&["a"])), ("at", ints(&[1]))]));
-    let rendered = rows
-        .unwrap()
-        .render(&[Err(Rejection::QueueFull { retry_after_ms: 9 })]);
+    let rendered = rows.unwrap().render(&[Err(Rejection::QueueFull { retry_after_ms: 9 })]);
     assert_eq!(rendered.all_refused.unwrap().retry_after_ms, Some(9));
-    assert!(
-        String::from_utf8(rendered.body)
-            .unwrap()
-            .contains("queue-full")
-    );
+    assert!(String::from_utf8(rendered.body).unwrap().contains("queue-full"));
 }
 
 #[test]

@@ -79,9 +79,7 @@ impl<'a> Scanner<'a> {
         self.expect(b'"')?;
         let start = self.at;
         let rest = &self.line.as_bytes()[start..];
-        let length = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
+        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
         self.at = start + length + 1;
         (rest[length] == b'"').then(|| &self.line[start..start + length])
     }
@@ -135,11 +133,7 @@ mod tests {
 
     fn check_plain(line: &str) {
         let fast = scan(line).unwrap_or_else(|| panic!("not plain: {line}"));
-        assert_eq!(
-            Ok(fast),
-            read(line.as_bytes(), FieldSet::ALL, Place::Line),
-            "{line}"
-        );
+        assert_eq!(Ok(fast), read(line.as_bytes(), FieldSet::ALL, Place::Line), "{line}");
     }
 
     #[test]

@@ -11,12 +11,7 @@ fn check_refused(line: &[u8], kind: &Kind, field: Option<&str>, part: &str) {
     let shown = String::from_utf8_lossy(line);
     let problem = read(line, FieldSet::ALL, Place::Line).expect_err(&shown);
     assert_eq!(problem.kind.slug, kind.slug, "{shown}: {}", problem.detail);
-    assert_eq!(
-        problem.field.as_deref(),
-        field,
-        "{shown}: {}",
-        problem.detail
-    );
+    assert_eq!(problem.field.as_deref(), field, "{shown}: {}", problem.detail);
     assert!(problem.detail.contains(part), "{shown}: {}", problem.detail);
 }
 
@@ -63,80 +58,20 @@ fn texts_may_be_escaped() {
 #[test]
 fn a_wrong_value_names_its_field() {
     for (line, kind, field, part) in [
-        (
-            r#"{"op":"put"}"#,
-            &kinds::INVALID_FIELD,
-            "op",
-            "register, delete, touch, delete_all",
-        ),
+        (r#"{"op":"put"}"#, &kinds::INVALID_FIELD, "op", "register, delete, touch, delete_all"),
         (r#"{"key":5}"#, &kinds::INVALID_KEY, "key", "expected text"),
-        (
-            r#"{"name":[]}"#,
-            &kinds::INVALID_NAME,
-            "name",
-            "expected text",
-        ),
-        (
-            r#"{"domain":"wall"}"#,
-            &kinds::INVALID_FIELD,
-            "domain",
-            "processing, event",
-        ),
+        (r#"{"name":[]}"#, &kinds::INVALID_NAME, "name", "expected text"),
+        (r#"{"domain":"wall"}"#, &kinds::INVALID_FIELD, "domain", "processing, event"),
         (r#"{"at":1.5}"#, &kinds::INVALID_TIME, "at", "fraction"),
-        (
-            r#"{"at":{}}"#,
-            &kinds::INVALID_TIME,
-            "at",
-            "expected a time",
-        ),
-        (
-            r#"{"at":"2026-01-01T00:00:00"}"#,
-            &kinds::INVALID_TIME,
-            "at",
-            "no offset",
-        ),
-        (
-            r#"{"fire_at":9223372036854775808}"#,
-            &kinds::INVALID_TIME,
-            "fire_at",
-            "range",
-        ),
-        (
-            r#"{"after":60}"#,
-            &kinds::INVALID_DURATION,
-            "after",
-            "\"90s\"",
-        ),
-        (
-            r#"{"spread":"5 s"}"#,
-            &kinds::INVALID_DURATION,
-            "spread",
-            "units are",
-        ),
-        (
-            r#"{"only":"never"}"#,
-            &kinds::INVALID_FIELD,
-            "only",
-            "absent, present, earlier, later",
-        ),
-        (
-            r#"{"at":1,"at":2}"#,
-            &kinds::INVALID_FIELD,
-            "at",
-            "stands twice",
-        ),
-        (
-            r#"{"at":null,"at":2}"#,
-            &kinds::INVALID_FIELD,
-            "at",
-            "stands twice",
-        ),
-        (
-            r#"{"kye":"k"}"#,
-            &kinds::UNKNOWN_FIELD,
-            "kye",
-            "there are `op`, `key`",
-        ),
+        (r#"{"at":{}}"#, &kinds::INVALID_TIME, "at", "expected a time"),
+        (r#"{"at":"2026-01-01T00:00:00"}"#, &kinds::INVALID_TIME, "at", "no offset"),
+        (r#"{"fire_at":9223372036854775808}"#, &kinds::INVALID_TIME, "fire_at", "range"),
+        (r#"{"after":60}"#, &kinds::INVALID_DURATION, "after", "\"90s\""),
+        (r#"{"spread":"5 s"}"#, &kinds::INVALID_DURATION, "spread", "units are"),
+        (r#"{"only":"never"}"#, &kinds::INVALID_FIELD, "only", "absent, present, earlier, later"),
+        (r#"{"at":1,"at":2}"#, &kinds::INVALID_FIELD, "at", "stands twice"),
+        (r#"{"at":null,"at":2}"#, &kinds::INVALID_FIELD, "at", "stands twice"),
+        (r#"{"kye":"k"}"#, &kinds::UNKNOWN_FIELD, "kye", "there are `op`, `key`"),
     ] {
         check_refused(line.as_bytes(), kind, Some(field), part);
     }
@@ -158,12 +93,7 @@ fn broken_json_says_where_and_what_it_may_come_from() {
         check_refused(line.as_bytes(), &kinds::INVALID_JSON, None, part);
     }
     check_refused(b"{\"key\":\"\xff\"}", &kinds::INVALID_UTF8, None, "byte 9");
-    check_refused(
-        b"{\"payload\":\"\xff\"}",
-        &kinds::INVALID_UTF8,
-        None,
-        "byte 13",
-    );
+    check_refused(b"{\"payload\":\"\xff\"}", &kinds::INVALID_UTF8, None, "byte 13");
     let empty = read(b" ", FieldSet::ALL, Place::Body).unwrap_err();
     assert!(empty.detail.contains("body is empty"));
     let second_line = read(b"{\n\"at\" 5}", FieldSet::ALL, Place::Body).unwrap_err();

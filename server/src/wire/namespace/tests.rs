@@ -37,19 +37,10 @@ fn the_defaults_of_the_manual_are_the_defaults() {
 #[test]
 fn the_answer_is_spelled_as_in_the_manual() {
     let mut expected = manual();
-    for absent in [
-        "options",
-        "lateness",
-        "late_elements",
-        "overdue",
-        "on_error",
-    ] {
+    for absent in ["options", "lateness", "late_elements", "overdue", "on_error"] {
         expected.as_object_mut().unwrap().remove(absent);
     }
-    expected["watermark"]
-        .as_object_mut()
-        .unwrap()
-        .remove("delay");
+    expected["watermark"].as_object_mut().unwrap().remove("delay");
     assert_eq!(config_json(&NamespaceConfig::default()), expected);
 }
 
@@ -73,15 +64,8 @@ fn every_field_is_read() {
             idle_after_ms: Some(5_000),
         },
         touch_after_ms: Some(60_000),
-        retention: Retention {
-            age_ms: 7_200_000,
-            bytes: 1_000,
-        },
-        limits: NamespaceLimits {
-            timers: Some(5),
-            timers_per_key: 6,
-            payload_bytes: 7_168,
-        },
+        retention: Retention { age_ms: 7_200_000, bytes: 1_000 },
+        limits: NamespaceLimits { timers: Some(5), timers_per_key: 6, payload_bytes: 7_168 },
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config_json(&expected)), Ok(expected));
@@ -93,109 +77,39 @@ fn what_is_wrong_is_named_by_its_path() {
     let unknown = &kinds::UNKNOWN_FIELD;
     for (body, kind, field, part) in [
         (json!({"spraed": "1s"}), unknown, "spraed", "`spread`"),
-        (
-            json!({"limits": {"timer": 1}}),
-            unknown,
-            "limits.timer",
-            "`timers`, `timers_per_key`",
-        ),
-        (
-            json!({"options": {"x": 1}}),
-            unknown,
-            "options.x",
-            "`options` has none",
-        ),
-        (
-            json!({"clock": "wall"}),
-            option,
-            "clock",
-            "`system`, `manual`",
-        ),
+        (json!({"limits": {"timer": 1}}), unknown, "limits.timer", "`timers`, `timers_per_key`"),
+        (json!({"options": {"x": 1}}), unknown, "options.x", "`options` has none"),
+        (json!({"clock": "wall"}), option, "clock", "`system`, `manual`"),
         (json!({"clock": null}), option, "clock", "is null"),
         (json!({"resolution": 5}), option, "resolution", "\"90s\""),
         (json!({"resolution": "5"}), option, "resolution", "90s"),
-        (
-            json!({"resolution": "0s"}),
-            option,
-            "resolution",
-            "allowed is 1",
-        ),
+        (json!({"resolution": "0s"}), option, "resolution", "allowed is 1"),
         (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
         (json!({"operator": "windows"}), option, "operator", "timers"),
         (json!({"watermark": []}), option, "watermark", "an object"),
-        (
-            json!({"watermark": {"sources": [1]}}),
-            option,
-            "watermark.sources",
-            "array of texts",
-        ),
-        (
-            json!({"watermark": {"sources": ["-"]}}),
-            option,
-            "watermark.sources",
-            "not a name",
-        ),
+        (json!({"watermark": {"sources": [1]}}), option, "watermark.sources", "array of texts"),
+        (json!({"watermark": {"sources": ["-"]}}), option, "watermark.sources", "not a name"),
         (
             json!({"watermark": {"strategy": "max"}}),
             option,
             "watermark.strategy",
             "does not have other values yet, only \"explicit\"",
         ),
-        (
-            json!({"watermark": {"delay": "1s"}}),
-            option,
-            "watermark.delay",
-            "yet, only \"0s\"",
-        ),
+        (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "yet, only \"0s\""),
         (json!({"lateness": "1s"}), option, "lateness", "yet"),
-        (
-            json!({"late_elements": "emit"}),
-            option,
-            "late_elements",
-            "yet",
-        ),
-        (
-            json!({"overdue": {"policy": "drop"}}),
-            option,
-            "overdue.policy",
-            "yet, only \"fire\"",
-        ),
-        (
-            json!({"on_error": {"retry": 4}}),
-            option,
-            "on_error.retry",
-            "yet, only 3",
-        ),
-        (
-            json!({"retention": {"bytes": -1}}),
-            option,
-            "retention.bytes",
-            "\"10GiB\"",
-        ),
-        (
-            json!({"retention": {"bytes": "lots"}}),
-            option,
-            "retention.bytes",
-            "no size",
-        ),
-        (
-            json!({"limits": {"timers": 1.5}}),
-            option,
-            "limits.timers",
-            "whole number",
-        ),
+        (json!({"late_elements": "emit"}), option, "late_elements", "yet"),
+        (json!({"overdue": {"policy": "drop"}}), option, "overdue.policy", "yet, only \"fire\""),
+        (json!({"on_error": {"retry": 4}}), option, "on_error.retry", "yet, only 3"),
+        (json!({"retention": {"bytes": -1}}), option, "retention.bytes", "\"10GiB\""),
+        (json!({"retention": {"bytes": "lots"}}), option, "retention.bytes", "no size"),
+        (json!({"limits": {"timers": 1.5}}), option, "limits.timers", "whole number"),
         (
             json!({"limits": {"timers_per_key": 1_u64 << 40}}),
             option,
             "limits.timers_per_key",
             "1000000",
         ),
-        (
-            json!({"limits": {"payload_bytes": "2MiB"}}),
-            option,
-            "limits.payload_bytes",
-            "1048576",
-        ),
+        (json!({"limits": {"payload_bytes": "2MiB"}}), option, "limits.payload_bytes", "1048576"),
     ] {
         check_refused(&body, kind, field, part);
     }

@@ -25,19 +25,13 @@ impl Sink for Recorder {
             Action::Delete { target, .. } => format!("delete {target:?}"),
             Action::DeleteAll => "delete_all".to_owned(),
         };
-        self.ops
-            .push(format!("{} {action}", String::from_utf8_lossy(op.key)));
+        self.ops.push(format!("{} {action}", String::from_utf8_lossy(op.key)));
         Ok(())
     }
 }
 
 fn applied(result: ResultKind, fire_at: Option<i64>, cancelled: u32) -> Applied {
-    Applied {
-        result,
-        fire_at: fire_at.map(Timestamp::from_millis),
-        cancelled,
-        overdue: false,
-    }
+    Applied { result, fire_at: fire_at.map(Timestamp::from_millis), cancelled, overdue: false }
 }
 
 fn push(body: impl AsRef<[u8]>) -> (Lines, Recorder) {
@@ -121,10 +115,8 @@ fn overdue_and_kept_are_told() {
         rendered(&lines, &[Ok(overdue)]).0,
         [r#"{"index":0,"result":"created","fire_at":5,"overdue":true}"#]
     );
-    let rfc3339 = lines.render(
-        &[Ok(applied(ResultKind::Kept, Some(1_000), 0))],
-        TimeFormat::Rfc3339,
-    );
+    let rfc3339 =
+        lines.render(&[Ok(applied(ResultKind::Kept, Some(1_000), 0))], TimeFormat::Rfc3339);
     assert_eq!(
         rfc3339.body,
         b"{\"index\":0,\"result\":\"kept\",\"fire_at\":\"1970-01-01T00:00:01Z\"}\n"
@@ -208,10 +200,7 @@ fn refused_by_load_speaks_for_the_batch_only_if_nothing_was_taken() {
     let problem = refused(&[full(10), full(30)]).unwrap();
     assert_eq!(problem.kind, &kinds::QUEUE_FULL);
     assert_eq!(problem.retry_after_ms, Some(30));
-    assert_eq!(
-        refused(&[full(10), Ok(applied(ResultKind::Absent, None, 0))]),
-        None
-    );
+    assert_eq!(refused(&[full(10), Ok(applied(ResultKind::Absent, None, 0))]), None);
     assert_eq!(refused(&[full(10), Err(Rejection::WatermarkUnset)]), None);
     let (body, rendered) = rendered(&lines, &[full(10), Err(Rejection::Stopping)]);
     assert_eq!(rendered.failed, 3);
@@ -227,15 +216,10 @@ fn what_the_batch_refuses_at_once_takes_no_outcome() {
     };
     let line = |key: &str| format!("{{\"op\":\"delete_all\",\"key\":\"{key}\"}}\n");
     let config = NamespaceConfig::default();
-    let lines = push_lines(
-        [line("a"), line("b"), line("c")].concat().as_bytes(),
-        &config,
-        &mut recorder,
-    );
-    let outcomes = [
-        Ok(applied(ResultKind::Cancelled, None, 1)),
-        Ok(applied(ResultKind::Absent, None, 0)),
-    ];
+    let lines =
+        push_lines([line("a"), line("b"), line("c")].concat().as_bytes(), &config, &mut recorder);
+    let outcomes =
+        [Ok(applied(ResultKind::Cancelled, None, 1)), Ok(applied(ResultKind::Absent, None, 0))];
     let (body, rendered) = rendered(&lines, &outcomes);
     assert!(body[0].contains("cancelled"));
     assert!(body[1].contains("queue-full"));

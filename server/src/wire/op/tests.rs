@@ -48,10 +48,7 @@ fn op(action: Action<'_>) -> Op<'_> {
 
 #[test]
 fn registrations() {
-    check_op(
-        r#"{"op":"register","key":"k","at":5}"#,
-        &op(Action::Register(register())),
-    );
+    check_op(r#"{"op":"register","key":"k","at":5}"#, &op(Action::Register(register())));
     check_op(
         r#"{"op":"register","key":"k","name":"n","after":"1s","domain":"event","spread":"2s","resolution":"3s","only":"earlier","payload":{"a": 1}}"#,
         &op(Action::Register(Register {
@@ -67,10 +64,7 @@ fn registrations() {
     for padded in ["_wA=", "/wA="] {
         let line = format!(r#"{{"op":"register","key":"k","at":5,"payload_base64":"{padded}"}}"#);
         if padded.starts_with('/') {
-            let binary = Register {
-                payload: Some(Payload::Binary(b"\xff\x00")),
-                ..register()
-            };
+            let binary = Register { payload: Some(Payload::Binary(b"\xff\x00")), ..register() };
             check_op(&line, &op(Action::Register(binary)));
         } else {
             check_refused(&line, &kinds::INVALID_FIELD, "payload_base64", "base64");
@@ -82,18 +76,11 @@ fn registrations() {
 fn touches_and_deletes() {
     check_op(
         r#"{"op":"touch","key":"k","after":"60s"}"#,
-        &op(Action::Touch {
-            name: "timeout",
-            domain: Domain::Processing,
-            after_ms: 60_000,
-        }),
+        &op(Action::Touch { name: "timeout", domain: Domain::Processing, after_ms: 60_000 }),
     );
     check_op(
         r#"{"op":"delete","key":"k","name":"n","domain":"event"}"#,
-        &op(Action::Delete {
-            domain: Domain::Event,
-            target: Target::Name("n"),
-        }),
+        &op(Action::Delete { domain: Domain::Event, target: Target::Name("n") }),
     );
     check_op(
         r#"{"op":"delete","key":"k","at":7,"spread":"1s"}"#,
@@ -123,36 +110,16 @@ fn what_does_not_go_together_is_refused_and_says_why() {
     let long_key = "k".repeat(1_025);
     let large = "x".repeat(65_537);
     for (line, kind, field, part) in [
-        (
-            r#"{"key":"k","at":5}"#,
-            &kinds::MISSING_FIELD,
-            "op",
-            "register, delete",
-        ),
-        (
-            r#"{"op":"register","at":5}"#,
-            &kinds::MISSING_FIELD,
-            "key",
-            "key",
-        ),
-        (
-            r#"{"op":"register","key":""}"#,
-            &kinds::INVALID_KEY,
-            "key",
-            "empty",
-        ),
+        (r#"{"key":"k","at":5}"#, &kinds::MISSING_FIELD, "op", "register, delete"),
+        (r#"{"op":"register","at":5}"#, &kinds::MISSING_FIELD, "key", "key"),
+        (r#"{"op":"register","key":""}"#, &kinds::INVALID_KEY, "key", "empty"),
         (
             &format!(r#"{{"op":"touch","key":"{long_key}"}}"#),
             &kinds::INVALID_KEY,
             "key",
             "1025 bytes, allowed are 1024",
         ),
-        (
-            r#"{"op":"register","key":"k"}"#,
-            &kinds::MISSING_FIELD,
-            "at",
-            "`at` or `after`",
-        ),
+        (r#"{"op":"register","key":"k"}"#, &kinds::MISSING_FIELD, "at", "`at` or `after`"),
         (
             r#"{"op":"register","key":"k","at":5,"after":"1s"}"#,
             &kinds::INVALID_FIELD,
@@ -165,12 +132,7 @@ fn what_does_not_go_together_is_refused_and_says_why() {
             "after",
             "negative",
         ),
-        (
-            r#"{"op":"register","key":"k","at":5,"name":""}"#,
-            &kinds::INVALID_NAME,
-            "name",
-            "empty",
-        ),
+        (r#"{"op":"register","key":"k","at":5,"name":""}"#, &kinds::INVALID_NAME, "name", "empty"),
         (
             &format!(r#"{{"op":"register","key":"k","at":5,"name":"{long_name}"}}"#),
             &kinds::INVALID_NAME,
@@ -213,12 +175,7 @@ fn what_does_not_go_together_is_refused_and_says_why() {
             "fire_at",
             "`register` does not take `fire_at`; it takes `name`",
         ),
-        (
-            r#"{"op":"touch","key":"k"}"#,
-            &kinds::MISSING_FIELD,
-            "after",
-            "touch_after",
-        ),
+        (r#"{"op":"touch","key":"k"}"#, &kinds::MISSING_FIELD, "after", "touch_after"),
         (
             r#"{"op":"touch","key":"k","at":5}"#,
             &kinds::UNKNOWN_FIELD,
@@ -231,12 +188,7 @@ fn what_does_not_go_together_is_refused_and_says_why() {
             "name",
             "`name`, `at` or `fire_at`",
         ),
-        (
-            r#"{"op":"delete","key":"k","name":"n","at":5}"#,
-            &kinds::INVALID_FIELD,
-            "name",
-            "one of",
-        ),
+        (r#"{"op":"delete","key":"k","name":"n","at":5}"#, &kinds::INVALID_FIELD, "name", "one of"),
         (
             r#"{"op":"delete","key":"k","fire_at":5,"spread":"1s"}"#,
             &kinds::INVALID_FIELD,
@@ -256,12 +208,7 @@ fn what_does_not_go_together_is_refused_and_says_why() {
 
 #[test]
 fn what_the_batch_refuses_is_the_line_s_problem() {
-    let fields = read(
-        br#"{"op":"delete_all","key":"k"}"#,
-        FieldSet::ALL,
-        Place::Line,
-    )
-    .unwrap();
+    let fields = read(br#"{"op":"delete_all","key":"k"}"#, FieldSet::ALL, Place::Line).unwrap();
     let config = NamespaceConfig::default();
     let problem = with_op(&fields, &config, |_| Err(Rejection::Stopping)).unwrap_err();
     assert_eq!(problem.kind, &kinds::STOPPING);
@@ -281,10 +228,7 @@ fn bodies_of_registrations() {
         only: Only::Absent,
         ..register()
     };
-    assert_eq!(
-        body.with_key(b"k", Some("n")),
-        op(Action::Register(expected))
-    );
+    assert_eq!(body.with_key(b"k", Some("n")), op(Action::Register(expected)));
 
     let mut event = RegisterBody::parse(br#"{"at":5,"domain":"event"}"#, &config).unwrap();
     assert_eq!(event.domain(), Domain::Event);
@@ -315,10 +259,7 @@ fn bodies_of_touches() {
     check_problem("", &problem, &kinds::MISSING_FIELD, "after", "touch_after");
     config.touch_after_ms = Some(30_000);
     for body in ["", " ", "{}", r#"{"after":null}"#] {
-        assert_eq!(
-            touch(body, &config),
-            Ok(("timeout".to_owned(), Domain::Processing, 30_000))
-        );
+        assert_eq!(touch(body, &config), Ok(("timeout".to_owned(), Domain::Processing, 30_000)));
     }
     let problem = touch(r#"{"name":""}"#, &config).unwrap_err();
     check_problem("", &problem, &kinds::INVALID_NAME, "name", "empty");
@@ -343,12 +284,8 @@ fn answers() {
         String::from_utf8(json).unwrap(),
         r#"{"key":"~_w","name":"a\"b","domain":"event","result":"created","fire_at":"2026-01-01T00:00:00Z","overdue":true}"#
     );
-    let absent = Applied {
-        result: ResultKind::Absent,
-        fire_at: None,
-        cancelled: 0,
-        overdue: false,
-    };
+    let absent =
+        Applied { result: ResultKind::Absent, fire_at: None, cancelled: 0, overdue: false };
     let json = applied_json(None, None, None, &absent, TimeFormat::Millis);
     assert_eq!(json, br#"{"result":"absent","cancelled":0}"#);
 }
