@@ -4,6 +4,7 @@
 //! Steps near a moving base are counted in a ring (once there are enough of them to be worth one),
 //! all others in an ordered map. The ring follows the time that passes.
 
+use crate::query::FORECAST_STEP_MS;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,11 +12,9 @@ use std::ops::Range;
 /// Counts outside the ring that a small owner may have before it gets a ring.
 const SPARSE_MAX: usize = 64;
 
-/// See the module.
+/// See the module. Counts in steps of `STEP_MS` milliseconds; the ring covers `RING_STEPS` of them.
 #[derive(Debug)]
-pub(crate) struct DueCounts {
-    step_ms: i64,
-    ring_steps: usize,
+pub(crate) struct DueCounts<const STEP_MS: i64, const RING_STEPS: usize> {
     /// The first step that the ring covers.
     base: i64,
     ring: Vec<u32>,
@@ -23,13 +22,15 @@ pub(crate) struct DueCounts {
     total: u64,
 }
 
-impl DueCounts {
-    /// Counts in steps of `step_ms`; the ring covers `ring_steps` of them.
-    pub(crate) fn new(step_ms: i64, ring_steps: usize) -> Self {
-        let (ring, sparse) = (Vec::new(), BTreeMap::new());
-        Self { step_ms, ring_steps, base: i64::MIN, ring, sparse, total: 0 }
+impl<const STEP_MS: i64, const RING_STEPS: usize> Default for DueCounts<STEP_MS, RING_STEPS> {
+    fn default() -> Self {
+        // Places in the ring are then a mask, and steps a multiplication, away.
+        const { assert!(RING_STEPS.is_power_of_two()) };
+        Self { base: i64::MIN, ring: Vec::new(), sparse: BTreeMap::new(), total: 0 }
     }
+}
 
+impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS> {
     /// All timers counted.
     pub(crate) fn total(&self) -> u64 {
         self.total
@@ -39,7 +40,7 @@ impl DueCounts {
     #[inline]
     pub(crate) fn add(&mut self, time: Timestamp) {
         self.total += 1;
-        let step = time.as_millis().div_euclid(self.step_ms);
+        let step = time.as_millis().div_euclid(STEP_MS);
         if let Some(count) = self.ring_slot(step) {
             *count += 1;
             return;
@@ -54,7 +55,7 @@ impl DueCounts {
     #[inline]
     pub(crate) fn remove(&mut self, time: Timestamp) {
         self.total -= 1;
-        let step = time.as_millis().div_euclid(self.step_ms);
+        let step = time.as_millis().div_euclid(STEP_MS);
         if let Some(count) = self.ring_slot(step) {
             *count -= 1;
             return;
@@ -69,7 +70,7 @@ impl DueCounts {
     /// A timer that moves from one time to another.
     #[inline]
     pub(crate) fn shift(&mut self, from: Timestamp, to: Timestamp) {
-        if from.as_millis().div_euclid(self.step_ms) != to.as_millis().div_euclid(self.step_ms) {
+        if from.as_millis().div_euclid(STEP_MS) != to.as_millis().div_euclid(STEP_MS) {
             self.remove(from);
             self.add(to);
         }
@@ -77,7 +78,7 @@ impl DueCounts {
 
     /// Lets the ring begin at this time, if it began earlier.
     pub(crate) fn advance(&mut self, now: Timestamp) {
-        let base = now.as_millis().div_euclid(self.step_ms);
+        let base = now.as_millis().div_euclid(STEP_MS);
         if base <= self.base {
             return;
         }
@@ -85,8 +86,8 @@ impl DueCounts {
             self.base = base;
             return;
         }
-        let steps = self.ring_steps as i64;
-        let left_behind = self.base..base.min(self.base.saturating_add(steps));
+        let end = self.base.saturating_add(RING_STEPS as i64);
+        let left_behind = self.base..base.min(end);
         for step in left_behind {
             let index = self.ring_index(step);
             let count = std::mem::take(&mut self.ring[index]);
@@ -105,7 +106,7 @@ impl DueCounts {
         }
         let mut count: u64 = self.sparse.range(steps.clone()).map(|(_, count)| count).sum();
         if !self.ring.is_empty() {
-            let end = self.base.saturating_add(self.ring_steps as i64);
+            let end = self.base.saturating_add(RING_STEPS as i64);
             for step in steps.start.max(self.base)..steps.end.min(end) {
                 count += self.ring[self.ring_index(step)] as u64;
             }
@@ -115,7 +116,7 @@ impl DueCounts {
 
     /// Which step a time belongs to.
     pub(crate) fn step_of(&self, time: Timestamp) -> i64 {
-        time.as_millis().div_euclid(self.step_ms)
+        time.as_millis().div_euclid(STEP_MS)
     }
 
     /// Bytes it takes beside itself.
@@ -125,13 +126,13 @@ impl DueCounts {
 
     #[inline]
     fn ring_index(&self, step: i64) -> usize {
-        step.rem_euclid(self.ring_steps as i64) as usize
+        step.rem_euclid(RING_STEPS as i64) as usize
     }
 
     #[inline]
     fn ring_slot(&mut self, step: i64) -> Option<&mut u32> {
         let offset = step.checked_sub(self.base)?;
-        if self.ring.is_empty() || offset < 0 || offset >= self.ring_steps as i64 {
+        if self.ring.is_empty() || offset < 0 || offset >= RING_STEPS as i64 {
             return None;
         }
         let index = self.ring_index(step);
@@ -142,12 +143,12 @@ impl DueCounts {
         if self.base == i64::MIN {
             self.base = *self.sparse.keys().next().expect("there are more than a few");
         }
-        self.ring = vec![0; self.ring_steps];
+        self.ring = vec![0; RING_STEPS];
         self.fill_ring();
     }
 
     fn fill_ring(&mut self) {
-        let end = self.base.saturating_add(self.ring_steps as i64);
+        let end = self.base.saturating_add(RING_STEPS as i64);
         let inside: Vec<i64> = self.sparse.range(self.base..end).map(|(step, _)| *step).collect();
         for step in inside {
             let count = self.sparse.remove(&step).expect("it was just seen");
@@ -156,6 +157,11 @@ impl DueCounts {
         }
     }
 }
+
+/// By second, for a day and a half: what a shard says of all its namespaces.
+pub(crate) type SecondCounts = DueCounts<1_000, 131_072>;
+/// By minute, for a day and a half: the forecast of one namespace on one lane.
+pub(crate) type MinuteCounts = DueCounts<FORECAST_STEP_MS, 2_048>;
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +196,7 @@ mod tests {
     proptest! {
         #[test]
         fn counts_agree_with_a_list(steps in prop::collection::vec(steps(), 1..400)) {
-            let mut counts = DueCounts::new(10, 50);
+            let mut counts = DueCounts::<10, 64>::default();
             let mut list: Vec<i64> = Vec::new();
             for step in steps {
                 match step {
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_ring_opens_only_for_many_different_steps() {
-        let mut counts = DueCounts::new(10, 1_440);
+        let mut counts = DueCounts::<10, 2_048>::default();
         for _ in 0..1_000 {
             counts.add(at(5));
         }

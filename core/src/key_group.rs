@@ -66,6 +66,10 @@ impl Layout {
 
     /// The key group of a key with this hash.
     pub const fn group_of(self, hash: u64) -> KeyGroup {
+        if self.max_parallelism.is_power_of_two() {
+            // The same number, without a division.
+            return KeyGroup((hash & (self.max_parallelism as u64 - 1)) as u16);
+        }
         KeyGroup((hash % self.max_parallelism as u64) as u16)
     }
 

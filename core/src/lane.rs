@@ -11,7 +11,7 @@ mod home;
 
 pub(crate) use home::{LaneNamespace, view};
 
-use crate::due_counts::DueCounts;
+use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::key_group::KeyGroup;
 use crate::keyed::Pools;
@@ -19,6 +19,7 @@ use crate::log::{encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
 use crate::op::{Op, Outcome};
 use crate::output::{NamespaceId, OutputBytes};
+use crate::partition::Partition;
 use crate::ports::{Gauges, Log};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp};
@@ -34,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) entries: EntryPool,
     pub(crate) stats: Stats,
     /// Processing timers on the system clock, by second.
-    pub(crate) near: DueCounts,
+    pub(crate) near: SecondCounts,
 }
 
 /// Where a namespace stands in a lane's array of them.
@@ -105,23 +106,10 @@ impl Lane {
         self.homes[home.0 as usize].as_mut().expect("an index is dropped with its namespace")
     }
 
-    /// Loads the table line of a key, early.
+    /// The partition of a key group, if any key of it was ever here.
     #[inline]
-    pub(crate) fn touch_table(&self, home: HomeIndex, group: KeyGroup, hash: u64) -> u32 {
-        self.home(home).partition(group).map_or(0, |partition| partition.touch_table(hash))
-    }
-
-    /// Loads the slot of a key, early.
-    #[inline]
-    pub(crate) fn touch_slot(
-        &self,
-        shared: &Shared,
-        home: HomeIndex,
-        group: KeyGroup,
-        hash: u64,
-    ) -> u32 {
-        let partition = self.home(home).partition(group);
-        partition.map_or(0, |partition| partition.touch_slot(&shared.pools, hash))
+    pub(crate) fn partition(&self, home: HomeIndex, group: KeyGroup) -> Option<&Partition> {
+        self.home(home).partition(group)
     }
 
     /// Applies an operation on a key; `bytes` is its record. Refused only before it has a position.
@@ -374,9 +362,4 @@ impl Lane {
 
     /// Refused before it got a position: there is no such namespace in this lane.
     pub(crate) const UNKNOWN: Outcome = Err(Rejection::NamespaceUnknown);
-
-    /// Checks that this key group is one of this lane's.
-    pub(crate) fn owns(&self, group: KeyGroup) -> bool {
-        (self.first_group..self.first_group + self.groups).contains(&group.0)
-    }
 }

@@ -16,6 +16,7 @@ pub mod op;
 pub mod output;
 mod partition;
 pub mod ports;
+mod prefetch;
 pub mod query;
 pub mod runtime;
 mod shard;

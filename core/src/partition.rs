@@ -12,7 +12,7 @@ mod context;
 
 pub(crate) use context::Context;
 
-use crate::due_counts::DueCounts;
+use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
 use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target, When};
@@ -30,17 +30,18 @@ impl Partition {
         &self.table
     }
 
-    /// Loads the lines that an operation on a key of this hash will need: first the table's, then,
-    /// in a second call, the slot's. Returns something that depends on them.
+    /// Asks for the line of the table that an operation on a key of this hash will need.
     #[inline]
-    pub(crate) fn touch_table(&self, hash: u64) -> u32 {
-        self.table.touch(hash)
+    pub(crate) fn prefetch_table(&self, hash: u64) {
+        self.table.prefetch(hash);
     }
 
-    /// See [`Partition::touch_table`].
+    /// Asks for the slot that it will need, once the line of the table has come.
     #[inline]
-    pub(crate) fn touch_slot(&self, pools: &Pools, hash: u64) -> u32 {
-        self.table.guess(hash).map_or(0, |slot| pools.touch(slot))
+    pub(crate) fn prefetch_slot(&self, pools: &Pools, hash: u64) {
+        if let Some(slot) = self.table.guess(hash) {
+            pools.prefetch(slot);
+        }
     }
 
     /// Applies an operation.
@@ -329,7 +330,7 @@ impl Partition {
     pub(crate) fn release_bucket(
         &mut self,
         pools: &mut Pools,
-        near: Option<&mut DueCounts>,
+        near: Option<&mut SecondCounts>,
         bucket: usize,
     ) -> u64 {
         let mut slots = Vec::new();

@@ -12,19 +12,20 @@ mod tests;
 pub use message::Reply;
 pub(crate) use message::{CommandRequest, Message, OpsPart, Read};
 
-use crate::due_counts::DueCounts;
+use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
 use crate::limits::NAMESPACES_MAX;
-use crate::log::{KeyRecord, Record, split_record};
+use crate::log::{Record, peek_key, split_record};
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Step, StepDone,
     Ticket,
 };
-use crate::op::{Action, Op, Outcome};
+use crate::op::{Action, Outcome};
 use crate::output::{NamespaceId, OutputBytes};
+use crate::partition::Partition;
 use crate::ports::{Log, OutputSink, Registry};
 use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
@@ -32,7 +33,6 @@ use crate::time::{Domain, Timestamp};
 use crate::wheel::EntryPool;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
-use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
 /// How much a turn does before it looks at the clock and the queue again.
@@ -54,8 +54,6 @@ impl Default for Pace {
 
 /// Operations whose lines are asked for together.
 const AHEAD_OPS: usize = 32;
-/// The seconds that the count by due time keeps in its ring: a day.
-const NEAR_RING_STEPS: usize = 86_400;
 
 /// What a shard reaches the outside through.
 pub(crate) struct Ports<'a> {
@@ -74,6 +72,8 @@ pub(crate) struct Shard {
     layout: Layout,
     pace: Pace,
     first_lane: u16,
+    /// For each key group of this shard: which of its lanes it belongs to.
+    place_of_group: Box<[u16]>,
     lanes: Vec<Lane>,
     controls: Vec<Controls>,
     shared: Shared,
@@ -101,6 +101,7 @@ impl Shard {
     pub(crate) fn new(index: ShardIndex, layout: Layout, pace: Pace) -> Self {
         let mine: Vec<LaneIndex> = layout.lanes_of(index).collect();
         let groups: Vec<KeyGroup> = (0..layout.max_parallelism()).map(KeyGroup).collect();
+        let first_lane = mine.first().map_or(0, |lane| lane.0);
         let lanes = mine.iter().map(|lane| {
             let mut of_lane = groups.iter().filter(|group| layout.lane_of(**group) == *lane);
             let first = of_lane.next().map_or(0, |group| group.0);
@@ -110,14 +111,18 @@ impl Shard {
             index,
             layout,
             pace,
-            first_lane: mine.first().map_or(0, |lane| lane.0),
+            first_lane,
+            place_of_group: groups
+                .iter()
+                .map(|group| layout.lane_of(*group).0.saturating_sub(first_lane))
+                .collect(),
             lanes: lanes.collect(),
             controls: mine.iter().map(|lane| Controls::new(lane.0, layout.lanes())).collect(),
             shared: Shared {
                 pools: Pools::default(),
                 entries: EntryPool::default(),
                 stats: Stats::default(),
-                near: DueCounts::new(1_000, NEAR_RING_STEPS),
+                near: SecondCounts::default(),
             },
             scans: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -183,7 +188,7 @@ impl Shard {
     }
 
     /// Processing timers on the system clock by second.
-    pub(crate) fn near(&self) -> &DueCounts {
+    pub(crate) fn near(&self) -> &SecondCounts {
         &self.shared.near
     }
 
@@ -254,16 +259,12 @@ impl Shard {
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
         let mut rest = &part.bytes[..];
         let mut ahead = Vec::with_capacity(AHEAD_OPS);
-        loop {
+        while !rest.is_empty() {
             while ahead.len() < AHEAD_OPS
-                && let Some((Record::Key(record), behind)) = split_record(rest)
+                && let Some((key, bytes)) = peek_key(rest)
             {
-                let bytes = &rest[..rest.len() - behind.len()];
-                ahead.push(self.look_ahead(&record, bytes, &homes));
-                rest = behind;
-            }
-            if ahead.is_empty() {
-                break;
+                ahead.push(self.look_ahead(key, bytes, &homes));
+                rest = &rest[bytes.len()..];
             }
             self.apply_ahead(&ahead, now, &mut outcomes);
             ahead.clear();
@@ -283,42 +284,41 @@ impl Shard {
     #[inline]
     fn look_ahead<'a>(
         &self,
-        record: &KeyRecord<'a>,
+        key: &[u8],
         bytes: &'a [u8],
         homes: &[Option<HomeIndex>],
     ) -> Ahead<'a> {
-        let hash = xxh3_64(record.op.key);
+        let hash = xxh3_64(key);
         let group = self.layout.group_of(hash);
-        let place = (self.layout.lane_of(group).0 - self.first_lane) as usize;
-        let lane = &self.lanes[place];
-        debug_assert!(lane.owns(group));
-        let home = homes[place];
-        let touched = home.map_or(0, |home| lane.touch_table(home, group, hash));
-        Ahead { op: record.op, bytes, hash, group, place, home, touched }
+        let place = self.place_of_group[group.0 as usize];
+        let home = homes[place as usize];
+        let it = Ahead { bytes, hash, group, place, home };
+        if let Some(partition) = self.partition_of(&it) {
+            partition.prefetch_table(hash);
+        }
+        it
+    }
+
+    #[inline]
+    fn partition_of(&self, it: &Ahead<'_>) -> Option<&Partition> {
+        self.lanes[it.place as usize].partition(it.home?, it.group)
     }
 
     #[inline]
     fn apply_ahead(&mut self, ahead: &[Ahead<'_>], now: Timestamp, outcomes: &mut Vec<Outcome>) {
-        let mut touched = 0;
         for it in ahead {
-            if let Some(home) = it.home {
-                let lane = &self.lanes[it.place];
-                touched ^= it.touched ^ lane.touch_slot(&self.shared, home, it.group, it.hash);
+            if let Some(partition) = self.partition_of(it) {
+                partition.prefetch_slot(&self.shared.pools, it.hash);
             }
         }
-        black_box(touched);
-        for it in ahead {
-            outcomes.push(match it.home {
+        for Ahead { bytes, hash, group, place, home } in ahead {
+            let Some((Record::Key(record), _)) = split_record(bytes) else { return };
+            let lane = &mut self.lanes[*place as usize];
+            outcomes.push(match home {
                 None => Lane::UNKNOWN,
-                Some(home) => self.lanes[it.place].apply(
-                    &mut self.shared,
-                    home,
-                    it.group,
-                    it.hash,
-                    &it.op,
-                    it.bytes,
-                    now,
-                ),
+                Some(home) => {
+                    lane.apply(&mut self.shared, *home, *group, *hash, &record.op, bytes, now)
+                }
             });
         }
     }
@@ -535,13 +535,11 @@ impl Shard {
 
 /// An operation whose lines have been asked for.
 struct Ahead<'a> {
-    op: Op<'a>,
     bytes: &'a [u8],
     hash: u64,
     group: KeyGroup,
-    place: usize,
+    place: u16,
     home: Option<HomeIndex>,
-    touched: u32,
 }
 
 /// Whether an operation may add a timer.

@@ -4,15 +4,11 @@
 //! A wheel is an index and nothing more. It holds keys by their earliest time; the truth is in the
 //! slots, and an entry counts only if it stands where its slot says ([`Armed`]).
 
-use crate::due_counts::DueCounts;
+use crate::due_counts::MinuteCounts;
 use crate::keyed::{Pools, SlotIndex};
-use crate::query::FORECAST_STEP_MS;
 use crate::time::{Domain, Timestamp};
 use crate::wheel::{Owner, Wheel};
 use hashbrown::HashMap;
-
-/// Steps that the forecast of a namespace keeps in a ring: a day of minutes.
-const FORECAST_RING_STEPS: usize = 1_440;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub(crate) struct DomainTime {
     /// Keys by their earliest time.
     pub(crate) wheel: Wheel,
     /// Timers by due time.
-    pub(crate) counts: DueCounts,
+    pub(crate) counts: MinuteCounts,
     /// The advance that is under way.
     pub(crate) drain: Option<Box<Drain>>,
     /// No entry of the wheel stands before this.
@@ -69,7 +65,7 @@ impl Timeline {
         let domain = |origin| DomainTime {
             reached: None,
             wheel: Wheel::new(origin),
-            counts: DueCounts::new(FORECAST_STEP_MS, FORECAST_RING_STEPS),
+            counts: MinuteCounts::default(),
             drain: None,
             wake: Timestamp::MAX,
         };
@@ -126,6 +122,6 @@ impl Owner for Armed<'_> {
 
     #[inline]
     fn touch(&self, slot: u32) {
-        std::hint::black_box(self.pools.touch(SlotIndex(slot)));
+        self.pools.prefetch(SlotIndex(slot));
     }
 }

@@ -20,6 +20,7 @@ pub(crate) use slot::SlotIndex;
 pub(crate) use table::KeyTable;
 
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
+use crate::prefetch::prefetch;
 use crate::time::{Domain, Timestamp};
 use bytes::BytesPool;
 use several::{Lists, Several};
@@ -75,10 +76,10 @@ impl Pools {
         self.slots.release(&mut self.bytes, slot);
     }
 
-    /// Loads a slot's line; returns something that depends on it.
+    /// Asks for a slot's line.
     #[inline]
-    pub(crate) fn touch(&self, slot: SlotIndex) -> u32 {
-        self.slots.get(slot).link
+    pub(crate) fn prefetch(&self, slot: SlotIndex) {
+        prefetch(self.slots.get(slot));
     }
 
     /// The key of a slot.

@@ -10,7 +10,6 @@ use crate::namespace::StepDone;
 use crate::ports::Gauges;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::{Armed, Drain};
-use std::hint::black_box;
 
 /// Entries that are taken off the wheel at a time.
 const BATCH_ENTRIES: usize = 256;
@@ -34,7 +33,7 @@ impl Lane {
             let owner = Armed { pools: &shared.pools, domain };
             let entries = &mut shared.entries;
             let done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
-            touch_slots(&shared.pools, &batch);
+            prefetch_slots(&shared.pools, &batch);
             if batch.iter().any(|(time, slot)| is_due(&shared.pools, *time, *slot, domain, now)) {
                 return Some(batch);
             }
@@ -132,17 +131,16 @@ impl Lane {
             }
             let ahead = AHEAD_ENTRIES.min(drain.batch.len() - drain.next);
             let batch = &drain.batch[drain.next..drain.next + ahead];
-            touch_slots(&shared.pools, batch);
+            prefetch_slots(&shared.pools, batch);
             let mut keys = [(0, 0); AHEAD_ENTRIES];
             for ((_, slot), key) in batch.iter().zip(&mut keys) {
                 *key = (*slot, shared.pools.hash(SlotIndex(*slot)));
             }
-            let mut touched = 0;
             for (_, hash) in &keys[..ahead] {
-                let partition = it.partition(layout.group_of(*hash));
-                touched ^= partition.map_or(0, |partition| partition.touch_table(*hash));
+                if let Some(partition) = it.partition(layout.group_of(*hash)) {
+                    partition.prefetch_table(*hash);
+                }
             }
-            black_box(touched);
             for key in keys.iter().take(ahead) {
                 let Some(drain) = &mut it.timeline.of_mut(domain).drain else {
                     return true;
@@ -218,10 +216,8 @@ fn is_due(pools: &Pools, time: Timestamp, slot: u32, domain: Domain, now: Timest
         && pools.earliest(slot, domain).is_some_and(|earliest| earliest <= now)
 }
 
-fn touch_slots(pools: &Pools, batch: &[(Timestamp, u32)]) {
-    let mut touched = 0;
+fn prefetch_slots(pools: &Pools, batch: &[(Timestamp, u32)]) {
     for (_, slot) in batch {
-        touched ^= pools.touch(SlotIndex(*slot));
+        pools.prefetch(SlotIndex(*slot));
     }
-    black_box(touched);
 }

@@ -3,5 +3,5 @@
 mod record;
 
 pub(crate) use record::{
-    KeyRecord, Record, encode_control, encode_op, encode_step, encode_tick, split_record,
+    Record, encode_control, encode_op, encode_step, encode_tick, peek_key, split_record,
 };

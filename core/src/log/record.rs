@@ -183,6 +183,20 @@ pub(crate) fn encode_control(out: &mut Vec<u8>, command: &[u8]) {
     out.extend_from_slice(command);
 }
 
+/// The key of the first record, which is an operation, and the bytes of the whole record.
+#[inline]
+pub(crate) fn peek_key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, _) = Head::read(bytes)?;
+    let windows = (head.flags & (RESOLUTION | SPREAD)).count_ones() as usize * 8;
+    let name_len_at = HEAD_BYTES + windows;
+    let is_named = head.flags & NAMED != 0;
+    let name_len = if is_named { *bytes.get(name_len_at)? as usize } else { 0 };
+    let key_at = name_len_at + is_named as usize;
+    let payload_len = if head.body == BODY_NONE { 0 } else { head.body & !BODY_BINARY };
+    let end = key_at + head.key_len + name_len + payload_len as usize;
+    Some((bytes.get(key_at..key_at + head.key_len)?, bytes.get(..end)?))
+}
+
 /// Takes the first record off. The bytes are ones that this module wrote; what comes from a disk
 /// has passed its checksum before it comes here.
 #[inline]
@@ -356,8 +370,10 @@ mod tests {
         let (record, rest) = split_record(&bytes).expect("what was written can be read");
         assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op }));
         assert_eq!(rest, b"behind");
+        assert_eq!(peek_key(&bytes), Some((op.key, &bytes[..whole])));
         for cut in 0..whole {
             assert_eq!(split_record(&bytes[..cut]), None, "cut at {cut} of {whole}");
+            assert_eq!(peek_key(&bytes[..cut]), None, "cut at {cut} of {whole}");
         }
     }
 
@@ -398,7 +414,7 @@ mod tests {
 
         #[test]
         fn whatever_bytes_there_are_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = split_record(&bytes);
+            let _ = (split_record(&bytes), peek_key(&bytes));
         }
     }
 

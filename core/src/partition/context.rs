@@ -1,7 +1,7 @@
 //! What surrounds a partition while it works, and the small steps its operations are made of: how
 //! a time is settled, how the wheel is made to agree with a slot, how an output is written.
 
-use crate::due_counts::DueCounts;
+use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::namespace::NamespaceConfig;
@@ -21,7 +21,7 @@ pub(crate) struct Context<'a> {
     pub(crate) outputs: &'a mut OutputWriter,
     pub(crate) stats: &'a mut Stats,
     /// Processing timers on the system clock by second, over all namespaces of the shard.
-    pub(crate) near: Option<&'a mut DueCounts>,
+    pub(crate) near: Option<&'a mut SecondCounts>,
     pub(crate) namespace: NamespaceId,
     pub(crate) lane: u16,
     /// The position of the record that is applied.

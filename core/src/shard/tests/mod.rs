@@ -11,7 +11,7 @@ mod oracle;
 use super::*;
 use crate::log::{Record, encode_op};
 use crate::namespace::{Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
-use crate::op::{Only, Payload, Register, Target, When};
+use crate::op::{Only, Op, Payload, Register, Target, When};
 use crate::ports::{Gauges, NamespaceGauge};
 use oracle::{Fire, Oracle};
 use proptest::test_runner::{RngAlgorithm, TestRng};
