@@ -89,7 +89,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
         let end = self.base.saturating_add(RING_STEPS as i64);
         let left_behind = self.base..base.min(end);
         for step in left_behind {
-            let index = self.ring_index(step);
+            let index = Self::ring_index(step);
             let count = std::mem::take(&mut self.ring[index]);
             if count > 0 {
                 *self.sparse.entry(step).or_default() += count as u64;
@@ -108,14 +108,14 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
         if !self.ring.is_empty() {
             let end = self.base.saturating_add(RING_STEPS as i64);
             for step in steps.start.max(self.base)..steps.end.min(end) {
-                count += self.ring[self.ring_index(step)] as u64;
+                count += self.ring[Self::ring_index(step)] as u64;
             }
         }
         count
     }
 
     /// Which step a time belongs to.
-    pub(crate) fn step_of(&self, time: Timestamp) -> i64 {
+    pub(crate) fn step_of(time: Timestamp) -> i64 {
         time.as_millis().div_euclid(STEP_MS)
     }
 
@@ -125,7 +125,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
     }
 
     #[inline]
-    fn ring_index(&self, step: i64) -> usize {
+    fn ring_index(step: i64) -> usize {
         step.rem_euclid(RING_STEPS as i64) as usize
     }
 
@@ -135,7 +135,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
         if self.ring.is_empty() || offset < 0 || offset >= RING_STEPS as i64 {
             return None;
         }
-        let index = self.ring_index(step);
+        let index = Self::ring_index(step);
         Some(&mut self.ring[index])
     }
 
@@ -152,7 +152,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
         let inside: Vec<i64> = self.sparse.range(self.base..end).map(|(step, _)| *step).collect();
         for step in inside {
             let count = self.sparse.remove(&step).expect("it was just seen");
-            let index = self.ring_index(step);
+            let index = Self::ring_index(step);
             self.ring[index] += count as u32;
         }
     }
@@ -240,6 +240,6 @@ mod tests {
         }
         assert!(!counts.ring.is_empty());
         assert_eq!(counts.count(0..1), 1_001);
-        assert_eq!(counts.step_of(at(-1)), -1);
+        assert_eq!(DueCounts::<10, 2_048>::step_of(at(-1)), -1);
     }
 }

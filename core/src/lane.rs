@@ -55,11 +55,21 @@ pub(crate) struct Lane {
     /// Namespaces on the system clock by when something of theirs may be due.
     agenda: BTreeSet<(Timestamp, HomeIndex)>,
     draining: VecDeque<HomeIndex>,
-    removing: VecDeque<(Box<LaneNamespace>, u64)>,
+    removing: VecDeque<Removal>,
     /// Namespaces with outputs or figures to hand over.
     changed: Vec<HomeIndex>,
     block: Block,
     done: Vec<StepDone>,
+}
+
+/// A namespace that is gone, while what it held is let go.
+#[derive(Debug)]
+struct Removal {
+    it: Box<LaneNamespace>,
+    /// Timers that it held.
+    timers: u64,
+    /// Buckets still to be let go of its last partition.
+    bucket: Option<usize>,
 }
 
 /// Records applied and not yet handed to the log.
@@ -321,7 +331,7 @@ impl Lane {
         it.settling = Some(number);
         let timers = it.timeline.pending();
         it.forget_gauge();
-        self.removing.push_back((it, timers));
+        self.removing.push_back(Removal { it, timers, bucket: None });
     }
 
     /// Hands over what was recorded since the last call, and what follows from it.

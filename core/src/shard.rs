@@ -12,7 +12,7 @@ mod tests;
 pub use message::Reply;
 pub(crate) use message::{CommandRequest, Message, OpsPart, Read};
 
-use crate::due_counts::SecondCounts;
+use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
@@ -371,7 +371,7 @@ impl Shard {
         for lane in &self.lanes {
             let home = lane.find(namespace).ok_or(Rejection::NamespaceUnknown)?;
             let counts = &lane.home(home).timeline.of(query.domain).counts;
-            let first = counts.step_of(query.from);
+            let first = MinuteCounts::step_of(query.from);
             let width = query.step_ms / FORECAST_STEP_MS;
             let mut start = first;
             for count in &mut forecast.counts {

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(solo.pending(), 2);
         let mut fired = Vec::new();
         solo.advance_watermark(Timestamp::from_millis(4), now, |fire| {
-            fired.push(fire.key.to_vec())
+            fired.push(fire.key.to_vec());
         });
         assert_eq!(fired, [b"b"]);
         assert_eq!(solo.pending(), 1);

@@ -3,7 +3,7 @@
 //! Entries come off the wheel in small batches, over as many buckets as it takes; the lines of
 //! their slots, then those of the tables, are asked for together before any of them is used.
 
-use super::{HomeIndex, Lane, Shared};
+use super::{HomeIndex, Lane, Removal, Shared};
 use crate::key_group::Layout;
 use crate::keyed::{Pools, SlotIndex};
 use crate::namespace::StepDone;
@@ -191,8 +191,8 @@ impl Lane {
     }
 
     fn release_removed(&mut self, shared: &mut Shared, budget: &mut u32) {
-        while let Some((it, timers)) = self.removing.front_mut() {
-            if *budget == 0 || !it.release(shared, budget) {
+        while let Some(Removal { it, timers, bucket }) = self.removing.front_mut() {
+            if *budget == 0 || !it.release(shared, bucket, budget) {
                 return;
             }
             let (namespace, timers) = (it.id, *timers);

@@ -215,21 +215,28 @@ impl LaneNamespace {
         }
     }
 
-    /// Lets go of some of what it holds, for a namespace that is gone. Returns whether all is gone.
-    pub(super) fn release(&mut self, shared: &mut Shared, budget: &mut u32) -> bool {
+    /// Lets go of some of what it holds, for a namespace that is gone: `bucket` says how far it is
+    /// with the last partition. Returns whether all is gone.
+    pub(super) fn release(
+        &mut self,
+        shared: &mut Shared,
+        bucket: &mut Option<usize>,
+        budget: &mut u32,
+    ) -> bool {
         let is_system = self.config.clock == ClockKind::System;
         while let Some(partition) = self.partitions.last_mut() {
-            let mut bucket = partition.table().visit_len();
-            while bucket > 0 {
+            let left = bucket.get_or_insert(partition.table().visit_len());
+            while *left > 0 {
                 if *budget == 0 {
                     return false;
                 }
-                bucket -= 1;
+                *left -= 1;
                 let near = is_system.then_some(&mut shared.near);
-                let released = partition.release_bucket(&mut shared.pools, near, bucket);
+                let released = partition.release_bucket(&mut shared.pools, near, *left);
                 shared.stats.keys -= released;
                 *budget = budget.saturating_sub(released as u32 + 1);
             }
+            *bucket = None;
             self.partitions.pop();
         }
         for domain in Domain::ALL {

@@ -4,6 +4,7 @@ use super::clock::AdjustedClock;
 use super::directory::Namespaces;
 use super::metrics::{DueWithin, LatenessHistogram, ShardCells};
 use super::output_log::{Appender, OutputLog};
+use crate::due_counts::SecondCounts;
 use crate::key_group::{Layout, ShardIndex};
 use crate::output::OutputBytes;
 use crate::ports::Log;
@@ -140,7 +141,7 @@ impl Worker {
                 return;
             }
             let near = shard.near();
-            let now = near.step_of(Timestamp::from_millis(now_ms));
+            let now = SecondCounts::step_of(Timestamp::from_millis(now_ms));
             figures.overdue = near.count(i64::MIN..now);
             for (count, (_, bound_ms)) in
                 figures.due_within.counts.iter_mut().zip(DueWithin::BOUNDS)

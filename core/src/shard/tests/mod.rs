@@ -6,6 +6,7 @@
 //!
 //! `STORMWHEEL_ORACLE_OPS=10000000 cargo test --release -p stormwheel oracle` is the long form.
 
+mod behaviour;
 mod oracle;
 
 use super::*;
