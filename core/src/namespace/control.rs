@@ -15,7 +15,7 @@ use crate::output::NamespaceId;
 use crate::time::Timestamp;
 use crate::watermark::Sources;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The namespace that is always there.
@@ -88,6 +88,8 @@ pub(crate) struct Controls {
     incarnations: u64,
     by_name: BTreeMap<Arc<str>, Control>,
     in_flight: BTreeMap<(NamespaceId, u64), InFlight>,
+    /// When a source of a namespace will have been silent for too long.
+    idle_agenda: BTreeSet<(Timestamp, Arc<str>)>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,8 @@ struct Control {
     steps: u64,
     sources: Sources,
     manual_now: Option<Timestamp>,
+    /// Where it stands on the idle agenda.
+    idle_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -127,7 +131,8 @@ impl Controls {
     /// No namespaces yet.
     pub(crate) fn new(lane: u16, lanes: u16) -> Self {
         let (by_name, in_flight) = (BTreeMap::new(), BTreeMap::new());
-        Self { lane, lanes, incarnations: 0, by_name, in_flight }
+        let idle_agenda = BTreeSet::new();
+        Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda }
     }
 
     /// Whether a namespace of this name is here.
@@ -168,6 +173,7 @@ impl Controls {
             }
             Command::Clock(change) => self.clock(ticket, name, *change, effects),
         };
+        self.list_idle(name);
         match done {
             Ok(None) => {}
             Ok(Some(reply)) => effects.push(ControlEffect::Answer(ticket, Ok(reply))),
@@ -252,6 +258,7 @@ impl Controls {
             steps: 1,
             sources,
             manual_now: None,
+            idle_at: None,
         };
         let name: Arc<str> = name.into();
         self.by_name.insert(Arc::clone(&name), control);
@@ -276,7 +283,10 @@ impl Controls {
         let (id, number) = (control.id, control.next_step());
         let config = Arc::clone(&control.config);
         let removed = self.by_name.remove_entry(name);
-        if let Some((name, _)) = removed {
+        if let Some((name, control)) = removed {
+            if let Some(idle_at) = control.idle_at {
+                self.idle_agenda.remove(&(idle_at, Arc::clone(&name)));
+            }
             effects.push(ControlEffect::Withdraw { id, name });
         }
         let reply = CommandReply::Deleted { timers: 0 };
@@ -357,28 +367,47 @@ impl Controls {
 
     /// Marks sources idle that were silent for too long.
     pub(crate) fn idle_silent(&mut self, now: Timestamp, effects: &mut Vec<ControlEffect>) {
-        let mut moved = Vec::new();
-        for control in self.by_name.values_mut() {
-            let Some(idle_after_ms) = control.config.watermark.idle_after_ms else {
-                continue;
-            };
-            if let Some(watermark) = control.sources.idle_silent(now, idle_after_ms) {
-                moved.push((control.id, control.next_step(), watermark));
+        while let Some((at, name)) = self.idle_agenda.first().cloned() {
+            if at > now {
+                return;
             }
-        }
-        for (id, number, watermark) in moved {
-            self.send(id, number, Change::Watermark(watermark), None, None, effects);
+            let mut moved = None;
+            if let Some(control) = self.by_name.get_mut(&name)
+                && let Some(idle_after_ms) = control.config.watermark.idle_after_ms
+                && let Some(watermark) = control.sources.idle_silent(now, idle_after_ms)
+            {
+                moved = Some((control.id, control.next_step(), watermark));
+            }
+            self.list_idle(&name);
+            if let Some((id, number, watermark)) = moved {
+                self.send(id, number, Change::Watermark(watermark), None, None, effects);
+            }
         }
     }
 
     /// When a source will have been silent for too long.
     pub(crate) fn next_idle(&self) -> Option<Timestamp> {
-        self.by_name
-            .values()
-            .filter_map(|control| {
-                control.sources.next_idle(control.config.watermark.idle_after_ms?)
-            })
-            .min()
+        self.idle_agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Puts a namespace on the idle agenda where it belongs now.
+    fn list_idle(&mut self, name: &str) {
+        let Some((name, control)) = self.by_name.get_key_value(name) else { return };
+        let idle_after_ms = control.config.watermark.idle_after_ms;
+        let idle_at = idle_after_ms.and_then(|after_ms| control.sources.next_idle(after_ms));
+        let (name, before) = (Arc::clone(name), control.idle_at);
+        if idle_at == before {
+            return;
+        }
+        if let Some(before) = before {
+            self.idle_agenda.remove(&(before, Arc::clone(&name)));
+        }
+        if let Some(control) = self.by_name.get_mut(&name) {
+            control.idle_at = idle_at;
+        }
+        if let Some(idle_at) = idle_at {
+            self.idle_agenda.insert((idle_at, name));
+        }
     }
 
     fn send(

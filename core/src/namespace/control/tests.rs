@@ -163,3 +163,31 @@ fn an_unknown_source_cannot_be_forgotten() {
     let forget = Command::Source { source: "a".to_owned(), change: SourceChange::Forget };
     assert_eq!(answer(&world.command("orders", &forget, 0)), &Err(Rejection::SourceUnknown));
 }
+
+#[test]
+fn silence_idles_a_source_once_and_a_deleted_namespace_never() {
+    let mut world = World::new();
+    let watermark = crate::namespace::WatermarkConfig {
+        sources: vec!["a".to_owned(), "b".to_owned()],
+        idle_after_ms: Some(100),
+    };
+    world.create("orders", NamespaceConfig { watermark, ..manual() });
+    let at = Timestamp::from_millis;
+    let change = SourceChange::Watermark(at(7));
+    world.command("orders", &Command::Source { source: "a".to_owned(), change }, 0);
+    assert_eq!(world.controls.next_idle(), Some(at(100)));
+    let mut effects = Vec::new();
+    world.controls.idle_silent(at(99), &mut effects);
+    assert!(effects.is_empty());
+    world.controls.idle_silent(at(100), &mut effects);
+    assert!(matches!(
+        &effects[..],
+        [ControlEffect::Send(Step { change: Change::Watermark(to), .. })] if *to == at(7)
+    ));
+    assert_eq!(world.controls.next_idle(), None, "all are idle");
+    let change = SourceChange::Watermark(at(8));
+    world.command("orders", &Command::Source { source: "a".to_owned(), change }, 0);
+    assert_eq!(world.controls.next_idle(), Some(at(100)));
+    world.command("orders", &Command::Delete { force: true }, 0);
+    assert_eq!(world.controls.next_idle(), None);
+}
