@@ -1,2 +1,14 @@
-//! The Stormwheel service.
+//! The Stormwheel service: HTTP in, fires out, Prometheus beside it.
+//!
+//! `wire` spells things, `http` serves them, `service` runs the engine with HTTP in front, `serve`
+//! is the life of the process. Time, timers and keys are the business of the crate `stormwheel`.
+
+pub mod config;
+pub mod http;
+mod logging;
+mod metrics;
+pub mod serve;
+mod service;
 pub mod wire;
+
+pub use service::{RunningServer, Server, StartError};

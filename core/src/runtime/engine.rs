@@ -104,7 +104,12 @@ impl Engine {
         let outputs = Arc::new(OutputLog::new(clock.look().now_ms, options.output_bytes_max));
         let (queues, receivers): (Vec<_>, Vec<_>) =
             (0..options.shards).map(|_| unbounded()).unzip();
-        let cells = (0..options.shards).map(|_| ShardCells::default()).collect();
+        let cells: Vec<ShardCells> = (0..options.shards).map(|_| ShardCells::default()).collect();
+        // A shard that has not gone round yet is as young as the engine, not stuck since 1970.
+        let started_ms = clock.look().now_ms;
+        for cell in &cells {
+            cell.last_turn_ms.store(started_ms, Ordering::Relaxed);
+        }
         let common = Arc::new(Common {
             layout,
             clock,

@@ -1,0 +1,155 @@
+//! Calls on namespaces as a whole: make, change, list, show, remove.
+
+use super::app::{DEFAULT_NAMESPACE, Exchange, try_ask};
+use super::bound::Segment;
+use super::manners::Media;
+use super::respond::{acknowledged, answer, json_value};
+use super::watermarks::{sources_json, time_json};
+use crate::wire::namespace::{config_json, merge_config, parse_config};
+use crate::wire::problem::{Problem, kinds};
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+use std::ops::Bound;
+use stormwheel::error::Rejection;
+use stormwheel::namespace::{ClockKind, Command, CommandReply, NamespaceConfig, NamespaceStatus};
+
+/// Namespaces in a page unless asked otherwise.
+const LIMIT_DEFAULT: u64 = 100;
+/// Namespaces in a page at most.
+const LIMIT_MAX: u64 = 1_000;
+/// How often a merge starts again because somebody else changed the configuration in between.
+const MERGE_ATTEMPTS: usize = 8;
+
+/// `PUT /v1/namespaces/{ns}`.
+pub(super) async fn put(mut exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let name = exchange.identifier(Segment::Namespace)?.into_owned();
+    let body = exchange.read_json().await?;
+    let config = parse_config(&body)?;
+    configure(&exchange, &name, config, None).await
+}
+
+/// `PATCH /v1/namespaces/{ns}`.
+pub(super) async fn patch(mut exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    exchange.namespace()?;
+    let body = exchange.read_json().await?;
+    let mut attempt = 1;
+    loop {
+        let standing = exchange.namespace()?;
+        let config = merge_config(&standing.config, &body)?;
+        let changed = configure(&exchange, &standing.name, config, Some(standing.version)).await;
+        let lost = changed
+            .as_ref()
+            .is_err_and(|problem| problem.kind.slug == kinds::VERSION_CONFLICT.slug);
+        if !lost || attempt == MERGE_ATTEMPTS {
+            return changed;
+        }
+        attempt += 1;
+    }
+}
+
+async fn configure(
+    exchange: &Exchange<'_>,
+    name: &str,
+    config: NamespaceConfig,
+    expected_version: Option<u64>,
+) -> Result<Response<Body>, Problem> {
+    let shown = config_json(&config);
+    let command = Command::Put { config, expected_version };
+    let reply = try_ask(|reply| exchange.app.engine.command(name, command, false, reply)).await?;
+    let CommandReply::Configured { created, version } = reply else {
+        return Err(misanswered());
+    };
+    let (status, result) =
+        if created { (StatusCode::CREATED, "created") } else { (StatusCode::OK, "configured") };
+    let body = json!({
+        "namespace": name,
+        "result": result,
+        "version": version,
+        "config": shown,
+    });
+    Ok(acknowledged(answer(status, Media::Json, body.to_string())))
+}
+
+/// `GET /v1/namespaces`.
+pub(super) fn list(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let limit = exchange.query.integer("limit", 1, LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT) as usize;
+    let directory = exchange.app.engine.directory();
+    // The token of a page is the last name on it: names are no secret, and need no coding.
+    let start = exchange.query.text("page_token").map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest =
+        directory.by_name.range::<str, _>((start, Bound::Unbounded)).map(|(_, entry)| entry);
+    let page: Vec<_> = rest.by_ref().take(limit).collect();
+    let mut body = Map::new();
+    let shown = page.iter().map(|entry| {
+        json!({
+            "namespace": &*entry.name,
+            "operator": entry.config.operator,
+            "clock": clock_name(entry.config.clock),
+            "version": entry.version,
+        })
+    });
+    body.insert("namespaces".to_owned(), Value::Array(shown.collect()));
+    if rest.next().is_some()
+        && let Some(last) = page.last()
+    {
+        body.insert("next_page_token".to_owned(), Value::from(&*last.name));
+    }
+    Ok(json_value(&Value::Object(body)))
+}
+
+/// `GET /v1/namespaces/{ns}`.
+pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let namespace = exchange.namespace()?;
+    let status: NamespaceStatus =
+        try_ask(|reply| exchange.app.engine.describe(&namespace, reply)).await?;
+    let times = exchange.query.time_format();
+    Ok(json_value(&json!({
+        "namespace": &*namespace.name,
+        "version": namespace.version,
+        "config": config_json(&namespace.config),
+        "status": {
+            "now": time_json(status.now, times),
+            "watermark": time_json(status.watermark, times),
+            "sources": sources_json(&status.sources, times),
+            "keys": status.keys,
+            "timers": {
+                "event": status.pending_event,
+                "processing": status.pending_processing,
+            },
+        },
+    })))
+}
+
+/// `DELETE /v1/namespaces/{ns}`.
+pub(super) async fn delete(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let name = exchange.identifier(Segment::Namespace)?;
+    let force = exchange.query.flag("force")?;
+    let command = Command::Delete { force };
+    let reply = try_ask(|reply| exchange.app.engine.command(&name, command, false, reply))
+        .await
+        .map_err(|mut problem| {
+            if problem.kind.slug == Rejection::NamespaceUnknown.slug() {
+                problem.detail = format!("there is no namespace `{name}`");
+            }
+            problem
+        })?;
+    let CommandReply::Deleted { timers } = reply else {
+        return Err(misanswered());
+    };
+    let result = if name == DEFAULT_NAMESPACE { "emptied" } else { "deleted" };
+    let body = json!({ "namespace": name, "result": result, "timers": timers });
+    Ok(acknowledged(json_value(&body)))
+}
+
+const fn clock_name(clock: ClockKind) -> &'static str {
+    match clock {
+        ClockKind::System => "system",
+        ClockKind::Manual => "manual",
+    }
+}
+
+/// The engine answered a command with the reply to another one.
+pub(super) fn misanswered() -> Problem {
+    Problem::new(&kinds::INTERNAL, "the engine answered another question")
+}

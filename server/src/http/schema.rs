@@ -1,0 +1,385 @@
+//! The shapes of bodies, for the `OpenAPI` document only.
+//!
+//! Bodies are read and written by `wire`, by hand where speed asks for it; these types say the same
+//! in a form that tools read. The end-to-end tests hold both together.
+#![allow(
+    missing_docs,
+    dead_code,
+    reason = "the fields are described in the document that is made from them"
+)]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Milliseconds since 1970-01-01T00:00:00Z, or RFC 3339 with an offset. Answers are integers unless
+/// `times=rfc3339` is asked for.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum Time {
+    Millis(i64),
+    Rfc3339(String),
+}
+
+/// Whose clock a timer follows.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Domain {
+    Processing,
+    Event,
+}
+
+/// A timer to register: exactly one of `at` and `after`.
+#[derive(ToSchema)]
+pub struct Registration {
+    /// When it is due.
+    pub at: Option<Time>,
+    /// From now ("60s", "PT60S"); in event time from the watermark.
+    #[schema(example = "60s")]
+    pub after: Option<String>,
+    pub domain: Option<Domain>,
+    /// Any JSON, handed back byte for byte.
+    pub payload: Option<Value>,
+    /// Any bytes, in base64; instead of `payload`.
+    pub payload_base64: Option<String>,
+    /// May fire up to so much later.
+    #[schema(example = "30s")]
+    pub spread: Option<String>,
+    /// The time is rounded down to a multiple of this.
+    #[schema(example = "1s")]
+    pub resolution: Option<String>,
+    /// A condition on the timer that stands; unmet, the answer is `kept`.
+    pub only: Option<Only>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Only {
+    Absent,
+    Present,
+    Earlier,
+    Later,
+}
+
+/// A heartbeat.
+#[derive(ToSchema)]
+pub struct Touch {
+    /// Which timer of the key; `timeout` unless said otherwise.
+    pub name: Option<String>,
+    pub domain: Option<Domain>,
+    /// From now; the namespace's `touch_after` unless said otherwise.
+    #[schema(example = "60s")]
+    pub after: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum Outcome {
+    Created,
+    Replaced,
+    Unchanged,
+    Duplicate,
+    Kept,
+    Cancelled,
+    Absent,
+    Repeated,
+}
+
+/// What an operation did.
+#[derive(ToSchema)]
+pub struct Applied {
+    pub key: Option<String>,
+    pub name: Option<String>,
+    pub domain: Option<Domain>,
+    pub fire_at: Option<Time>,
+    pub result: Outcome,
+    /// How many timers were cancelled; 1 promises that it never fires.
+    pub cancelled: Option<u32>,
+    /// Only if true: the time had passed already.
+    pub overdue: Option<bool>,
+}
+
+/// One operation of a batch, a line.
+#[derive(ToSchema)]
+pub struct BatchOperation {
+    pub op: BatchVerb,
+    pub key: String,
+    pub name: Option<String>,
+    pub domain: Option<Domain>,
+    pub at: Option<Time>,
+    pub after: Option<String>,
+    pub fire_at: Option<Time>,
+    pub payload: Option<Value>,
+    pub payload_base64: Option<String>,
+    pub spread: Option<String>,
+    pub resolution: Option<String>,
+    pub only: Option<Only>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum BatchVerb {
+    Register,
+    Delete,
+    Touch,
+    DeleteAll,
+}
+
+/// What became of one line of a batch.
+#[derive(ToSchema)]
+pub struct BatchLine {
+    /// The number of the line, blank ones not counted.
+    pub index: u64,
+    pub result: Option<Outcome>,
+    pub fire_at: Option<Time>,
+    pub cancelled: Option<u32>,
+    pub overdue: Option<bool>,
+    pub error: Option<Problem>,
+}
+
+/// A timer that is pending.
+#[derive(ToSchema)]
+pub struct Timer {
+    pub key: String,
+    pub name: Option<String>,
+    pub domain: Domain,
+    pub fire_at: Time,
+    pub payload: Option<Value>,
+    pub payload_base64: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct KeyTimers {
+    pub key: String,
+    pub timers: Vec<Timer>,
+}
+
+#[derive(ToSchema)]
+pub struct TimerPage {
+    pub timers: Vec<Timer>,
+    /// Absent on the last page.
+    pub next_page_token: Option<String>,
+}
+
+/// How many timers fall due in each step.
+#[derive(ToSchema)]
+pub struct Forecast {
+    pub domain: Domain,
+    pub from: Time,
+    pub to: Time,
+    /// The step that was used; a finer one than is kept is widened.
+    pub step_ms: i64,
+    pub counts: Vec<u64>,
+    pub before: u64,
+    pub after: u64,
+}
+
+/// A fire.
+#[derive(ToSchema)]
+pub struct Output {
+    /// The same if the record is ever handed out again.
+    pub id: String,
+    /// Read after this number to go on from here.
+    pub cursor: u64,
+    pub key: String,
+    pub name: Option<String>,
+    pub domain: Domain,
+    pub fire_at: Time,
+    /// Processing time only: the clock when it fired.
+    pub fired_at: Option<Time>,
+    pub lateness_ms: Option<i64>,
+    /// Event time only: the watermark that made it due.
+    pub watermark: Option<Time>,
+    pub payload: Option<Value>,
+    pub payload_base64: Option<String>,
+}
+
+/// A namespace's configuration; what is left out of a PUT is the default.
+#[derive(ToSchema)]
+pub struct NamespaceConfig {
+    #[schema(example = "timers")]
+    pub operator: Option<String>,
+    pub options: Option<Value>,
+    #[schema(example = "system")]
+    pub clock: Option<String>,
+    #[schema(example = "1ms")]
+    pub resolution: Option<String>,
+    #[schema(example = "0s")]
+    pub spread: Option<String>,
+    #[schema(example = "fire")]
+    pub late_timers: Option<String>,
+    pub watermark: Option<WatermarkConfig>,
+    pub touch_after: Option<String>,
+    pub retention: Option<Retention>,
+    pub limits: Option<NamespaceLimits>,
+}
+
+#[derive(ToSchema)]
+pub struct WatermarkConfig {
+    #[schema(example = "explicit")]
+    pub strategy: Option<String>,
+    /// Sources that hold time back until each has reported.
+    pub sources: Option<Vec<String>>,
+    /// A source that was silent for so long holds nothing back.
+    pub idle_after: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Retention {
+    #[schema(example = "24h")]
+    pub age: Option<String>,
+    #[schema(example = "10GiB")]
+    pub bytes: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceLimits {
+    pub timers: Option<u64>,
+    pub timers_per_key: Option<u32>,
+    pub payload_bytes: Option<u64>,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceChange {
+    pub namespace: String,
+    /// `created` or `configured`.
+    pub result: String,
+    pub version: u64,
+    pub config: NamespaceConfig,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceSummary {
+    pub namespace: String,
+    pub operator: String,
+    pub clock: String,
+    pub version: u64,
+}
+
+#[derive(ToSchema)]
+pub struct NamespacePage {
+    pub namespaces: Vec<NamespaceSummary>,
+    /// Absent on the last page.
+    pub next_page_token: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Namespace {
+    pub namespace: String,
+    pub version: u64,
+    pub config: NamespaceConfig,
+    pub status: NamespaceStatus,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceStatus {
+    /// What its clock reads; null: a manual clock that was never set.
+    pub now: Option<Time>,
+    /// The combined watermark; null: none yet.
+    pub watermark: Option<Time>,
+    pub sources: Vec<Source>,
+    pub keys: u64,
+    pub timers: PendingTimers,
+}
+
+#[derive(ToSchema)]
+pub struct PendingTimers {
+    pub event: u64,
+    pub processing: u64,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceDeleted {
+    pub namespace: String,
+    /// `deleted`, or `emptied` for `default`.
+    pub result: String,
+    pub timers: u64,
+}
+
+/// A source of watermarks.
+#[derive(ToSchema)]
+pub struct Source {
+    pub source: String,
+    pub watermark: Option<Time>,
+    pub idle: bool,
+    /// It stands in the configuration.
+    pub listed: bool,
+}
+
+/// Either `watermark` or `"idle": true`.
+#[derive(ToSchema)]
+pub struct SourceChange {
+    pub watermark: Option<Time>,
+    pub idle: Option<bool>,
+}
+
+#[derive(ToSchema)]
+pub struct SourceChanged {
+    pub source: String,
+    /// `advanced`, `ignored`, `idle` or `forgotten`.
+    pub result: String,
+    /// The combined watermark after it.
+    pub watermark: Option<Time>,
+    /// With `settle`: how many timers fired of it.
+    pub fired: Option<u64>,
+}
+
+#[derive(ToSchema)]
+pub struct Watermark {
+    /// The combined watermark; null: none yet.
+    pub watermark: Option<Time>,
+    pub sources: Vec<Source>,
+}
+
+/// Either `now` or `advance`.
+#[derive(ToSchema)]
+pub struct ClockChange {
+    pub now: Option<Time>,
+    #[schema(example = "1h")]
+    pub advance: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct ClockChanged {
+    /// `advanced`, or `ignored` for a step back.
+    pub result: String,
+    pub now: Time,
+    /// How many timers fired of it, all of them readable.
+    pub fired: u64,
+}
+
+#[derive(ToSchema)]
+pub struct ClockStatus {
+    /// `accepted` or `nothing held`.
+    pub result: String,
+    /// The leap that was accepted.
+    pub step_ms: Option<i64>,
+}
+
+#[derive(ToSchema)]
+pub struct Health {
+    pub status: String,
+    /// With `verbose`, and where something is wrong.
+    pub checks: Option<Vec<Check>>,
+}
+
+#[derive(ToSchema)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// An error as RFC 9457 has it; its `type` is a page that says what to do.
+#[derive(ToSchema)]
+pub struct Problem {
+    #[schema(example = "/problems/invalid-query")]
+    pub r#type: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    pub field: Option<String>,
+    pub limit: Option<u64>,
+    pub actual: Option<u64>,
+    pub retry_after_ms: Option<u64>,
+    pub earliest: Option<u64>,
+}

@@ -1,0 +1,307 @@
+//! The engine's figures as metric families, read anew at each scrape.
+
+use super::Throttled;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use std::collections::HashMap;
+use stormwheel::op::ResultKind;
+use stormwheel::runtime::{
+    DueWithin, Engine, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram,
+};
+use stormwheel::time::Domain;
+
+/// One family: its name, its labels and its help.
+struct Family {
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+macro_rules! families {
+    ($($id:ident $name:literal [$($label:literal),*] $help:literal)*) => {
+        $(const $id: Family = Family { name: $name, labels: &[$($label),*], help: $help };)*
+        const FAMILIES: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    REGISTERED "stormwheel_timers_registered_total" ["domain", "result"]
+        "Registrations and touches, by the clock of the timer and by what came of them."
+    CANCELLED "stormwheel_timers_cancelled_total" []
+        "Timers cancelled before they fired."
+    FIRED "stormwheel_timers_fired_total" ["domain"]
+        "Timers fired, by the clock they followed."
+    PENDING "stormwheel_timers_pending" ["domain"]
+        "Timers waiting for their time, by the clock they follow."
+    DUE_WITHIN "stormwheel_timers_pending_due_within" ["bound"]
+        "Processing-time timers waiting that fall due within the bound from now: the storm ahead."
+    OVERDUE "stormwheel_timers_overdue" []
+        "Timers that are due and have not fired yet."
+    OVERDUE_AT_REGISTRATION "stormwheel_timers_overdue_at_registration_total" []
+        "Timers whose time had passed already when they were registered."
+    LATENESS "stormwheel_timer_lateness_seconds" ["origin"]
+        "Wall clock when a fire was released minus its fire_at; processing time on system clocks, without timers that were overdue when registered."
+    OLDEST_DUE "stormwheel_oldest_due_timestamp_seconds" []
+        "When the oldest timer that is due and has not fired was due; NaN if there is none."
+    OUTPUTS "stormwheel_outputs_total" []
+        "Output records emitted."
+    OUTPUT_LOG_BYTES "stormwheel_output_log_bytes" []
+        "Bytes of output records that are kept for readers."
+    KEYS "stormwheel_keys" []
+        "Keys that hold something."
+    THROTTLED "stormwheel_throttled_total" ["reason"]
+        "Requests, operations and connections that were turned away because something was full."
+    QUEUE_DEPTH "stormwheel_shard_queue_depth" ["shard"]
+        "Requests waiting for the shard."
+    QUEUE_BYTES "stormwheel_shard_queue_bytes" ["shard"]
+        "Bytes of requests waiting for the shard."
+    BUSY "stormwheel_shard_busy_seconds_total" ["shard"]
+        "Time the shard spent working; its rate is the share of a core."
+    LAST_TURN "stormwheel_shard_last_turn_timestamp_seconds" ["shard"]
+        "When the shard last went round; it does at least once a second."
+    CLOCK_JUMPS "stormwheel_clock_jumps_total" []
+        "Steps of the machine's clock that were seen, in either direction."
+    CLOCK_OFFSET "stormwheel_clock_offset_seconds" []
+        "How far the adjusted clock is ahead of the machine's; it is frozen after a step back."
+    MEMORY "stormwheel_memory_bytes" ["part"]
+        "Memory held, by what holds it."
+    NAMESPACES "stormwheel_namespaces" []
+        "Namespaces there are."
+}
+
+/// Reads the engine when Prometheus asks.
+pub(super) struct EngineCollector {
+    engine: Engine,
+    throttled: Throttled,
+    descs: Vec<Desc>,
+}
+
+impl EngineCollector {
+    pub(super) fn new(engine: Engine, throttled: Throttled) -> Result<Self, prometheus::Error> {
+        let descs = FAMILIES
+            .iter()
+            .map(|family| {
+                Desc::new(
+                    family.name.to_owned(),
+                    family.help.to_owned(),
+                    family.labels.iter().map(|label| (*label).to_owned()).collect(),
+                    HashMap::new(),
+                )
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { engine, throttled, descs })
+    }
+}
+
+impl Collector for EngineCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let metrics = self.engine.metrics();
+        let mut families = Vec::with_capacity(FAMILIES.len());
+        collect_timers(&metrics, &mut families);
+        collect_outputs(&metrics, &mut families);
+        collect_shards(&metrics, &self.throttled, &mut families);
+        let clock = self.engine.status().clock;
+        let offset_seconds = clock.offset_ms as f64 / 1_000.0;
+        families.push(counters(&CLOCK_JUMPS, [(vec![], clock.jumps as f64)]));
+        families.push(gauges(&CLOCK_OFFSET, [(vec![], offset_seconds)]));
+        let namespaces = self.engine.directory().by_name.len();
+        families.push(gauges(&NAMESPACES, [(vec![], namespaces as f64)]));
+        families
+    }
+}
+
+fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
+    let registered = Domain::ALL.iter().zip(&metrics.registered).flat_map(|(domain, by_result)| {
+        ResultKind::ALL.iter().zip(by_result).filter_map(|(result, count)| {
+            // A registration is never cancelled or absent; such series would stay at 0.
+            let possible = !matches!(result, ResultKind::Cancelled | ResultKind::Absent);
+            possible.then(|| {
+                let labels = vec![domain.as_str().to_owned(), result.as_str().to_owned()];
+                (labels, *count as f64)
+            })
+        })
+    });
+    families.push(counters(&REGISTERED, registered));
+    families.push(counters(&CANCELLED, [(vec![], metrics.cancelled as f64)]));
+    families.push(counters(&FIRED, by_domain(&metrics.fired)));
+    families.push(gauges(&PENDING, by_domain(&metrics.pending)));
+    let due = DueWithin::BOUNDS
+        .iter()
+        .zip(&metrics.due_within.counts)
+        .map(|((bound, _), count)| (vec![(*bound).to_owned()], *count as f64));
+    families.push(gauges(&DUE_WITHIN, due));
+    families.push(gauges(&OVERDUE, [(vec![], metrics.overdue as f64)]));
+    let overdue = metrics.overdue_at_registration as f64;
+    families.push(counters(&OVERDUE_AT_REGISTRATION, [(vec![], overdue)]));
+    families.push(lateness(&metrics.lateness));
+    let oldest = metrics.oldest_due_ms.map_or(f64::NAN, |millis| millis as f64 / 1_000.0);
+    families.push(gauges(&OLDEST_DUE, [(vec![], oldest)]));
+}
+
+fn collect_outputs(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
+    families.push(counters(&OUTPUTS, [(vec![], metrics.outputs as f64)]));
+    let kept = metrics.output_log_bytes as f64;
+    families.push(gauges(&OUTPUT_LOG_BYTES, [(vec![], kept)]));
+    families.push(gauges(&KEYS, [(vec![], metrics.keys as f64)]));
+    let memory =
+        metrics.memory.iter().map(|(part, bytes)| (vec![(*part).to_owned()], *bytes as f64));
+    families.push(gauges(&MEMORY, memory));
+}
+
+fn collect_shards(
+    metrics: &EngineMetrics,
+    throttled: &Throttled,
+    families: &mut Vec<MetricFamily>,
+) {
+    let full: u64 = metrics.shards.iter().map(|shard| shard.throttled).sum();
+    let reasons = [
+        ("queue_full", full),
+        ("connections", throttled.connections.get()),
+        ("connections_per_ip", throttled.connections_per_ip.get()),
+    ];
+    let reasons = reasons.map(|(reason, count)| (vec![reason.to_owned()], count as f64));
+    families.push(counters(&THROTTLED, reasons));
+    let by_shard = |value: fn(&stormwheel::runtime::ShardMetrics) -> f64| {
+        metrics
+            .shards
+            .iter()
+            .enumerate()
+            .map(move |(index, shard)| (vec![index.to_string()], value(shard)))
+    };
+    families.push(gauges(&QUEUE_DEPTH, by_shard(|shard| shard.queue_depth as f64)));
+    families.push(gauges(&QUEUE_BYTES, by_shard(|shard| shard.queue_bytes as f64)));
+    families.push(counters(&BUSY, by_shard(|shard| shard.busy_seconds)));
+    families.push(gauges(&LAST_TURN, by_shard(|shard| shard.last_turn_seconds)));
+}
+
+fn by_domain(counts: &[u64; 2]) -> impl Iterator<Item = (Vec<String>, f64)> {
+    Domain::ALL
+        .iter()
+        .zip(counts)
+        .map(|(domain, count)| (vec![domain.as_str().to_owned()], *count as f64))
+}
+
+fn counters(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)>) -> MetricFamily {
+    gather(family, MetricType::COUNTER, values, |metric, value| {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    })
+}
+
+fn gauges(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)>) -> MetricFamily {
+    gather(family, MetricType::GAUGE, values, |metric, value| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    })
+}
+
+fn lateness(lateness: &LatenessHistogram) -> MetricFamily {
+    let value = [(vec!["live".to_owned()], 0.0)];
+    gather(&LATENESS, MetricType::HISTOGRAM, value, |metric, _| {
+        let mut cumulative = 0;
+        let buckets = LATENESS_BOUNDS_MS
+            .iter()
+            .zip(&lateness.counts)
+            .filter_map(|(bound_ms, count)| {
+                cumulative += count;
+                // The encoder writes the last bucket itself, and would spell this one differently.
+                if bound_ms.is_infinite() {
+                    return None;
+                }
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(bound_ms / 1_000.0);
+                bucket.set_cumulative_count(cumulative);
+                Some(bucket)
+            })
+            .collect();
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(cumulative);
+        histogram.set_sample_sum(lateness.sum_ms / 1_000.0);
+        metric.set_histogram(histogram);
+    })
+}
+
+fn gather(
+    family: &Family,
+    kind: MetricType,
+    values: impl IntoIterator<Item = (Vec<String>, f64)>,
+    mut set: impl FnMut(&mut Metric, f64),
+) -> MetricFamily {
+    let metrics = values
+        .into_iter()
+        .map(|(labels, value)| {
+            let pairs = family.labels.iter().zip(labels).map(|(name, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name((*name).to_owned());
+                pair.set_value(value);
+                pair
+            });
+            let mut metric = Metric::from_label(pairs.collect());
+            set(&mut metric, value);
+            metric
+        })
+        .collect();
+    let mut gathered = MetricFamily::default();
+    gathered.set_name(family.name.to_owned());
+    gathered.set_help(family.help.to_owned());
+    gathered.set_field_type(kind);
+    gathered.set_metric(metrics);
+    gathered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::{Encoder as _, TextEncoder};
+
+    fn render(families: &[MetricFamily]) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(families, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn counts_start_at_zero_and_an_absent_time_is_nan() {
+        let mut families = Vec::new();
+        collect_timers(&EngineMetrics::default(), &mut families);
+        let text = render(&families);
+        for line in [
+            "stormwheel_timers_registered_total{domain=\"event\",result=\"created\"} 0",
+            "stormwheel_timers_fired_total{domain=\"processing\"} 0",
+            "stormwheel_timers_pending_due_within{bound=\"+Inf\"} 0",
+            "stormwheel_oldest_due_timestamp_seconds NaN",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn lateness_is_cumulative_in_seconds() {
+        let mut histogram = LatenessHistogram::default();
+        histogram.counts[0] = 3;
+        histogram.counts[2] = 2;
+        histogram.counts[13] = 1;
+        histogram.sum_ms = 700_009.0;
+        let text = render(&[lateness(&histogram)]);
+        for line in [
+            "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.0005\"} 3",
+            "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.002\"} 5",
+            "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"600\"} 5",
+            "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"+Inf\"} 6",
+            "stormwheel_timer_lateness_seconds_sum{origin=\"live\"} 700.009",
+            "stormwheel_timer_lateness_seconds_count{origin=\"live\"} 6",
+        ] {
+            let found = text.lines().filter(|found| *found == line).count();
+            assert_eq!(found, 1, "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Health, figures, documents.
+
+use crate::harness::{HANG, Service};
+use serde_json::json;
+
+#[tokio::test]
+async fn health_is_short_unless_asked() {
+    let service = Service::start().await;
+    let live = service.get("/livez").await.expect(200).json();
+    assert_eq!(live, json!({"status":"ok"}));
+    let ready = service.get("/readyz").await.expect(200).json();
+    assert_eq!(ready, json!({"status":"ready"}));
+    let verbose = service.get("/readyz?verbose").await.expect(200).json();
+    let names: Vec<_> =
+        verbose["checks"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, ["accepting", "threads", "shards", "clock"]);
+    service.get("/readyz?verbos").await.expect_problem(400, "invalid-query");
+    let accepted = service.post("/v1/clock/accept", "").await.expect(200).json();
+    assert_eq!(accepted["result"], "nothing held");
+}
+
+#[tokio::test]
+async fn the_document_is_served_as_it_is_committed() {
+    let service = Service::start().await;
+    let served = service.get("/openapi.json").await.expect(200);
+    assert_eq!(served.text(), include_str!("../../docs/openapi.json"));
+}
+
+#[tokio::test]
+async fn every_path_of_the_document_is_there() {
+    let service = Service::start().await;
+    let document = service.get("/openapi.json").await.json();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let filled: Vec<_> = path
+            .split('/')
+            .map(|part| match part {
+                "{ns}" => "default",
+                part if part.starts_with('{') => "x",
+                part => part,
+            })
+            .collect();
+        let filled = filled.join("/");
+        // A method that no path has tells by its answer which ones there are.
+        let answer = service.call("OPTIONS", &filled, "").await.expect(405);
+        for method in item.as_object().unwrap().keys() {
+            let allowed = answer.header("allow");
+            assert!(allowed.contains(&method.to_uppercase()), "{path}: {allowed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn figures_move_with_what_happens() {
+    let service = Service::manual(0).await;
+    for n in 0..3 {
+        let path = format!("/v1/namespaces/m/keys/k{n}/timers");
+        service.post(&path, r#"{"at":5}"#).await.expect(201);
+    }
+    service.delete("/v1/namespaces/m/keys/k0/timers").await.expect(200);
+    service.set_clock(5).await;
+    service.get("/v1/nope").await.expect(404);
+    // A shard shows its counts at the end of a turn, the answers to it may be out before.
+    let fired = "stormwheel_timers_fired_total{domain=\"processing\"} 2";
+    let text = tokio::time::timeout(HANG, async {
+        loop {
+            let answer = service.get("/metrics").await.expect(200);
+            assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+            let text = answer.text();
+            if text.lines().any(|line| line == fired) {
+                break text;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    for line in [
+        r#"stormwheel_timers_registered_total{domain="processing",result="created"} 3"#,
+        r#"stormwheel_timers_registered_total{domain="event",result="created"} 0"#,
+        "stormwheel_timers_cancelled_total 1",
+        r#"stormwheel_timers_pending{domain="processing"} 0"#,
+        "stormwheel_outputs_total 2",
+        "stormwheel_namespaces 2",
+        "stormwheel_clock_jumps_total 0",
+        r#"stormwheel_throttled_total{reason="queue_full"} 0"#,
+        r#"stormwheel_http_requests_total{code="404",method="other",route="unrouted"} 1"#,
+        r#"stormwheel_http_requests_total{code="201",method="POST",route="/v1/namespaces/{ns}/keys/{key}/timers"} 3"#,
+        r#"stormwheel_http_request_duration_seconds_count{method="POST",route="/v1/namespaces/{ns}/keys/{key}/timers"} 3"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    for name in [
+        "stormwheel_timers_pending_due_within{bound=\"1m\"}",
+        "stormwheel_timers_overdue ",
+        "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.01\"}",
+        "stormwheel_oldest_due_timestamp_seconds NaN",
+        "stormwheel_output_log_bytes ",
+        "stormwheel_shard_queue_depth{shard=\"0\"}",
+        "stormwheel_shard_busy_seconds_total{shard=\"0\"}",
+        "stormwheel_shard_last_turn_timestamp_seconds{shard=\"0\"}",
+        "stormwheel_clock_offset_seconds ",
+        "stormwheel_memory_bytes{part=",
+        "stormwheel_build_info{",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+    }
+    assert!(!text.contains("k0"), "keys never become labels");
+}
+
+#[tokio::test]
+async fn home_leads_on() {
+    let service = Service::start().await;
+    let text = service.get("/").await.expect(200);
+    assert!(text.text().contains("curl -X PUT"));
+    let html = service.call_with("GET", "/", &[("accept", "text/html")], "").await.expect(200);
+    assert!(html.text().contains("/openapi.json"));
+}
+
+#[tokio::test]
+async fn an_open_address_needs_to_be_asked_for() {
+    let config = stormwheel_server::config::ServerConfig {
+        listen: ([0, 0, 0, 0], 0).into(),
+        ..stormwheel_server::config::ServerConfig::default()
+    };
+    let clock = std::sync::Arc::new(stormwheel::runtime::SystemClock);
+    let refused = stormwheel_server::Server::start(config, clock).await;
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("--insecure-listen"), "{message}");
+}

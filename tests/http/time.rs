@@ -1,0 +1,99 @@
+//! Watermarks by source, and manual clocks.
+
+use crate::harness::Service;
+use serde_json::json;
+
+#[tokio::test]
+async fn the_watermark_is_the_minimum_over_the_sources() {
+    let service = Service::start().await;
+    let config = r#"{"watermark":{"sources":["a","b"]}}"#;
+    service.put("/v1/namespaces/n", config).await.expect(201);
+    let base = "/v1/namespaces/n";
+    let event = |at: i64| format!("{{\"at\":{at},\"domain\":\"event\"}}");
+    service.post(&format!("{base}/keys/k/timers"), &event(100)).await.expect(201);
+    service.post(&format!("{base}/keys/k/timers"), &event(200)).await.expect(201);
+    // `after` in event time has nothing to count from yet.
+    let after = r#"{"after":"1s","domain":"event"}"#;
+    service
+        .post(&format!("{base}/keys/k/timers"), after)
+        .await
+        .expect_problem(422, "watermark-unset");
+    let report = async |source: &str, body: &str| {
+        let path = format!("{base}/watermarks/{source}?settle=true");
+        service.put(&path, body).await.expect(200).json()
+    };
+    let first = report("a", r#"{"watermark":150}"#).await;
+    assert_eq!(
+        (&first["result"], &first["watermark"], &first["fired"]),
+        (&json!("advanced"), &json!(null), &json!(0))
+    );
+    let second = report("b", r#"{"watermark":120}"#).await;
+    assert_eq!((&second["watermark"], &second["fired"]), (&json!(120), &json!(1)));
+    let smaller = report("b", r#"{"watermark":110}"#).await;
+    assert_eq!((&smaller["result"], &smaller["watermark"]), (&json!("ignored"), &json!(120)));
+    let idle = report("b", r#"{"idle":true}"#).await;
+    assert_eq!((&idle["result"], &idle["watermark"]), (&json!("idle"), &json!(150)));
+    let shown = service.get(&format!("{base}/watermark")).await.expect(200).json();
+    assert_eq!(shown["watermark"], 150);
+    let b =
+        shown["sources"].as_array().unwrap().iter().find(|s| s["source"] == "b").unwrap().clone();
+    assert_eq!(
+        (&b["idle"], &b["watermark"], &b["listed"]),
+        (&json!(true), &json!(120), &json!(true))
+    );
+    let last = report("a", r#"{"watermark":"1970-01-01T00:00:00.200Z"}"#).await;
+    assert_eq!(last["fired"], 1);
+    let fired = service.get(&format!("{base}/outputs?limit=9")).await.expect(200).lines();
+    let times: Vec<_> =
+        fired.iter().map(|fire| (fire["fire_at"].clone(), fire["watermark"].clone())).collect();
+    assert_eq!(times, [(json!(100), json!(120)), (json!(200), json!(200))]);
+    assert!(fired[0].get("lateness_ms").is_none());
+}
+
+#[tokio::test]
+async fn sources_join_by_reporting_and_can_be_forgotten() {
+    let service = Service::start().await;
+    service.put("/v1/watermarks/x", r#"{"watermark":10}"#).await.expect(200);
+    service.put("/v1/watermarks/y", r#"{"watermark":20}"#).await.expect(200);
+    assert_eq!(service.get("/v1/watermark").await.json()["watermark"], 10);
+    let gone = service.delete("/v1/watermarks/x?settle=true").await.expect(200).json();
+    assert_eq!((&gone["result"], &gone["watermark"]), (&json!("forgotten"), &json!(20)));
+    service.delete("/v1/watermarks/x").await.expect_problem(404, "source-not-found");
+    service
+        .put("/v1/watermarks/-x", r#"{"watermark":10}"#)
+        .await
+        .expect_problem(400, "invalid-name");
+    service
+        .put("/v1/watermarks/x", r#"{"watermark":1.5}"#)
+        .await
+        .expect_problem(400, "invalid-time");
+}
+
+#[tokio::test]
+async fn a_manual_clock_moves_only_forward_and_only_when_told() {
+    let service = Service::start().await;
+    let base = "/v1/namespaces/m";
+    service.put(base, r#"{"clock":"manual"}"#).await.expect(201);
+    let after = r#"{"after":"10s"}"#;
+    let timer = format!("{base}/keys/k/timers/t");
+    service.put(&timer, after).await.expect_problem(422, "clock-unset");
+    assert_eq!(service.get(base).await.json()["status"]["now"], json!(null));
+    let set = service.set_clock(1_000).await;
+    assert_eq!(set, json!({"result":"advanced","now":1_000,"fired":0}));
+    assert_eq!(service.put(&timer, after).await.expect(201).json()["fire_at"], 11_000);
+    let back = service.set_clock(500).await;
+    assert_eq!(back, json!({"result":"ignored","now":1_000,"fired":0}));
+    let clock = format!("{base}/clock");
+    let short = service.put(&clock, r#"{"advance":"9999ms"}"#).await.expect(200).json();
+    assert_eq!(short["fired"], 0);
+    let due = service.put(&clock, r#"{"advance":"1ms"}"#).await.expect(200).json();
+    assert_eq!((&due["now"], &due["fired"]), (&json!(11_000), &json!(1)));
+    let fired = service.fired().await;
+    assert_eq!((&fired[0]["fired_at"], &fired[0]["lateness_ms"]), (&json!(11_000), &json!(0)));
+    service
+        .put("/v1/namespaces/default/clock", r#"{"now":1}"#)
+        .await
+        .expect_problem(409, "clock-not-manual");
+    service.put(&clock, r#"{"advance":"-1s"}"#).await.expect_problem(400, "invalid-duration");
+    service.put(&clock, r#"{"next":1}"#).await.expect_problem(400, "unknown-field");
+}
