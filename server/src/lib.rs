@@ -1,8 +1,11 @@
 //! The Stormwheel service: HTTP in, fires out, Prometheus beside it.
 //!
 //! `wire` spells things, `http` serves them, `service` runs the engine with HTTP in front, `serve`
-//! is the life of the process. Time, timers and keys are the business of the crate `stormwheel`.
+//! is the life of the process, `cli` its clients at a shell and `bench` the one that measures. Time,
+//! timers and keys are the business of the crate `stormwheel`.
 
+pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod http;
 mod logging;

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use std::process::ExitCode;
+use stormwheel_server::cli;
 use stormwheel_server::serve::{ConfigArgs, EXIT_CODES_HELP, serve, show_config};
 
 #[global_allocator]
@@ -29,6 +30,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,5 +46,6 @@ fn main() -> ExitCode {
         None => serve(&arguments.config),
         Some(Command::Serve(config)) => serve(&config),
         Some(Command::Config { command: ConfigCommand::Show(config) }) => show_config(&config),
+        Some(Command::Client(command)) => command.run(),
     }
 }

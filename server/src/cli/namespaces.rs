@@ -1,0 +1,190 @@
+//! `namespaces`: isolated applications on one server.
+
+use super::client::{escape, query};
+use super::{Client, Failure, Target, print};
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Map, Value};
+
+/// `stormwheel namespaces`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stormwheel namespaces create replay --clock manual
+  stormwheel namespaces set replay --resolution 1s --spread 30s
+  stormwheel namespaces set replay --config '{\"limits\":{\"timers\":1000000}}'
+  stormwheel namespaces delete replay --force")]
+pub struct Namespaces {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// All namespaces
+    List {
+        /// At most so many (1 to 1000)
+        #[arg(long)]
+        limit: Option<u32>,
+        /// Where the last page ended
+        #[arg(long, value_name = "TOKEN")]
+        page_token: Option<String>,
+    },
+    /// The configuration of one, and its live figures
+    Show {
+        /// The namespace
+        name: String,
+    },
+    /// Make one, or replace its whole configuration
+    Create {
+        /// The namespace
+        name: String,
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
+    /// Change parts of a configuration
+    Set {
+        /// The namespace
+        name: String,
+        #[command(flatten)]
+        config: ConfigFlags,
+    },
+    /// Delete one with all it holds
+    Delete {
+        /// The namespace
+        name: String,
+        /// Also if it holds timers
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFlags {
+    /// Where its time comes from
+    #[arg(long, value_parser = ["system", "manual"])]
+    clock: Option<String>,
+    /// Round times down to multiples of this, as "1s"
+    #[arg(long, value_name = "DURATION")]
+    resolution: Option<String>,
+    /// Fire up to so much later, to flatten storms
+    #[arg(long, value_name = "DURATION")]
+    spread: Option<String>,
+    /// Anything else, as the JSON object of the API
+    #[arg(long, value_name = "JSON")]
+    config: Option<String>,
+}
+
+impl ConfigFlags {
+    fn into_json(self) -> Result<String, Failure> {
+        let mut object: Map<String, Value> = match self.config {
+            None => Map::new(),
+            Some(text) => serde_json::from_str(&text).map_err(|error| {
+                Failure::Usage(format!("--config must be a JSON object: {error}"))
+            })?,
+        };
+        let flags =
+            [("clock", self.clock), ("resolution", self.resolution), ("spread", self.spread)];
+        for (name, value) in flags {
+            if let Some(value) = value {
+                object.insert(name.to_owned(), value.into());
+            }
+        }
+        Ok(Value::Object(object).to_string())
+    }
+}
+
+impl Namespaces {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let client = Client::new(&self.target.server)?;
+        let path = |name: &str| format!("/v1/namespaces/{}", escape(name));
+        let (answer, done) = match self.action {
+            Action::List { limit, page_token } => {
+                let limit = limit.map(|limit| limit.to_string());
+                let query = query([("limit", limit), ("page_token", page_token)]);
+                let path = format!("/v1/namespaces{query}");
+                (client.send(Method::GET, &path, None).await?, None)
+            }
+            Action::Show { name } => (client.send(Method::GET, &path(&name), None).await?, None),
+            Action::Create { name, config } => {
+                let answer =
+                    client.send(Method::PUT, &path(&name), Some(config.into_json()?)).await?;
+                let done = if answer.status == 201 { "created" } else { "replaced" };
+                (answer, Some(format!("{done} {name}")))
+            }
+            Action::Set { name, config } => {
+                let body = config.into_json()?;
+                if body == "{}" {
+                    return Err(Failure::Usage(
+                        "nothing to set: give a flag or --config".to_owned(),
+                    ));
+                }
+                let answer = client.send(Method::PATCH, &path(&name), Some(body)).await?;
+                (answer, Some(format!("changed {name}")))
+            }
+            Action::Delete { name, force } => {
+                let query = if force { "?force=true" } else { "" };
+                let path = format!("{}{query}", path(&name));
+                let answer = client.send(Method::DELETE, &path, None).await?;
+                (answer, Some(format!("deleted {name}")))
+            }
+        };
+        match done {
+            _ if self.target.json => print::raw(&answer.body),
+            Some(done) => print::line(&done),
+            None => print::line(&describe(&answer.json()?)),
+        };
+        Ok(())
+    }
+}
+
+/// A list as a table, one namespace as indented JSON.
+fn describe(answer: &Value) -> String {
+    let Some(namespaces) = answer.get("namespaces").and_then(Value::as_array) else {
+        return format!("{answer:#}");
+    };
+    let rows: Vec<Vec<String>> = namespaces.iter().map(row).collect();
+    let table = print::table(&["NAMESPACE", "OPERATOR", "CLOCK"], &rows);
+    match answer.get("next_page_token").and_then(Value::as_str) {
+        Some(token) => format!("{table}\nthere are more: go on with --page-token {token}"),
+        None => table,
+    }
+}
+
+fn row(namespace: &Value) -> Vec<String> {
+    let cell = |name: &str| namespace.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    vec![cell("namespace"), cell("operator"), cell("clock")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lists_are_tables_and_tell_of_more() {
+        let answer = json!({"namespaces": [
+            {"namespace": "default", "operator": "timers", "clock": "system", "version": 1},
+        ], "next_page_token": "default"});
+        assert_eq!(
+            describe(&answer),
+            "NAMESPACE  OPERATOR  CLOCK\ndefault    timers    system\n\
+             there are more: go on with --page-token default"
+        );
+    }
+
+    #[test]
+    fn flags_go_into_the_configuration_beside_the_json() {
+        let flags = ConfigFlags {
+            clock: Some("manual".to_owned()),
+            resolution: None,
+            spread: None,
+            config: Some(r#"{"limits":{"timers":5}}"#.to_owned()),
+        };
+        let expected = r#"{"limits":{"timers":5},"clock":"manual"}"#;
+        let found: Value = serde_json::from_str(&flags.into_json().unwrap()).unwrap();
+        assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());
+    }
+}

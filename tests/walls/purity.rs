@@ -1,0 +1,125 @@
+//! The purity wall: outside `runtime/`, the core meets no machine.
+
+use crate::assert_no_breaches;
+use crate::paths::{NamedPath, named_paths};
+use crate::sources::{Source, module_of, root, rust_files};
+use std::fs;
+
+/// What pure code may not name, and what to do instead.
+const BANNED: [(&str, &str); 13] = [
+    ("std::time::Instant", "time is an input"),
+    ("std::time::SystemTime", "time is an input"),
+    ("std::thread", "threads start in runtime/ only"),
+    ("std::fs", "bytes in, bytes out; files are opened in runtime/"),
+    ("std::net", "the core knows no network"),
+    ("std::env", "configuration is an argument"),
+    ("std::process", "only the binary ends the process"),
+    ("std::io", "only error.rs names it, to wrap a fault of the runtime"),
+    ("rand", "a random number is an input"),
+    ("crossbeam_channel", "queues belong to runtime/"),
+    ("core_affinity", "threads belong to runtime/"),
+    ("rustix", "system calls belong to runtime/"),
+    ("mimalloc", "allocators are chosen by binaries"),
+];
+
+/// What no part of the core may name or depend on, `runtime/` included.
+const BANNED_IN_CORE: [&str; 9] = [
+    "tokio",
+    "axum",
+    "http",
+    "hyper",
+    "tower",
+    "prometheus",
+    "tracing",
+    "clap",
+    "stormwheel_server",
+];
+
+/// Exceptions: a file, and the path that it may name.
+const GRANTED: [(&str, &str); 1] = [("core/src/error.rs", "std::io")];
+
+#[test]
+fn pure_modules_name_no_machine() {
+    let breaches: Vec<String> = rust_files("core/src").iter().flat_map(breaches_of).collect();
+    assert_no_breaches(
+        "core/src outside runtime/ takes time and input as arguments and returns effects",
+        &breaches,
+    );
+}
+
+#[test]
+fn the_core_depends_on_no_http_and_no_async_runtime() {
+    let manifest = fs::read_to_string(root().join("core/Cargo.toml")).unwrap();
+    let breaches: Vec<String> = BANNED_IN_CORE
+        .iter()
+        .filter(|name| {
+            manifest.lines().any(|line| {
+                let key = line.split(['.', '=', ' ']).next().unwrap_or("");
+                key.replace('-', "_") == **name
+            })
+        })
+        .map(|name| format!("core/Cargo.toml depends on {name}"))
+        .collect();
+    assert_no_breaches("the core is everything that is about time, and no more", &breaches);
+}
+
+fn breaches_of(source: &Source) -> Vec<String> {
+    let module = module_of(&source.path);
+    let is_runtime = module.first().is_some_and(|first| first == "runtime");
+    let is_test_file = module.last().is_some_and(|last| last == "tests");
+    let mut breaches = Vec::new();
+    for path in named_paths(&source.text, &module) {
+        let place = format!("{}:{} names {}", source.path, path.line, path.text());
+        if let Some(name) = BANNED_IN_CORE.iter().find(|name| path.segments[0] == **name) {
+            breaches.push(format!("{place}: the core knows no {name}"));
+        }
+        if is_runtime || is_test_file || path.in_tests {
+            continue;
+        }
+        if let Some((banned, reason)) = BANNED.iter().find(|(banned, _)| touches(&path, banned))
+            && !GRANTED.contains(&(source.path.as_str(), banned))
+        {
+            breaches.push(format!("{place}: {reason}"));
+        }
+    }
+    breaches
+}
+
+/// Whether a path reaches into what is banned, or takes in a whole module that holds it.
+fn touches(path: &NamedPath, banned: &str) -> bool {
+    let mut own: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+    let takes_all = own.last() == Some(&"*") || own.last() == Some(&"self") || own.len() == 2;
+    if matches!(own.last(), Some(&"*" | &"self")) {
+        own.pop();
+    }
+    let banned: Vec<&str> = banned.split("::").collect();
+    own.starts_with(&banned) || (takes_all && banned.starts_with(&own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, text: &str, expected: usize) {
+        let source = Source { path: path.to_owned(), text: text.to_owned() };
+        assert_eq!(breaches_of(&source).len(), expected, "{path}: {text}");
+    }
+
+    #[test]
+    fn the_wall_stands_where_it_should() {
+        check("core/src/lane.rs", "use std::time::Duration;", 0);
+        check("core/src/lane.rs", "use std::time::{Duration, Instant};", 1);
+        check("core/src/lane.rs", "use std::time;", 1);
+        check("core/src/lane.rs", "use std::time::*;", 1);
+        check("core/src/lane.rs", "use std::*;", 1);
+        check("core/src/lane.rs", "use std::{fs, thread};", 2);
+        check("core/src/lane.rs", "fn f() { std::thread::yield_now() }", 1);
+        check("core/src/lane.rs", "use std::collections::BTreeMap;", 0);
+        check("core/src/lane.rs", "mod tests { use std::env; }", 0);
+        check("core/src/lane/tests.rs", "use std::env;", 0);
+        check("core/src/error.rs", "use std::io;", 0);
+        check("core/src/error.rs", "use std::fs::File;", 1);
+        check("core/src/runtime/clock.rs", "use std::thread;", 0);
+        check("core/src/runtime/clock.rs", "use tokio::sync::mpsc;", 1);
+    }
+}
