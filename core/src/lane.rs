@@ -13,7 +13,7 @@ pub(crate) use home::{LaneNamespace, view};
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
-use crate::key_group::KeyGroup;
+use crate::key_group::{KeyGroup, Layout};
 use crate::keyed::Pools;
 use crate::log::{encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
@@ -196,7 +196,13 @@ impl Lane {
 
     /// Writes a tick for the namespaces that have something due at `now`, and begins to drain them.
     /// Spends about one of `budget` for each entry looked at.
-    pub(crate) fn tick(&mut self, shared: &mut Shared, now: Timestamp, budget: &mut u32) {
+    pub(crate) fn tick(
+        &mut self,
+        shared: &mut Shared,
+        layout: Layout,
+        now: Timestamp,
+        budget: &mut u32,
+    ) {
         let mut due = Vec::new();
         let mut seen = Vec::new();
         for (time, home) in &self.agenda {
@@ -211,7 +217,7 @@ impl Lane {
             if *budget == 0 {
                 break;
             }
-            if let Some(batch) = self.probe(shared, home, now, budget) {
+            if let Some(batch) = self.probe(shared, layout, home, now, budget) {
                 due.push((home, batch));
             }
         }

@@ -157,7 +157,7 @@ impl Shard {
         let mut budget = self.pace.budget;
         if !is_held {
             for lane in &mut self.lanes {
-                lane.tick(&mut self.shared, now, &mut budget);
+                lane.tick(&mut self.shared, self.layout, now, &mut budget);
             }
             self.idle_silent(now);
         }

@@ -178,6 +178,26 @@ impl KeyTable {
         }
     }
 
+    /// Whether a slot whose key has this hash is in the table.
+    #[inline]
+    pub(crate) fn contains(&self, hash: u64, slot: SlotIndex) -> bool {
+        if self.len == 0 {
+            return false;
+        }
+        let tag = tag_of(hash);
+        let mut bucket = self.buckets.get(self.bucket_of(hash));
+        loop {
+            let is_it = |cell: usize| bucket.tags[cell] == tag && bucket.slots[cell] == slot.0;
+            if bucket.candidates(tag).any(is_it) {
+                return true;
+            }
+            if bucket.overflow == 0 {
+                return false;
+            }
+            bucket = &self.overflow[bucket.overflow as usize - 1];
+        }
+    }
+
     /// Adds a slot. Its key must not be in the table.
     #[inline]
     pub(crate) fn insert(&mut self, slots: &SlotPool, hash: u64, slot: SlotIndex) {
@@ -357,6 +377,8 @@ mod tests {
             assert_eq!(self.table.len(), self.oracle.len());
             for (key, slot) in &self.oracle {
                 assert_eq!(self.find(key), Some(*slot));
+                assert!(self.table.contains(xxh3_64(key), *slot));
+                assert!(!self.table.contains(xxh3_64(key), SlotIndex(u32::MAX)));
             }
             let mut all: Vec<_> = self.table.iter().collect();
             let mut visited = Vec::new();

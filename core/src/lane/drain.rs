@@ -22,6 +22,7 @@ impl Lane {
     pub(super) fn probe(
         &mut self,
         shared: &mut Shared,
+        layout: Layout,
         home: HomeIndex,
         now: Timestamp,
         budget: &mut u32,
@@ -34,17 +35,18 @@ impl Lane {
             let entries = &mut shared.entries;
             let done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
             prefetch_slots(&shared.pools, &batch);
-            if batch.iter().any(|(time, slot)| is_due(&shared.pools, *time, *slot, domain, now)) {
+            let it = self.home(home);
+            batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
+            let due_by_now = |slot| {
+                shared.pools.earliest(SlotIndex(slot), domain).is_some_and(|time| time <= now)
+            };
+            if batch.iter().any(|(_, slot)| due_by_now(*slot)) {
                 return Some(batch);
             }
-            for (time, slot) in batch.drain(..) {
+            let it = self.home_mut(home).timeline.of_mut(domain);
+            for (_, slot) in batch.drain(..) {
                 let slot = SlotIndex(slot);
-                if shared.pools.armed(slot, domain) != Some(time) {
-                    continue;
-                }
-                let Some(earliest) = shared.pools.earliest(slot, domain) else {
-                    continue;
-                };
+                let Some(earliest) = shared.pools.earliest(slot, domain) else { continue };
                 it.wheel.insert(&mut shared.entries, earliest, slot.0);
                 shared.pools.set_armed(slot, domain, Some(earliest));
             }
@@ -132,29 +134,26 @@ impl Lane {
             let ahead = AHEAD_ENTRIES.min(drain.batch.len() - drain.next);
             let batch = &drain.batch[drain.next..drain.next + ahead];
             prefetch_slots(&shared.pools, batch);
-            let mut keys = [(0, 0); AHEAD_ENTRIES];
-            for ((_, slot), key) in batch.iter().zip(&mut keys) {
-                *key = (*slot, shared.pools.hash(SlotIndex(*slot)));
+            let mut hashes = [0; AHEAD_ENTRIES];
+            for ((_, slot), hash) in batch.iter().zip(&mut hashes) {
+                *hash = shared.pools.hash(SlotIndex(*slot));
             }
-            for (_, hash) in &keys[..ahead] {
-                if let Some(partition) = it.partition(layout.group_of(*hash)) {
-                    partition.prefetch_table(*hash);
+            for hash in hashes.into_iter().take(ahead) {
+                if let Some(partition) = it.partition(layout.group_of(hash)) {
+                    partition.prefetch_table(hash);
                 }
             }
-            for key in keys.iter().take(ahead) {
-                let Some(drain) = &mut it.timeline.of_mut(domain).drain else {
-                    return true;
-                };
+            for _ in 0..ahead {
+                let Some(drain) = &mut it.timeline.of_mut(domain).drain else { return true };
                 let (time, slot) = drain.batch[drain.next];
                 let position = drain.position;
                 drain.next += 1;
                 *budget = budget.saturating_sub(1);
-                let slot = SlotIndex(slot);
-                if shared.pools.armed(slot, domain) != Some(time) {
+                if !it.is_live(&shared.pools, layout, time, slot, domain) {
                     continue;
                 }
-                // Another one stands here if a key was put back in front of it.
-                let hash = if key.0 == slot.0 { key.1 } else { shared.pools.hash(slot) };
+                let slot = SlotIndex(slot);
+                let hash = shared.pools.hash(slot);
                 let group = layout.group_of(hash);
                 it.with_partition(shared, index, group, position, now, |partition, cx| {
                     partition.fire(cx, slot, hash, domain, until);
@@ -207,13 +206,6 @@ impl Lane {
             self.removing.pop_front();
         }
     }
-}
-
-/// Whether an entry that came off the wheel at `time` stands for a timer due at `now`.
-fn is_due(pools: &Pools, time: Timestamp, slot: u32, domain: Domain, now: Timestamp) -> bool {
-    let slot = SlotIndex(slot);
-    pools.armed(slot, domain) == Some(time)
-        && pools.earliest(slot, domain).is_some_and(|earliest| earliest <= now)
 }
 
 fn prefetch_slots(pools: &Pools, batch: &[(Timestamp, u32)]) {

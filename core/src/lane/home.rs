@@ -1,7 +1,7 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
 use super::Shared;
-use crate::key_group::{KeyGroup, xxh3_64};
+use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::namespace::{ClockKind, NamespaceConfig, Step};
 use crate::op::{Payload, PayloadBuf, TimerView};
@@ -140,6 +140,28 @@ impl LaneNamespace {
             now,
         };
         work(&mut self.partitions[index], &mut cx)
+    }
+
+    /// Whether an entry that came off the wheel at `time` is the one that its slot means.
+    ///
+    /// A stranded entry may outlive its key, and its slot be given to a key of another namespace or
+    /// lane that is armed at the same time: the slot must be one of these partitions.
+    #[inline]
+    pub(super) fn is_live(
+        &self,
+        pools: &Pools,
+        layout: Layout,
+        time: Timestamp,
+        slot: u32,
+        domain: Domain,
+    ) -> bool {
+        let slot = SlotIndex(slot);
+        if pools.armed(slot, domain) != Some(time) {
+            return false;
+        }
+        let hash = pools.hash(slot);
+        let partition = self.partition(layout.group_of(hash));
+        partition.is_some_and(|partition| partition.table().contains(hash, slot))
     }
 
     /// The timers of one key in the order (domain, time, name), due ones hidden.

@@ -369,7 +369,8 @@ fn play(seed: u64, ops: u64) {
         (world.create("s", system), ClockKind::System, spread_ms),
     ];
     let (mut clock, mut watermark) = (any_time(&mut dice, 0), any_time(&mut dice, 0));
-    let keys = 1 + dice.below(200);
+    // Few keys meet each other often; with many the wheels grow levels, and strand entries.
+    let keys = 1 + dice.below(if ops > 2 * OPS_A_GAME { 3_000 } else { 200 });
     for _ in 0..ops {
         match dice.below(40) {
             0 => {
@@ -418,8 +419,10 @@ const OPS_A_GAME: u64 = 1_000;
 fn the_core_agrees_with_the_oracle() {
     let ops = std::env::var("STORMWHEEL_ORACLE_OPS");
     let ops: u64 = ops.map_or(100_000, |ops| ops.parse().expect("a number of operations"));
-    for seed in 0..ops.div_ceil(OPS_A_GAME) {
-        let played = std::panic::catch_unwind(|| play(seed, OPS_A_GAME));
-        assert!(played.is_ok(), "seed {seed}");
+    let (mut played, mut seed) = (0, 0);
+    while played < ops {
+        let ops = if seed % 10 == 9 { 20 * OPS_A_GAME } else { OPS_A_GAME };
+        assert!(std::panic::catch_unwind(|| play(seed, ops)).is_ok(), "seed {seed}");
+        (played, seed) = (played + ops, seed + 1);
     }
 }
