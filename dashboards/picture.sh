@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes docs/images/dashboard.svg anew: a real server under a mixed load of some five minutes, a real
+# Makes docs/images/dashboard.svg anew: a real server under a mixed load of some three minutes, a real
 # Prometheus beside it, and the dashboard's own queries drawn by render.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,13 +26,14 @@ wait_for() {
 }
 
 command -v prometheus >/dev/null || { echo "picture: apt-get install prometheus" >&2; exit 1; }
-cargo build --release -p stormwheel-server
-target=$(realpath "${CARGO_TARGET_DIR:-target}")
-stormwheel=$target/release/stormwheel
+if [ -z "${STORMWHEEL:-}" ]; then
+    cargo build --release -p stormwheel-server
+    STORMWHEEL=$(realpath "${CARGO_TARGET_DIR:-target}")/release/stormwheel
+fi
 
 sed -e "s/127.0.0.1:7400/127.0.0.1:$server_port/" -e 's/scrape_interval: 5s/scrape_interval: 1s/' \
     -e "s|rules/|$PWD/dashboards/rules/|" dashboards/prometheus.yml >"$folder/prometheus.yml"
-(cd "$folder" && exec "$stormwheel" serve --listen "127.0.0.1:$server_port" 2>"$folder/server.log") &
+(cd "$folder" && exec "$STORMWHEEL" serve --listen "127.0.0.1:$server_port" 2>"$folder/server.log") &
 started+=($!)
 prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/data" \
     --web.listen-address="127.0.0.1:$prometheus_port" 2>"$folder/prometheus.log" &
@@ -42,7 +43,7 @@ wait_for "http://127.0.0.1:$prometheus_port/-/ready"
 begin=$(date +%s)
 
 bench() {
-    "$stormwheel" bench --server "$server" "$@"
+    "$STORMWHEEL" bench --server "$server" "$@"
 }
 
 # Timers for later, from a minute to a day and a half ahead, and some that wait for a watermark.
@@ -66,14 +67,14 @@ mistakes() {
 }
 mistakes &
 started+=($!)
-bench --rate 10000 --duration 200s --due-over 45s --format ndjson --batch 500 &
+bench --rate 10000 --duration 110s --due-over 40s --batch 500 &
 steady=$!
 started+=("$steady")
-sleep 30
-bench --workload heartbeat --keys 50000 --timers 900000 --rate 30000 --due-over 15s
-bench --workload storm --closed --timers 500000 --lead 15s
-bench --workload cancel --closed --timers 300000 --due-over 30s --lead 5s
-bench --format single --rate 2000 --duration 20s --due-over 10s --connections 8
+sleep 20
+bench --workload heartbeat --keys 50000 --timers 450000 --rate 30000 --due-over 10s
+bench --workload storm --closed --timers 300000 --lead 5s
+bench --workload cancel --closed --timers 200000 --due-over 20s --lead 5s
+bench --format single --rate 1000 --duration 15s --due-over 10s --connections 8
 wait "$steady"
 
 minutes=$(awk "BEGIN { print ($(date +%s) - $begin) / 60 }")

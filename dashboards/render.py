@@ -193,7 +193,7 @@ class Plot:
     def at(self, sample):
         when, value = sample
         across = (when - self.start) / (self.end - self.start)
-        up = (value - self.low) / (self.high - self.low)
+        up = min(max((value - self.low) / (self.high - self.low), 0), 1)
         return self.x + across * self.w, self.y + self.h * (1 - up)
 
     def axes(self, marks, label):
