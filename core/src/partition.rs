@@ -30,20 +30,6 @@ impl Partition {
         &self.table
     }
 
-    /// Asks for the line of the table that an operation on a key of this hash will need.
-    #[inline]
-    pub(crate) fn prefetch_table(&self, hash: u64) {
-        self.table.prefetch(hash);
-    }
-
-    /// Asks for the slot that it will need, once the line of the table has come.
-    #[inline]
-    pub(crate) fn prefetch_slot(&self, pools: &Pools, hash: u64) {
-        if let Some(slot) = self.table.guess(hash) {
-            pools.prefetch(slot);
-        }
-    }
-
     /// Applies an operation.
     #[inline]
     pub(crate) fn apply(&mut self, cx: &mut Context<'_>, hash: u64, op: &Op<'_>) -> Outcome {
@@ -326,6 +312,11 @@ impl Partition {
         cx.rearm(slot, domain);
     }
 
+    /// Gives back what the table of an empty partition holds.
+    pub(crate) fn release(&mut self, pools: &mut Pools) {
+        pools.release_table(&mut self.table);
+    }
+
     /// Lets go of everything in one bucket of the table, for a namespace that is gone.
     pub(crate) fn release_bucket(
         &mut self,
@@ -334,7 +325,7 @@ impl Partition {
         bucket: usize,
     ) -> u64 {
         let mut slots = Vec::new();
-        self.table.visit(bucket, |slot| slots.push(slot));
+        pools.visit(&self.table, bucket, |slot| slots.push(slot));
         if let Some(near) = near {
             for slot in &slots {
                 pools.for_each(*slot, Domain::Processing, |cell| near.remove(cell.time));

@@ -215,17 +215,10 @@ impl Shard {
     /// Memory by part.
     pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
         let homes = self.lanes.iter().flat_map(Lane::homes);
-        let (mut tables, mut indexes) = (0, 0);
-        for home in homes {
-            indexes += home.timeline.bytes();
-            for partition in home.partitions() {
-                tables += partition.table().bytes();
-            }
-        }
+        let indexes = homes.map(|home| home.timeline.bytes()).sum();
         let mut parts = self.shared.pools.memory().to_vec();
         parts.push(("wheel_entries", self.shared.entries.memory_bytes()));
         parts.push(("wheel_levels", indexes));
-        parts.push(("key_tables", tables));
         parts
     }
 
@@ -294,7 +287,7 @@ impl Shard {
         let home = homes[place as usize];
         let it = Ahead { bytes, hash, group, place, home };
         if let Some(partition) = self.partition_of(&it) {
-            partition.prefetch_table(hash);
+            self.shared.pools.prefetch_table(partition.table(), hash);
         }
         it
     }
@@ -308,7 +301,7 @@ impl Shard {
     fn apply_ahead(&mut self, ahead: &[Ahead<'_>], now: Timestamp, outcomes: &mut Vec<Outcome>) {
         for it in ahead {
             if let Some(partition) = self.partition_of(it) {
-                partition.prefetch_slot(&self.shared.pools, it.hash);
+                self.shared.pools.prefetch_guess(partition.table(), it.hash);
             }
         }
         for Ahead { bytes, hash, group, place, home } in ahead {

@@ -7,6 +7,7 @@
 
 mod blob;
 mod bytes;
+mod region;
 mod segments;
 mod several;
 mod slot;
@@ -25,11 +26,13 @@ use crate::time::{Domain, Timestamp};
 use bytes::BytesPool;
 use several::{Lists, Several};
 use slot::{Class, SlotPool};
+use table::Buckets;
 
 /// What the partitions of a shard draw from.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     slots: SlotPool,
+    buckets: Buckets,
     bytes: BytesPool,
     lists: Lists,
 }
@@ -57,14 +60,14 @@ impl Pools {
     /// The slot of a key.
     #[inline]
     pub(crate) fn find(&self, table: &KeyTable, key: &[u8], hash: u64) -> Option<SlotIndex> {
-        table.find(&self.slots, &self.bytes, key, hash)
+        table.find(&self.buckets, &self.slots, &self.bytes, key, hash)
     }
 
     /// Gives a key that is not in the table a slot without timers.
     #[inline]
     pub(crate) fn add(&mut self, table: &mut KeyTable, key: &[u8], hash: u64) -> SlotIndex {
         let slot = self.slots.take(&mut self.bytes, key, hash);
-        table.insert(&self.slots, hash, slot);
+        table.insert(&mut self.buckets, &self.slots, hash, slot);
         slot
     }
 
@@ -72,7 +75,7 @@ impl Pools {
     #[inline]
     pub(crate) fn remove(&mut self, table: &mut KeyTable, hash: u64, slot: SlotIndex) {
         debug_assert!(self.slots.get(slot).class() == Class::Idle);
-        table.remove(hash, slot);
+        table.remove(&mut self.buckets, hash, slot);
         self.slots.release(&mut self.bytes, slot);
     }
 
@@ -80,6 +83,36 @@ impl Pools {
     #[inline]
     pub(crate) fn prefetch(&self, slot: SlotIndex) {
         prefetch(self.slots.get(slot));
+    }
+
+    /// Asks for the line of the table where a key of this hash would be.
+    #[inline]
+    pub(crate) fn prefetch_table(&self, table: &KeyTable, hash: u64) {
+        table.prefetch(&self.buckets, hash);
+    }
+
+    /// Asks for the slot that a key of this hash probably has, once the line of the table has come.
+    #[inline]
+    pub(crate) fn prefetch_guess(&self, table: &KeyTable, hash: u64) {
+        if let Some(slot) = table.guess(&self.buckets, hash) {
+            self.prefetch(slot);
+        }
+    }
+
+    /// Whether a slot whose key has this hash is in the table.
+    #[inline]
+    pub(crate) fn contains(&self, table: &KeyTable, hash: u64, slot: SlotIndex) -> bool {
+        table.contains(&self.buckets, hash, slot)
+    }
+
+    /// Calls `each` for the slots of one bucket of a table and its overflow.
+    pub(crate) fn visit(&self, table: &KeyTable, bucket: usize, each: impl FnMut(SlotIndex)) {
+        table.visit(&self.buckets, bucket, each);
+    }
+
+    /// Gives back what an empty table holds.
+    pub(crate) fn release_table(&mut self, table: &mut KeyTable) {
+        table.release(&mut self.buckets);
     }
 
     /// The key of a slot.
@@ -288,9 +321,10 @@ impl Pools {
     }
 
     /// Memory by part.
-    pub(crate) fn memory(&self) -> [(&'static str, usize); 3] {
+    pub(crate) fn memory(&self) -> [(&'static str, usize); 4] {
         [
             ("slots", self.slots.bytes()),
+            ("key_tables", self.buckets.bytes()),
             ("payloads", self.bytes.bytes()),
             ("timer_lists", self.lists.bytes()),
         ]

@@ -1,4 +1,4 @@
-//! A sequence that grows without moving or copying what is there.
+//! A stack that grows without moving or copying what is there.
 //!
 //! Segment `n` is twice as long as segment `n - 1` and is taken from the allocator zeroed and
 //! untouched, so growing costs no pause whatever the size, and memory that is not used yet is not
@@ -25,12 +25,6 @@ impl<T, const FIRST: usize> Default for Segments<T, FIRST> {
 }
 
 impl<T: Zeroable + Copy, const FIRST: usize> Segments<T, FIRST> {
-    /// How many elements it has.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     #[inline]
     fn place(index: usize) -> (usize, usize) {
         let shifted = index + FIRST;
@@ -38,23 +32,9 @@ impl<T: Zeroable + Copy, const FIRST: usize> Segments<T, FIRST> {
         (segment, shifted - (FIRST << segment))
     }
 
-    /// The element at `index`, which must be below the length.
+    /// Puts an element on top.
     #[inline]
-    pub(crate) fn get(&self, index: usize) -> &T {
-        let (segment, offset) = Self::place(index);
-        &self.segments[segment][offset]
-    }
-
-    /// The element at `index`, which must be below the length.
-    #[inline]
-    pub(crate) fn get_mut(&mut self, index: usize) -> &mut T {
-        let (segment, offset) = Self::place(index);
-        &mut self.segments[segment][offset]
-    }
-
-    /// Appends an element and returns its index.
-    #[inline]
-    pub(crate) fn push(&mut self, element: T) -> usize {
+    pub(crate) fn push(&mut self, element: T) {
         let index = self.len;
         let (segment, offset) = Self::place(index);
         if segment == self.segments.len() {
@@ -62,10 +42,9 @@ impl<T: Zeroable + Copy, const FIRST: usize> Segments<T, FIRST> {
         }
         self.segments[segment][offset] = element;
         self.len += 1;
-        index
     }
 
-    /// Takes the last element off. Its segment stays.
+    /// Takes the topmost element off. Its segment stays.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
@@ -84,29 +63,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_stay_where_they_are_pushed() {
+    fn what_went_on_last_comes_off_first() {
         let mut numbers: Segments<u32, 4> = Segments::default();
-        for n in 0..1_000u32 {
-            assert_eq!(numbers.push(n * 3), n as usize);
+        for n in 0..1_000 {
+            numbers.push(n * 3);
         }
-        for n in 0..1_000u32 {
-            assert_eq!(*numbers.get(n as usize), n * 3);
-        }
-        *numbers.get_mut(59) = 7;
-        assert_eq!(*numbers.get(59), 7);
         assert_eq!(numbers.bytes(), 4_000);
-        for n in (60..1_000u32).rev() {
+        let lengths: Vec<usize> = numbers.segments.iter().map(|segment| segment.len()).collect();
+        assert_eq!(lengths[..4], [4, 8, 16, 32]);
+        for n in (0..1_000).rev() {
             assert_eq!(numbers.pop(), Some(n * 3));
         }
-        assert_eq!(numbers.len(), 60);
-        assert_eq!(
-            numbers.segments.iter().map(|s| s.len()).collect::<Vec<_>>()[..4],
-            [4, 8, 16, 32]
-        );
-    }
-
-    #[test]
-    fn an_empty_one_pops_nothing() {
-        assert_eq!(Segments::<u64, 1>::default().pop(), None);
+        assert_eq!(numbers.pop(), None);
     }
 }

@@ -13,10 +13,10 @@
 //! tag from the top byte: three different sets of bits, or all keys of a partition would look alike.
 
 use super::bytes::BytesPool;
-use super::segments::Segments;
+use super::region::Region;
 use super::slot::{SlotIndex, SlotPool};
 use crate::prefetch::prefetch;
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
 const CELLS: usize = 12;
 /// Keys a bucket, on the average, before the next one is split. While a round of splits is under
@@ -25,16 +25,19 @@ const FILL: usize = 7;
 const TAG_EMPTY: u8 = 0;
 const HASH_SHIFT: u32 = 16;
 
-#[derive(Debug, Clone, Copy, Zeroable)]
-#[repr(C, align(64))]
-struct Bucket {
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Bucket {
     tags: [u8; CELLS],
     slots: [u32; CELLS],
-    /// Index of an overflow bucket plus one; 0: none.
+    /// Where the overflow bucket is, plus one; 0: there is none.
     overflow: u32,
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// The buckets of all tables of a shard.
+pub(crate) type Buckets = Region<Bucket>;
 
 impl Bucket {
     /// A bit for each cell whose tag may be `tag`: every true match, and now and then a false one.
@@ -53,10 +56,10 @@ impl Bucket {
         Candidates { first, second }
     }
 
-    /// The overflow bucket behind this one.
+    /// Where the overflow bucket behind this one is.
     #[inline]
-    fn next(&self) -> Option<Place> {
-        (self.overflow != 0).then(|| Place::Overflow(self.overflow as usize - 1))
+    fn next(&self) -> Option<u32> {
+        self.overflow.checked_sub(1)
     }
 
     fn put(&mut self, tag: u8, slot: SlotIndex) -> bool {
@@ -67,13 +70,6 @@ impl Bucket {
         self.slots[cell] = slot.0;
         true
     }
-}
-
-/// Where a bucket is kept.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Home(usize),
-    Overflow(usize),
 }
 
 /// Cells of a bucket worth a look.
@@ -101,12 +97,15 @@ impl Iterator for Candidates {
     }
 }
 
-/// See the module.
+/// See the module. Its buckets come from a pool that all tables of the shard share, in runs that
+/// double; it must be [released](KeyTable::release) before it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
-    buckets: Segments<Bucket, 1>,
-    overflow: Vec<Bucket>,
-    overflow_free: Vec<u32>,
+    /// Where the runs of buckets begin: run `n` holds the buckets from `(1 << n) - 1` on.
+    runs: Vec<u32>,
+    buckets: usize,
+    /// Overflow buckets that no chain needs any more.
+    spare: Vec<u32>,
     len: usize,
 }
 
@@ -122,30 +121,42 @@ impl KeyTable {
         self.len
     }
 
+    /// Which bucket a hash belongs to.
     #[inline]
     fn bucket_of(&self, hash: u64) -> usize {
-        let buckets = self.buckets.len();
         let place = (hash >> HASH_SHIFT) as usize;
-        let mask = buckets.next_power_of_two() - 1;
+        let mask = self.buckets.next_power_of_two() - 1;
         let index = place & mask;
-        if index < buckets { index } else { index & (mask >> 1) }
+        if index < self.buckets { index } else { index & (mask >> 1) }
+    }
+
+    /// Where in the pool a bucket is.
+    #[inline]
+    fn at(&self, bucket: usize) -> u32 {
+        let run = (bucket + 1).ilog2();
+        self.runs[run as usize] + (bucket + 1 - (1 << run)) as u32
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> u32 {
+        self.at(self.bucket_of(hash))
     }
 
     /// Asks for the line of the bucket where a key of this hash would be.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        if self.buckets.len() > 0 {
-            prefetch(self.buckets.get(self.bucket_of(hash)));
+    pub(crate) fn prefetch(&self, pool: &Buckets, hash: u64) {
+        if self.buckets > 0 {
+            prefetch(pool.get(self.home(hash)));
         }
     }
 
     /// The first slot whose tag matches, for its line to be asked for early.
     #[inline]
-    pub(crate) fn guess(&self, hash: u64) -> Option<SlotIndex> {
-        if self.buckets.len() == 0 {
+    pub(crate) fn guess(&self, pool: &Buckets, hash: u64) -> Option<SlotIndex> {
+        if self.buckets == 0 {
             return None;
         }
-        let bucket = self.buckets.get(self.bucket_of(hash));
+        let bucket = pool.get(self.home(hash));
         let cell = bucket.candidates(tag_of(hash)).next()?;
         Some(SlotIndex(bucket.slots[cell]))
     }
@@ -154,187 +165,173 @@ impl KeyTable {
     #[inline]
     pub(crate) fn find(
         &self,
+        pool: &Buckets,
         slots: &SlotPool,
         bytes: &BytesPool,
         key: &[u8],
         hash: u64,
     ) -> Option<SlotIndex> {
-        if self.len == 0 {
-            return None;
-        }
-        let tag = tag_of(hash);
-        let mut bucket = self.buckets.get(self.bucket_of(hash));
-        loop {
-            for cell in bucket.candidates(tag) {
-                let slot = SlotIndex(bucket.slots[cell]);
-                if slots.holds(bytes, slot, key, hash) {
-                    return Some(slot);
-                }
-            }
-            if bucket.overflow == 0 {
-                return None;
-            }
-            bucket = &self.overflow[bucket.overflow as usize - 1];
-        }
+        let holds = |slot| slots.holds(bytes, slot, key, hash);
+        self.search(pool, hash, |bucket, cell| holds(SlotIndex(bucket.slots[cell])))
     }
 
     /// Whether a slot whose key has this hash is in the table.
     #[inline]
-    pub(crate) fn contains(&self, hash: u64, slot: SlotIndex) -> bool {
-        if self.len == 0 {
-            return false;
-        }
+    pub(crate) fn contains(&self, pool: &Buckets, hash: u64, slot: SlotIndex) -> bool {
+        // The tag is compared in full: a candidate may be a cell that was emptied.
         let tag = tag_of(hash);
-        let mut bucket = self.buckets.get(self.bucket_of(hash));
+        let is_it =
+            |bucket: &Bucket, cell| bucket.tags[cell] == tag && bucket.slots[cell] == slot.0;
+        self.search(pool, hash, is_it).is_some()
+    }
+
+    #[inline]
+    fn search(
+        &self,
+        pool: &Buckets,
+        hash: u64,
+        is_it: impl Fn(&Bucket, usize) -> bool,
+    ) -> Option<SlotIndex> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut bucket = pool.get(self.home(hash));
         loop {
-            let is_it = |cell: usize| bucket.tags[cell] == tag && bucket.slots[cell] == slot.0;
-            if bucket.candidates(tag).any(is_it) {
-                return true;
+            for cell in bucket.candidates(tag_of(hash)) {
+                if is_it(bucket, cell) {
+                    return Some(SlotIndex(bucket.slots[cell]));
+                }
             }
-            if bucket.overflow == 0 {
-                return false;
-            }
-            bucket = &self.overflow[bucket.overflow as usize - 1];
+            bucket = pool.get(bucket.next()?);
         }
     }
 
     /// Adds a slot. Its key must not be in the table.
     #[inline]
-    pub(crate) fn insert(&mut self, slots: &SlotPool, hash: u64, slot: SlotIndex) {
-        if self.len >= self.buckets.len() * FILL {
-            self.grow(slots);
+    pub(crate) fn insert(
+        &mut self,
+        pool: &mut Buckets,
+        slots: &SlotPool,
+        hash: u64,
+        slot: SlotIndex,
+    ) {
+        if self.len >= self.buckets * FILL {
+            self.grow(pool, slots);
         }
-        let index = self.bucket_of(hash);
-        self.put(index, tag_of(hash), slot);
+        self.put(pool, self.home(hash), tag_of(hash), slot);
         self.len += 1;
     }
 
     /// Removes a slot that is in the table.
     #[inline]
-    pub(crate) fn remove(&mut self, hash: u64, slot: SlotIndex) {
-        let index = self.bucket_of(hash);
-        let mut place = Place::Home(index);
+    pub(crate) fn remove(&mut self, pool: &mut Buckets, hash: u64, slot: SlotIndex) {
+        let tag = tag_of(hash);
+        let mut at = self.home(hash);
         loop {
-            let bucket = self.at_mut(place);
-            let tag = tag_of(hash);
-            // The tag is compared in full: a candidate may be a cell that was emptied.
+            let bucket = pool.get_mut(at);
             let is_it = |cell: &usize| bucket.tags[*cell] == tag && bucket.slots[*cell] == slot.0;
             if let Some(cell) = bucket.candidates(tag).find(is_it) {
                 bucket.tags[cell] = TAG_EMPTY;
                 self.len -= 1;
                 return;
             }
-            place = bucket.next().expect("a slot that is removed is in the table");
+            at = bucket.next().expect("a slot that is removed is in the table");
         }
-    }
-
-    /// All slots, in no order that means anything.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = SlotIndex> {
-        (0..self.buckets.len())
-            .map(|index| self.buckets.get(index))
-            .chain(&self.overflow)
-            .flat_map(|bucket| bucket.tags.iter().zip(&bucket.slots))
-            .filter(|(tag, _)| **tag != TAG_EMPTY)
-            .map(|(_, slot)| SlotIndex(*slot))
     }
 
     /// How many steps of [`KeyTable::visit`] walk the whole table, as it is now.
     pub(crate) fn visit_len(&self) -> usize {
-        self.buckets.len()
+        self.buckets
     }
 
     /// Calls `each` for the slots of one bucket and its overflow.
-    pub(crate) fn visit(&self, bucket: usize, mut each: impl FnMut(SlotIndex)) {
-        let mut bucket = self.buckets.get(bucket);
-        loop {
+    pub(crate) fn visit(&self, pool: &Buckets, bucket: usize, mut each: impl FnMut(SlotIndex)) {
+        let mut at = Some(self.at(bucket));
+        while let Some(here) = at {
+            let bucket = pool.get(here);
             for (tag, slot) in bucket.tags.iter().zip(&bucket.slots) {
                 if *tag != TAG_EMPTY {
                     each(SlotIndex(*slot));
                 }
             }
-            if bucket.overflow == 0 {
-                return;
+            at = bucket.next();
+        }
+    }
+
+    /// Gives the buckets of an empty table back.
+    pub(crate) fn release(&mut self, pool: &mut Buckets) {
+        debug_assert_eq!(self.len, 0);
+        for bucket in 0..self.buckets {
+            let mut next = pool.get(self.at(bucket)).next();
+            while let Some(at) = next {
+                next = pool.get(at).next();
+                pool.release(at, 0);
             }
-            bucket = &self.overflow[bucket.overflow as usize - 1];
         }
-    }
-
-    /// Bytes of its buckets.
-    pub(crate) fn bytes(&self) -> usize {
-        self.buckets.bytes() + self.overflow.capacity() * size_of::<Bucket>()
-    }
-
-    #[inline]
-    fn at_mut(&mut self, place: Place) -> &mut Bucket {
-        match place {
-            Place::Home(index) => self.buckets.get_mut(index),
-            Place::Overflow(index) => &mut self.overflow[index],
+        for spare in self.spare.drain(..) {
+            pool.release(spare, 0);
         }
+        for (log, run) in self.runs.drain(..).enumerate() {
+            pool.release(run, log as u32);
+        }
+        self.buckets = 0;
     }
 
-    fn put(&mut self, index: usize, tag: u8, slot: SlotIndex) {
-        let mut place = Some(Place::Home(index));
-        while let Some(here) = place {
-            let bucket = self.at_mut(here);
+    fn put(&mut self, pool: &mut Buckets, home: u32, tag: u8, slot: SlotIndex) {
+        let mut at = Some(home);
+        while let Some(here) = at {
+            let bucket = pool.get_mut(here);
             if bucket.put(tag, slot) {
                 return;
             }
-            place = bucket.next();
+            at = bucket.next();
         }
-        let mut fresh = Bucket::zeroed();
-        fresh.put(tag, slot);
-        let home = self.buckets.get_mut(index);
-        fresh.overflow = home.overflow;
-        if let Some(free) = self.overflow_free.pop() {
-            home.overflow = free + 1;
-            self.overflow[free as usize] = fresh;
-        } else {
-            home.overflow = self.overflow.len() as u32 + 1;
-            self.overflow.push(fresh);
-        }
+        let fresh = self.spare.pop().unwrap_or_else(|| pool.take(0));
+        let behind = std::mem::replace(&mut pool.get_mut(home).overflow, fresh + 1);
+        let bucket = pool.get_mut(fresh);
+        *bucket = Bucket { overflow: behind, ..Bucket::zeroed() };
+        bucket.put(tag, slot);
     }
 
     /// Buckets are split in order, so it is known what the splits after the one of `old` will need:
     /// the slots of the next bucket, and the line of the one behind it.
-    fn prefetch_splits(&self, slots: &SlotPool, old: usize) {
-        if old + 2 >= self.buckets.len() {
+    fn prefetch_splits(&self, pool: &Buckets, slots: &SlotPool, old: usize) {
+        if old + 2 >= self.buckets {
             return;
         }
-        let next = self.buckets.get(old + 1);
+        let next = pool.get(self.at(old + 1));
         for (tag, slot) in next.tags.iter().zip(&next.slots) {
             if *tag != TAG_EMPTY {
                 prefetch(slots.get(SlotIndex(*slot)));
             }
         }
-        prefetch(self.buckets.get(old + 2));
+        prefetch(pool.get(self.at(old + 2)));
     }
 
     /// Adds a bucket and moves into it what belongs there from the one it is split off.
-    fn grow(&mut self, slots: &SlotPool) {
-        let new = self.buckets.push(Bucket::zeroed());
+    fn grow(&mut self, pool: &mut Buckets, slots: &SlotPool) {
+        let new = self.buckets;
+        if (new + 1).is_power_of_two() {
+            self.runs.push(pool.take((new + 1).ilog2()));
+        }
+        self.buckets += 1;
+        *pool.get_mut(self.at(new)) = Bucket::zeroed();
         if new == 0 {
             return;
         }
         let old = new - (1 << new.ilog2());
-        self.prefetch_splits(slots, old);
-        let mut chain = *self.buckets.get(old);
-        *self.buckets.get_mut(old) = Bucket::zeroed();
+        self.prefetch_splits(pool, slots, old);
+        let mut chain = std::mem::replace(pool.get_mut(self.at(old)), Bucket::zeroed());
         loop {
             for (tag, slot) in chain.tags.iter().zip(&chain.slots) {
                 if *tag != TAG_EMPTY {
                     let slot = SlotIndex(*slot);
-                    let index = self.bucket_of(slots.hash(slot));
-                    debug_assert!(index == old || index == new);
-                    self.put(index, *tag, slot);
+                    self.put(pool, self.home(slots.hash(slot)), *tag, slot);
                 }
             }
-            if chain.overflow == 0 {
-                return;
-            }
-            let next = chain.overflow - 1;
-            chain = std::mem::replace(&mut self.overflow[next as usize], Bucket::zeroed());
-            self.overflow_free.push(next);
+            let Some(next) = chain.next() else { return };
+            chain = std::mem::replace(pool.get_mut(next), Bucket::zeroed());
+            self.spare.push(next);
         }
     }
 }
@@ -350,25 +347,26 @@ mod tests {
     struct World {
         slots: SlotPool,
         bytes: BytesPool,
+        pool: Buckets,
         table: KeyTable,
         oracle: BTreeMap<Vec<u8>, SlotIndex>,
     }
 
     impl World {
         fn find(&self, key: &[u8]) -> Option<SlotIndex> {
-            self.table.find(&self.slots, &self.bytes, key, xxh3_64(key))
+            self.table.find(&self.pool, &self.slots, &self.bytes, key, xxh3_64(key))
         }
 
         fn toggle(&mut self, key: &[u8]) {
             let hash = xxh3_64(key);
             if let Some(slot) = self.oracle.remove(key) {
                 assert_eq!(self.find(key), Some(slot));
-                self.table.remove(hash, slot);
+                self.table.remove(&mut self.pool, hash, slot);
                 self.slots.release(&mut self.bytes, slot);
             } else {
                 assert_eq!(self.find(key), None);
                 let slot = self.slots.take(&mut self.bytes, key, hash);
-                self.table.insert(&self.slots, hash, slot);
+                self.table.insert(&mut self.pool, &self.slots, hash, slot);
                 self.oracle.insert(key.to_vec(), slot);
             }
         }
@@ -377,19 +375,16 @@ mod tests {
             assert_eq!(self.table.len(), self.oracle.len());
             for (key, slot) in &self.oracle {
                 assert_eq!(self.find(key), Some(*slot));
-                assert!(self.table.contains(xxh3_64(key), *slot));
-                assert!(!self.table.contains(xxh3_64(key), SlotIndex(u32::MAX)));
+                assert!(self.table.contains(&self.pool, xxh3_64(key), *slot));
+                assert!(!self.table.contains(&self.pool, xxh3_64(key), SlotIndex(u32::MAX)));
             }
-            let mut all: Vec<_> = self.table.iter().collect();
             let mut visited = Vec::new();
             for bucket in 0..self.table.visit_len() {
-                self.table.visit(bucket, |slot| visited.push(slot));
+                self.table.visit(&self.pool, bucket, |slot| visited.push(slot));
             }
             let mut expected: Vec<_> = self.oracle.values().copied().collect();
-            all.sort_unstable();
             visited.sort_unstable();
             expected.sort_unstable();
-            assert_eq!(all, expected);
             assert_eq!(visited, expected);
         }
     }
@@ -402,12 +397,12 @@ mod tests {
         }
         world.check();
         let guessed = world.oracle.iter().filter(|(key, slot)| {
-            world.table.prefetch(xxh3_64(key));
-            world.table.guess(xxh3_64(key)) == Some(**slot)
+            world.table.prefetch(&world.pool, xxh3_64(key));
+            world.table.guess(&world.pool, xxh3_64(key)) == Some(**slot)
         });
         assert!(guessed.count() > 15_000, "most slots are asked for in time");
-        let bytes_a_key = world.table.bytes() as f64 / 20_000.0;
-        assert!(bytes_a_key < 14.0, "{bytes_a_key} bytes a key");
+        let bytes_a_key = world.pool.bytes() as f64 / 20_000.0;
+        assert!(bytes_a_key < 20.0, "{bytes_a_key} bytes a key");
         for n in 0..20_000u32 {
             world.toggle(format!("key-{n}").as_bytes());
         }

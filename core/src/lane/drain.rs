@@ -140,7 +140,7 @@ impl Lane {
             }
             for hash in hashes.into_iter().take(ahead) {
                 if let Some(partition) = it.partition(layout.group_of(hash)) {
-                    partition.prefetch_table(hash);
+                    shared.pools.prefetch_table(partition.table(), hash);
                 }
             }
             for _ in 0..ahead {

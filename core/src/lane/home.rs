@@ -161,7 +161,7 @@ impl LaneNamespace {
         }
         let hash = pools.hash(slot);
         let partition = self.partition(layout.group_of(hash));
-        partition.is_some_and(|partition| partition.table().contains(hash, slot))
+        partition.is_some_and(|partition| pools.contains(partition.table(), hash, slot))
     }
 
     /// The timers of one key in the order (domain, time, name), due ones hidden.
@@ -259,6 +259,7 @@ impl LaneNamespace {
                 *budget = budget.saturating_sub(released as u32 + 1);
             }
             *bucket = None;
+            partition.release(&mut shared.pools);
             self.partitions.pop();
         }
         for domain in Domain::ALL {

@@ -54,7 +54,7 @@ impl Scan {
                 return false;
             }
             let mut visited = 1;
-            partition.table().visit(self.bucket, |slot| {
+            pools.visit(partition.table(), self.bucket, |slot| {
                 visited += 1;
                 self.meet(home, pools, slot);
             });
