@@ -119,11 +119,6 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
         time.as_millis().div_euclid(STEP_MS)
     }
 
-    /// Bytes it takes beside itself.
-    pub(crate) fn bytes(&self) -> usize {
-        self.ring.capacity() * size_of::<u32>() + self.sparse.len() * 24
-    }
-
     #[inline]
     fn ring_index(step: i64) -> usize {
         step.rem_euclid(RING_STEPS as i64) as usize

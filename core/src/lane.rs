@@ -189,6 +189,15 @@ impl Lane {
         self.agenda.first().map(|(time, _)| *time)
     }
 
+    /// When the oldest processing timer that is about to fire was due.
+    pub(crate) fn oldest_due(&self) -> Option<Timestamp> {
+        let draining = self.draining.iter().filter_map(|home| {
+            let drain = self.home(*home).timeline.of(Domain::Processing).drain.as_ref()?;
+            drain.batch.get(drain.next).map(|(time, _)| *time)
+        });
+        draining.min()
+    }
+
     /// Whether there is work that need not wait for anything.
     pub(crate) fn is_busy(&self) -> bool {
         !self.draining.is_empty() || !self.removing.is_empty()
@@ -244,10 +253,16 @@ impl Lane {
     }
 
     /// Takes a control record in: applied at once, or as soon as the namespace has drained.
-    pub(crate) fn step(&mut self, step: Step, now: Timestamp, gauges: &dyn Gauges) {
+    pub(crate) fn step(
+        &mut self,
+        shared: &mut Shared,
+        step: Step,
+        now: Timestamp,
+        gauges: &dyn Gauges,
+    ) {
         let Some(home) = self.find(step.namespace) else {
             if matches!(step.change, Change::Configure(_)) {
-                self.apply_step(step, now, gauges);
+                self.apply_step(shared, step, now, gauges);
             } else {
                 // The namespace is gone: nothing is left that the step could change.
                 self.acknowledge(step.namespace, step.number, 0);
@@ -261,7 +276,7 @@ impl Lane {
         } else if it.timeline.is_draining() {
             it.waiting.push_back(step);
         } else {
-            self.apply_step(step, now, gauges);
+            self.apply_step(shared, step, now, gauges);
         }
     }
 
@@ -271,7 +286,7 @@ impl Lane {
         }
     }
 
-    fn apply_step(&mut self, step: Step, now: Timestamp, gauges: &dyn Gauges) {
+    fn apply_step(&mut self, shared: &mut Shared, step: Step, now: Timestamp, gauges: &dyn Gauges) {
         let Step { namespace, number, change } = step;
         let mut record = Vec::new();
         let body = serde_json::to_vec(&change).expect("a change is plain data");
@@ -308,7 +323,7 @@ impl Lane {
             }
             (Change::Remove, Some(home)) => {
                 self.done.push(done(false));
-                self.dismiss(home, number);
+                self.dismiss(shared, home, number);
             }
             (_, None) => self.acknowledge(namespace, number, 0),
         }
@@ -327,7 +342,7 @@ impl Lane {
     }
 
     /// Takes a namespace out of sight; what it holds is let go in slices.
-    fn dismiss(&mut self, home: HomeIndex, number: u64) {
+    fn dismiss(&mut self, shared: &mut Shared, home: HomeIndex, number: u64) {
         let Some(mut it) = self.homes[home.0 as usize].take() else {
             return;
         };
@@ -336,6 +351,10 @@ impl Lane {
         self.changed.retain(|changed| *changed != home);
         it.settling = Some(number);
         let timers = it.timeline.pending();
+        for domain in Domain::ALL {
+            let pending = it.timeline.of(domain).counts.total();
+            shared.stats.pending[domain as usize] -= pending;
+        }
         it.forget_gauge();
         self.removing.push_back(Removal { it, timers, bucket: None });
     }
@@ -369,11 +388,6 @@ impl Lane {
     /// Steps that were applied or settled since the last call.
     pub(crate) fn take_done(&mut self) -> Vec<StepDone> {
         std::mem::take(&mut self.done)
-    }
-
-    /// The namespaces that are here.
-    pub(crate) fn homes(&self) -> impl Iterator<Item = &LaneNamespace> {
-        self.homes.iter().flatten().map(|home| &**home)
     }
 
     /// Refused before it got a position: there is no such namespace in this lane.

@@ -192,33 +192,15 @@ impl Shard {
         &self.shared.near
     }
 
-    /// Timers pending, by domain.
-    pub(crate) fn pending(&self) -> [u64; 2] {
-        let mut pending = [0; 2];
-        for home in self.lanes.iter().flat_map(Lane::homes) {
-            for domain in Domain::ALL {
-                pending[domain as usize] += home.timeline.of(domain).counts.total();
-            }
-        }
-        pending
-    }
-
     /// When the oldest processing timer that is about to fire was due.
     pub(crate) fn oldest_due(&self) -> Option<Timestamp> {
-        let draining = self.lanes.iter().flat_map(Lane::homes).filter_map(|home| {
-            let drain = home.timeline.of(Domain::Processing).drain.as_ref()?;
-            drain.batch.get(drain.next).map(|(time, _)| *time)
-        });
-        draining.min()
+        self.lanes.iter().filter_map(Lane::oldest_due).min()
     }
 
     /// Memory by part.
     pub(crate) fn memory(&self) -> Vec<(&'static str, usize)> {
-        let homes = self.lanes.iter().flat_map(Lane::homes);
-        let indexes = homes.map(|home| home.timeline.bytes()).sum();
         let mut parts = self.shared.pools.memory().to_vec();
         parts.push(("wheel_entries", self.shared.entries.memory_bytes()));
-        parts.push(("wheel_levels", indexes));
         parts
     }
 
@@ -427,7 +409,7 @@ impl Shard {
 
     fn step(&mut self, step: &Step, now: Timestamp, ports: &mut Ports<'_>) {
         for lane in &mut self.lanes {
-            lane.step(step.clone(), now, ports.registry);
+            lane.step(&mut self.shared, step.clone(), now, ports.registry);
         }
     }
 

@@ -172,7 +172,7 @@ impl Solo {
 
     /// Timers pending, over both domains.
     pub fn pending(&self) -> u64 {
-        self.shard.pending().iter().sum()
+        self.shard.stats().pending.iter().sum()
     }
 
     /// Memory by part, in bytes.

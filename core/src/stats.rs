@@ -13,6 +13,8 @@ pub(crate) struct Stats {
     pub(crate) fired: [u64; 2],
     /// Timers that were due already when they were registered.
     pub(crate) overdue_at_registration: u64,
+    /// Timers pending now, by domain.
+    pub(crate) pending: [u64; 2],
     /// Keys held now.
     pub(crate) keys: u64,
 }

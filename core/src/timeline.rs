@@ -101,11 +101,6 @@ impl Timeline {
     pub(crate) fn pending(&self) -> u64 {
         self.domains.iter().map(|domain| domain.counts.total()).sum()
     }
-
-    /// Bytes it takes beside itself, without the wheels' shared entries.
-    pub(crate) fn bytes(&self) -> usize {
-        self.domains.iter().map(|domain| domain.wheel.memory_bytes() + domain.counts.bytes()).sum()
-    }
 }
 
 /// The slots of a shard, as the owner of a wheel's entries.

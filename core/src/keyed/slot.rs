@@ -191,7 +191,7 @@ impl SlotPool {
         let slot = self.get(index);
         let length = (slot.kind & KEY_LENGTH_MASK) as usize;
         if length > 0 {
-            return slot.key[..length] == *key;
+            return length == key.len() && is_same(&slot.key, key);
         }
         let (handle, length, its_hash) = slot.external();
         its_hash == hash && length == key.len() && &bytes.get(handle)[..length] == key
@@ -209,6 +209,25 @@ impl SlotPool {
     }
 }
 
+/// Whether a key of a slot begins with `key`, which is not longer: two overlapping words are compared
+/// where that is enough, instead of a call for a few bytes.
+#[inline]
+fn is_same(stored: &[u8; KEY_INLINE_BYTES], key: &[u8]) -> bool {
+    let length = key.len();
+    let (Some((a, _)), Some((b, _))) =
+        (stored[..length].split_first_chunk::<8>(), key.split_first_chunk::<8>())
+    else {
+        return stored.iter().zip(key).all(|(a, b)| a == b);
+    };
+    let (Some((_, y)), Some((_, z))) =
+        (stored[..length].split_last_chunk::<8>(), key.split_last_chunk::<8>())
+    else {
+        return false;
+    };
+    u64::from_le_bytes(*a) == u64::from_le_bytes(*b)
+        && u64::from_le_bytes(*y) == u64::from_le_bytes(*z)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +243,11 @@ mod tests {
             assert_eq!(slots.hash(index), hash);
             assert!(slots.holds(&bytes, index, &key, hash));
             assert!(!slots.holds(&bytes, index, &key[..length - 1], xxh3_64(&key[..length - 1])));
+            for wrong in 0..length {
+                let mut other = key.clone();
+                other[wrong] ^= 1;
+                assert!(!slots.holds(&bytes, index, &other, xxh3_64(&other)), "{wrong}");
+            }
             slots.release(&mut bytes, index);
             assert_eq!(slots.take(&mut bytes, b"other", xxh3_64(b"other")), index);
             slots.release(&mut bytes, index);

@@ -91,7 +91,7 @@ impl Lane {
             *budget = budget.saturating_sub(share - slice);
             self.mark_changed(home);
             if is_done {
-                self.end_drain(home, now, gauges);
+                self.end_drain(shared, home, now, gauges);
             } else {
                 self.draining.push_back(home);
             }
@@ -162,7 +162,13 @@ impl Lane {
         }
     }
 
-    fn end_drain(&mut self, home: HomeIndex, now: Timestamp, gauges: &dyn Gauges) {
+    fn end_drain(
+        &mut self,
+        shared: &mut Shared,
+        home: HomeIndex,
+        now: Timestamp,
+        gauges: &dyn Gauges,
+    ) {
         let it = self.home_mut(home);
         let mut timers = 0;
         for domain in Domain::ALL {
@@ -185,7 +191,7 @@ impl Lane {
             let Some(step) = it.waiting.pop_front() else {
                 break;
             };
-            self.apply_step(step, now, gauges);
+            self.apply_step(shared, step, now, gauges);
         }
     }
 

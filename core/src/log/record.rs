@@ -16,7 +16,7 @@
 //!  control (in a namespace's home lane):           24  JSON of the command
 //! ```
 
-use crate::op::{Action, Only, Op, Payload, Register, Target, When};
+use crate::op::{Action, DEFAULT_TIMER_NAME, Only, Op, Payload, Register, Target, When};
 use crate::output::NamespaceId;
 use crate::time::{Domain, Timestamp};
 
@@ -73,8 +73,15 @@ pub(crate) fn encode_op(out: &mut Vec<u8>, namespace: NamespaceId, op: &Op<'_>) 
         Action::Register(register) => encode_register(out, head, op.key, register),
         Action::Touch { name, domain, after_ms } => {
             head.kind = RecordKind::Touch as u8;
-            head.flags = NAMED | event_flag(*domain);
+            head.flags = event_flag(*domain);
             head.time = *after_ms;
+            if *name == DEFAULT_TIMER_NAME {
+                // The hot path: the name goes without saying.
+                head.write(out);
+                out.extend_from_slice(op.key);
+                return;
+            }
+            head.flags |= NAMED;
             head.write(out);
             out.push(name.len() as u8);
             out.extend_from_slice(op.key);
@@ -266,7 +273,9 @@ pub(crate) fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
                 _ => Only::Later,
             },
         }),
-        2 => Action::Touch { name: name?, domain, after_ms: head.time },
+        2 => {
+            Action::Touch { name: name.unwrap_or(DEFAULT_TIMER_NAME), domain, after_ms: head.time }
+        }
         3 => Action::Delete {
             domain,
             target: match (name, variant) {

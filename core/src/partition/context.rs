@@ -151,6 +151,7 @@ impl Context<'_> {
     #[inline]
     pub(super) fn counted(&mut self, domain: Domain, time: Timestamp) {
         self.timeline.of_mut(domain).counts.add(time);
+        self.stats.pending[domain as usize] += 1;
         if domain == Domain::Processing
             && let Some(near) = &mut self.near
         {
@@ -161,6 +162,7 @@ impl Context<'_> {
     #[inline]
     pub(super) fn uncounted(&mut self, domain: Domain, time: Timestamp) {
         self.timeline.of_mut(domain).counts.remove(time);
+        self.stats.pending[domain as usize] -= 1;
         if domain == Domain::Processing
             && let Some(near) = &mut self.near
         {

@@ -81,9 +81,11 @@ impl Batch {
             reply(Vec::new());
             return;
         }
-        let gather = Arc::new(Gather {
-            waiting: AtomicUsize::new(waiting),
-            state: Mutex::new(Gathered { outcomes: vec![None; self.count], reply: Some(reply) }),
+        let mut reply = Some(reply);
+        let gather = (waiting > 1).then(|| {
+            let outcomes = vec![None; self.count];
+            let state = Mutex::new(Gathered { outcomes, reply: reply.take() });
+            Arc::new(Gather { waiting: AtomicUsize::new(waiting), state })
         });
         for (shard, part) in parts.into_iter().enumerate() {
             let Part { bytes, indexes, reserved } = part;
@@ -93,11 +95,17 @@ impl Batch {
             let reserved = (reserved > 0).then(|| (Arc::clone(&self.namespace.gauge), reserved));
             let namespace = self.namespace.id;
             let (cost, count) = (bytes.len(), indexes.len() as u32);
-            let gather = Arc::clone(&gather);
-            let reply = Box::new(move |outcomes| gather.add(&indexes, outcomes));
-            if let Err((rejection, part)) =
-                send(shard, cost, OpsPart { namespace, bytes, count, reserved, reply })
-            {
+            let reply: Reply<Vec<Outcome>> = match (&gather, reply.take()) {
+                (Some(gather), _) => {
+                    let gather = Arc::clone(gather);
+                    Box::new(move |outcomes| gather.add(&indexes, outcomes))
+                }
+                // All of it goes to one shard, which keeps the order.
+                (None, Some(reply)) => reply,
+                (None, None) => return,
+            };
+            let part = OpsPart { namespace, bytes, count, reserved, reply };
+            if let Err((rejection, part)) = send(shard, cost, part) {
                 part.refuse(&rejection);
             }
         }

@@ -126,7 +126,6 @@ pub(super) struct Figures {
     pub(super) stats: Stats,
     pub(super) lateness: LatenessHistogram,
     pub(super) busy_seconds: f64,
-    pub(super) pending: [u64; 2],
     pub(super) due_within: DueWithin,
     pub(super) overdue: u64,
     pub(super) oldest_due_ms: Option<i64>,
@@ -151,13 +150,14 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
     let mut all = EngineMetrics::default();
     for cells in cells {
         let figures = cells.figures();
-        let Stats { registered, cancelled, fired, overdue_at_registration, keys } = figures.stats;
+        let Stats { registered, cancelled, fired, overdue_at_registration, pending, keys } =
+            figures.stats;
         for domain in 0..2 {
             for (sum, count) in all.registered[domain].iter_mut().zip(registered[domain]) {
                 *sum += count;
             }
             all.fired[domain] += fired[domain];
-            all.pending[domain] += figures.pending[domain];
+            all.pending[domain] += pending[domain];
         }
         all.cancelled += cancelled;
         all.overdue_at_registration += overdue_at_registration;
@@ -211,7 +211,7 @@ mod tests {
         for (index, cells) in cells.iter().enumerate() {
             cells.publish(|figures| {
                 figures.stats.fired = [1, 10];
-                figures.pending = [index as u64, 2];
+                figures.stats.pending = [index as u64, 2];
                 figures.oldest_due_ms = (index > 0).then_some(100 - index as i64);
                 figures.memory = vec![("slots", 8)];
             });

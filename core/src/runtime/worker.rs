@@ -150,7 +150,6 @@ impl Worker {
                 let all = bound_ms == i64::MAX;
                 *count = if all { near.total() } else { near.count(i64::MIN..end) };
             }
-            figures.pending = shard.pending();
             let memory = shard.memory().into_iter();
             figures.memory = memory.map(|(part, bytes)| (part, bytes as u64)).collect();
         });
