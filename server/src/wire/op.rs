@@ -345,7 +345,7 @@ fn contradiction(field: &str, detail: &str) -> Problem {
     Problem::new(&kinds::INVALID_FIELD, detail).field(field)
 }
 
-/// The answer to a registration, a touch or a delete.
+/// The answer to a registration, a touch or a delete: which timer it is, then what was done.
 pub fn applied_json(
     key: Option<&[u8]>,
     name: Option<&str>,
@@ -370,20 +370,34 @@ pub fn applied_json(
         push_text(&mut out, domain.as_str());
         out.push(b',');
     }
-    write_applied(&mut out, applied, times);
+    if let Some(fire_at) = applied.fire_at {
+        out.extend_from_slice(b"\"fire_at\":");
+        write_time(&mut out, fire_at, times);
+        out.push(b',');
+    }
+    write_result(&mut out, applied);
+    write_consequences(&mut out, applied);
     out.push(b'}');
     out
 }
 
-/// Appends the members that say what an operation did.
+/// Appends the members of a batch's line that say what an operation did.
 pub(crate) fn write_applied(out: &mut Vec<u8>, applied: &Applied, times: TimeFormat) {
-    out.extend_from_slice(b"\"result\":\"");
-    out.extend_from_slice(applied.result.as_str().as_bytes());
-    out.push(b'"');
+    write_result(out, applied);
     if let Some(fire_at) = applied.fire_at {
         out.extend_from_slice(b",\"fire_at\":");
         write_time(out, fire_at, times);
     }
+    write_consequences(out, applied);
+}
+
+fn write_result(out: &mut Vec<u8>, applied: &Applied) {
+    out.extend_from_slice(b"\"result\":\"");
+    out.extend_from_slice(applied.result.as_str().as_bytes());
+    out.push(b'"');
+}
+
+fn write_consequences(out: &mut Vec<u8>, applied: &Applied) {
     if matches!(applied.result, ResultKind::Cancelled | ResultKind::Absent) {
         out.extend_from_slice(b",\"cancelled\":");
         push_int(out, applied.cancelled);

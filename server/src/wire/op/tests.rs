@@ -282,7 +282,7 @@ fn answers() {
     );
     assert_eq!(
         String::from_utf8(json).unwrap(),
-        r#"{"key":"~_w","name":"a\"b","domain":"event","result":"created","fire_at":"2026-01-01T00:00:00Z","overdue":true}"#
+        r#"{"key":"~_w","name":"a\"b","domain":"event","fire_at":"2026-01-01T00:00:00Z","result":"created","overdue":true}"#
     );
     let absent =
         Applied { result: ResultKind::Absent, fire_at: None, cancelled: 0, overdue: false };
