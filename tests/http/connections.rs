@@ -1,6 +1,9 @@
 //! Connections that behave badly: nobody else notices.
 
 use crate::harness::{HANG, Service};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
 use std::time::Duration;
 use stormwheel_server::config::Span;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -40,6 +43,26 @@ async fn silence_and_dribbling_heads_are_cut_off_and_others_are_served() {
     tokio::select! { () = dribble => {}, () = closed => {} }
     assert_eq!(rest(&mut silent).await, "");
     service.get("/livez").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_time_for_a_head_does_not_count_between_two_requests() {
+    let service = Service::start_with(|config| {
+        config.http.header_timeout = Span(Duration::from_secs(1));
+        config.http.idle_timeout = Span(HANG);
+    })
+    .await;
+    let mut kept = service.connect().await;
+    let live = async |kept: &mut SendRequest<Full<Bytes>>| {
+        let answer = kept.send_request(service.request("GET", "/livez", &[], "")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body().collect().await.unwrap();
+    };
+    live(&mut kept).await;
+    // Opened after that answer: once this one has run out of time, the other would have as well.
+    let mut silent = raw(&service).await;
+    assert_eq!(rest(&mut silent).await, "");
+    live(&mut kept).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ const JOINED_BYTES_MAX: usize = 4096;
 /// A connection that stays open from one request to the next.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    authority: String,
     stream: TcpStream,
     received: Vec<u8>,
     body: Vec<u8>,
@@ -46,11 +47,17 @@ impl Connection {
     pub(crate) async fn open(authority: &str) -> Result<Self> {
         let stream = TcpStream::connect(authority).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(16 << 10), body: Vec::new() })
+        Ok(Self {
+            authority: authority.to_owned(),
+            stream,
+            received: Vec::with_capacity(16 << 10),
+            body: Vec::new(),
+        })
     }
 
     /// Sends a request and reads its answer.
     pub(crate) async fn exchange(&mut self, head: &mut Vec<u8>, body: &[u8]) -> Result<Answer<'_>> {
+        self.reopen_if_closed().await?;
         if body.len() <= JOINED_BYTES_MAX {
             head.extend_from_slice(body);
             self.stream.write_all(head).await?;
@@ -78,6 +85,17 @@ impl Connection {
                 Ok(Answer { status: head.status, body: &self.body })
             }
         }
+    }
+
+    /// A server may close a connection on which nothing was asked for a while. That is its right and
+    /// no lost request, as long as it is seen before the next one is sent.
+    async fn reopen_if_closed(&mut self) -> Result<()> {
+        match self.stream.try_read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // Closed, broken, or saying something unasked: nothing to send a request into.
+            _ => self.stream = Self::open(&self.authority).await?.stream,
+        }
+        Ok(())
     }
 
     async fn receive(&mut self) -> Result<()> {
@@ -202,6 +220,28 @@ mod tests {
             "\r\n",
         ];
         check(pieces, Ok((201, "abcde"))).await;
+    }
+
+    #[tokio::test]
+    async fn opens_again_what_was_closed_while_nothing_was_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let peer = tokio::spawn(async move {
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+                stream.write_all(b"HTTP/1.1 204 X\r\n\r\n").await.unwrap();
+            }
+        });
+        let mut connection = Connection::open(&authority).await.unwrap();
+        connection.stream.readable().await.unwrap();
+        // The second request shows that one that is open is kept: nobody accepts a third.
+        for _ in 0..2 {
+            let answer = connection.exchange(&mut b"HEAD".to_vec(), b"").await.unwrap();
+            assert_eq!(answer.status, 204);
+        }
+        peer.await.unwrap();
     }
 
     #[tokio::test]
