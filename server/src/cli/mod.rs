@@ -120,7 +120,9 @@ fn json_time(text: &str) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CLIENT_VARIABLES;
     use clap::{CommandFactory, Parser};
+    use std::collections::BTreeSet;
 
     #[derive(Debug, Parser)]
     struct Shell {
@@ -138,6 +140,18 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Shell::command().debug_assert();
+    }
+
+    fn variables_of(command: &clap::Command) -> BTreeSet<String> {
+        let own = command.get_arguments().filter_map(clap::Arg::get_env);
+        let own = own.map(|name| name.to_str().unwrap().to_owned());
+        own.chain(command.get_subcommands().flat_map(variables_of)).collect()
+    }
+
+    #[test]
+    fn serve_knows_the_variables_of_the_commands() {
+        let known = CLIENT_VARIABLES.map(str::to_owned);
+        assert_eq!(variables_of(&Shell::command()), BTreeSet::from(known));
     }
 
     #[test]

@@ -18,8 +18,9 @@ const PREFIX: &str = "STORMWHEEL_";
 const CONFIG_VARIABLE: &str = "STORMWHEEL_CONFIG";
 /// Read if it is there and no other file is named.
 const CONFIG_FILE: &str = "stormwheel.toml";
-/// Variables of the client commands, which share the environment with the service.
-const CLIENT_VARIABLES: [&str; 1] = ["STORMWHEEL_URL"];
+/// Variables of the client commands, which share the environment with the service. A test in `cli`
+/// holds them to what the commands read.
+pub(crate) const CLIENT_VARIABLES: [&str; 2] = ["STORMWHEEL_NAMESPACE", "STORMWHEEL_SERVER"];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -308,6 +309,13 @@ mod tests {
         check_refused(&layers("[clock]\nstep = 3\n", &[], &[]), "clock.step");
         check_refused(&layers("", &[("STORMWHEEL_SHARD", "3")], &[]), "STORMWHEEL_SHARD");
         check_refused(&layers("", &[], &[("htp.x", "3")]), "htp.x (flag)");
+    }
+
+    #[test]
+    fn variables_of_the_client_commands_are_passed_over() {
+        let variables = CLIENT_VARIABLES.map(|name| (name, "x"));
+        let config = layers("", &variables, &[]).load().unwrap().config;
+        assert_eq!(config, ServerConfig::default());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 mod layers;
 mod values;
 
+#[cfg(test)]
+pub(crate) use layers::CLIENT_VARIABLES;
 pub use layers::{Effective, Layers, Origin};
 pub use values::{ByteSize, Span};
 
@@ -42,7 +44,7 @@ pub struct ServerConfig {
     pub log_format: LogFormat,
     /// A level, or directives as `tracing` reads them.
     pub log_level: String,
-    /// How long a stop waits for requests that are under way.
+    /// How long a stop may take, all in all.
     pub shutdown_timeout: Span,
     /// The adjusted clock.
     pub clock: ClockConfig,
@@ -90,7 +92,8 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Connections at a time from one address; one more is refused with 429.
     pub connections_per_ip_max: usize,
-    /// Time from a connection's or a request's first byte to the end of its head.
+    /// Time from a request's first byte (a connection's opening, for the first one) to the end of
+    /// its head.
     pub header_timeout: Span,
     /// Time that a connection may stay silent between two requests.
     pub idle_timeout: Span,
