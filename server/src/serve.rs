@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use stormwheel::runtime::SystemClock;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// All went well.
 pub const EXIT_OK: u8 = 0;
@@ -22,7 +22,7 @@ pub const EXIT_USAGE: u8 = 2;
 
 /// What `--help` says of exit codes.
 pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or stopped as asked, 1 failed (an address in \
-use, a stop that took too long), 2 wrong usage or configuration (starting again would not help).";
+use, a stop that took too long or was cut short by a second signal), 2 wrong usage or configuration (starting again would not help).";
 
 /// Flags that set keys of the configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -129,7 +129,10 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILURE, &format!("threads cannot be started: {error}")),
     };
-    match runtime.block_on(run(config)) {
+    let ended = runtime.block_on(run(config));
+    // Whatever still runs was given its time, and must not hold up the end of the process.
+    runtime.shutdown_background();
+    match ended {
         Ok(true) => ExitCode::from(EXIT_OK),
         Ok(false) => ExitCode::from(EXIT_FAILURE),
         Err(error @ (StartError::Config(_) | StartError::Engine(_))) => {
@@ -150,11 +153,19 @@ async fn run(config: ServerConfig) -> Result<bool, StartError> {
         "serving; state is in memory and gone when the process ends"
     );
     greet(local);
-    let why = stop_signal().await;
-    tracing::info!(signal = why, "stopping");
-    let clean = server.stop().await;
-    tracing::info!(clean, "stopped");
-    Ok(clean)
+    let mut signals = StopSignals::listen();
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    tokio::select! {
+        clean = server.stop() => {
+            tracing::info!(clean, "stopped");
+            Ok(clean)
+        }
+        signal = signals.next() => {
+            tracing::warn!(signal, "told to stop again, ending at once");
+            Ok(false)
+        }
+    }
 }
 
 /// On a terminal: where it listens, and something to try.
@@ -172,16 +183,30 @@ fn greet(local: SocketAddr) {
     drop(terminal.write_all(greeting.as_bytes()));
 }
 
-async fn stop_signal() -> &'static str {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        // Without handlers the signals end the process by themselves.
-        tracing::warn!("signals cannot be listened for; a stop will not be graceful");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that ask for a stop.
+struct StopSignals(Option<(Signal, Signal)>);
+
+impl StopSignals {
+    fn listen() -> Self {
+        let terminate = signal(SignalKind::terminate());
+        let interrupt = signal(SignalKind::interrupt());
+        let signals = terminate.and_then(|terminate| Ok((terminate, interrupt?)));
+        if let Err(error) = &signals {
+            // Without handlers the signals end the process by themselves.
+            tracing::warn!(%error, "signals cannot be listened for; a stop will not be graceful");
+        }
+        Self(signals.ok())
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> &'static str {
+        let Some((terminate, interrupt)) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use stormwheel::runtime::Engine;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 /// Why the service did not start.
 #[derive(Debug, Error)]
@@ -81,18 +82,27 @@ impl RunningServer {
     }
 
     /// Stops: not ready any more, requests under way are finished, streams end, the engine works
-    /// off what it took. Returns whether all that was done within `shutdown_timeout`.
+    /// off what it took. Returns whether all that was done within `shutdown_timeout`; it never takes
+    /// longer, and leaves behind what does.
     pub async fn stop(self) -> bool {
+        let started = Instant::now();
         self.stopping.stop();
         let mut accepting = self.accepting;
-        let finished = tokio::time::timeout(self.shutdown_timeout, &mut accepting).await;
-        if finished.is_err() {
+        // The last tenth belongs to the engine, whatever the connections do.
+        let patience = self.shutdown_timeout.saturating_sub(self.shutdown_timeout / 10);
+        let finished = timeout(patience, &mut accepting).await.is_ok();
+        if !finished {
             tracing::warn!("some connections did not finish in time and are cut");
             accepting.abort();
         }
         let engine = self.engine;
         // It joins threads, which would hold up a worker of the runtime.
-        let stopped = tokio::task::spawn_blocking(move || engine.stop()).await;
-        finished.is_ok() && stopped.is_ok()
+        let joined = tokio::task::spawn_blocking(move || engine.stop());
+        let left = self.shutdown_timeout.saturating_sub(started.elapsed());
+        let stopped = timeout(left, joined).await.is_ok_and(|joined| joined.is_ok());
+        if !stopped {
+            tracing::error!("the shards did not stop in time and are left behind");
+        }
+        finished && stopped
     }
 }

@@ -2,6 +2,11 @@
 
 use crate::harness::{HANG, Service};
 use serde_json::json;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+use stormwheel::ports::MachineClock;
+use stormwheel_server::Server;
+use stormwheel_server::config::{ServerConfig, Span};
 
 #[tokio::test]
 async fn health_is_short_unless_asked() {
@@ -118,12 +123,50 @@ async fn home_leads_on() {
 
 #[tokio::test]
 async fn an_open_address_needs_to_be_asked_for() {
-    let config = stormwheel_server::config::ServerConfig {
-        listen: ([0, 0, 0, 0], 0).into(),
-        ..stormwheel_server::config::ServerConfig::default()
-    };
-    let clock = std::sync::Arc::new(stormwheel::runtime::SystemClock);
-    let refused = stormwheel_server::Server::start(config, clock).await;
+    let config = ServerConfig { listen: ([0, 0, 0, 0], 0).into(), ..ServerConfig::default() };
+    let refused = Server::start(config, Arc::new(stormwheel::runtime::SystemClock)).await;
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("--insecure-listen"), "{message}");
+}
+
+/// A clock that can be made to answer nobody: a shard that reads it stands still.
+#[derive(Default)]
+struct StickyClock {
+    is_stuck: Mutex<bool>,
+    freed: Condvar,
+}
+
+impl StickyClock {
+    fn set_stuck(&self, is_stuck: bool) {
+        *self.is_stuck.lock().unwrap() = is_stuck;
+        self.freed.notify_all();
+    }
+}
+
+impl MachineClock for StickyClock {
+    fn realtime_ms(&self) -> i64 {
+        let is_stuck = self.is_stuck.lock().unwrap();
+        drop(self.freed.wait_while(is_stuck, |is_stuck| *is_stuck).unwrap());
+        0
+    }
+
+    fn boottime_ms(&self) -> i64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_shard_that_stands_still() {
+    let clock = Arc::new(StickyClock::default());
+    let config = ServerConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        shutdown_timeout: Span(Duration::from_millis(200)),
+        ..ServerConfig::default()
+    };
+    let server = Server::start(config, clock.clone()).await.unwrap();
+    clock.set_stuck(true);
+    let stopped = tokio::time::timeout(HANG, server.stop()).await;
+    // Before anything can fail: the runtime of this test waits for the threads.
+    clock.set_stuck(false);
+    assert!(!stopped.expect("the stop ends"), "a stop that leaves a shard behind is not clean");
 }

@@ -58,6 +58,22 @@ impl Process {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        // Every bash has `kill` built in.
+        let command = format!("kill -{signal} {}", self.child.id());
+        let sent = Command::new("bash").args(["-c", &command]).status().unwrap();
+        assert!(sent.success(), "{command}: {sent}");
+    }
+
+    /// Waits until it has ended, and gives its exit code; `None` if a signal ended it.
+    pub fn wait_for_end(&mut self) -> Option<i32> {
+        wait_until("the process to end", || {
+            let status = self.child.try_wait().unwrap();
+            status.map(|status| status.code()).ok_or_else(|| self.log())
+        })
+    }
+
     /// Why it ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().unwrap()?;
@@ -127,6 +143,21 @@ impl Server {
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// See [`Process::log`].
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// See [`Process::signal`].
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// See [`Process::wait_for_end`].
+    pub fn wait_for_end(&mut self) -> Option<i32> {
+        self.process.wait_for_end()
     }
 
     /// The folder that it runs in.

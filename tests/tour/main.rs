@@ -1,5 +1,5 @@
 //! The pages against the service: the tour of README.md is run, every command, every answer; and
-//! docs/operations.md is compared with what there is (`operations`).
+//! docs/operations.md is compared with what there is (`operations`, `signals`).
 //!
 //! A block fenced as `console` holds commands behind `$ ` (a `\` at the end of a line goes on in
 //! the next) and what they print. In the printed lines `…` stands for whatever changes from run to
@@ -12,6 +12,7 @@
 )]
 
 mod operations;
+mod signals;
 
 use std::fs;
 use std::process::{Command, Stdio};
