@@ -68,6 +68,7 @@ impl OutputRecord<'_> {
 }
 
 const HEAD_BYTES: usize = 48;
+const HINT_BYTES_MAX: usize = 64 << 10;
 const NAME_NONE: u16 = u16::MAX;
 const FLAG_EVENT: u8 = 1;
 const FLAG_PAYLOAD: u8 = 2;
@@ -84,6 +85,8 @@ const FLAG_OVERDUE: u8 = 8;
 pub struct OutputWriter {
     bytes: Vec<u8>,
     count: u32,
+    /// What the last block took: the next one is probably like it.
+    hint_bytes: u32,
 }
 
 impl OutputWriter {
@@ -115,6 +118,9 @@ impl OutputWriter {
 
     #[inline]
     fn push_flagged(&mut self, record: &OutputRecord<'_>, mut flags: u8) {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(self.hint_bytes as usize + HEAD_BYTES);
+        }
         let payload_bytes = record.payload.map_or(0, |payload| payload.bytes().len());
         if record.domain == Domain::Event {
             flags |= FLAG_EVENT;
@@ -144,6 +150,7 @@ impl OutputWriter {
 
     /// Closes the block and leaves the writer empty.
     pub fn finish(&mut self, namespace: NamespaceId, lane: u16) -> OutputBytes {
+        self.hint_bytes = self.bytes.len().min(HINT_BYTES_MAX) as u32;
         let bytes = std::mem::take(&mut self.bytes).into_boxed_slice();
         OutputBytes { namespace, lane, count: std::mem::take(&mut self.count), bytes }
     }

@@ -29,7 +29,7 @@ use crate::partition::Partition;
 use crate::ports::{Log, OutputSink, Registry};
 use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
-use crate::time::{Domain, Timestamp};
+use crate::time::Timestamp;
 use crate::wheel::EntryPool;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};

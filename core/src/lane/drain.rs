@@ -5,7 +5,7 @@
 
 use super::{HomeIndex, Lane, Removal, Shared};
 use crate::key_group::Layout;
-use crate::keyed::{Pools, SlotIndex};
+use crate::keyed::SlotIndex;
 use crate::namespace::StepDone;
 use crate::ports::Gauges;
 use crate::time::{Domain, Timestamp};
@@ -13,8 +13,8 @@ use crate::timeline::{Armed, Drain};
 
 /// Entries that are taken off the wheel at a time.
 const BATCH_ENTRIES: usize = 256;
-/// Entries whose lines are asked for together.
-const AHEAD_ENTRIES: usize = 32;
+/// Entries that are worked off before the budget is looked at again.
+const AT_ONCE_ENTRIES: usize = 32;
 
 impl Lane {
     /// Looks whether a namespace has something due at `now`: if so, returns entries with at least
@@ -34,8 +34,8 @@ impl Lane {
             let owner = Armed { pools: &shared.pools, domain };
             let entries = &mut shared.entries;
             let done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
-            prefetch_slots(&shared.pools, &batch);
             let it = self.home(home);
+            it.prefetch(&shared.pools, layout, &batch);
             batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
             let due_by_now = |slot| {
                 shared.pools.earliest(SlotIndex(slot), domain).is_some_and(|time| time <= now)
@@ -130,20 +130,15 @@ impl Lane {
                 if batch.is_empty() {
                     return done;
                 }
-            }
-            let ahead = AHEAD_ENTRIES.min(drain.batch.len() - drain.next);
-            let batch = &drain.batch[drain.next..drain.next + ahead];
-            prefetch_slots(&shared.pools, batch);
-            let mut hashes = [0; AHEAD_ENTRIES];
-            for ((_, slot), hash) in batch.iter().zip(&mut hashes) {
-                *hash = shared.pools.hash(SlotIndex(*slot));
-            }
-            for hash in hashes.into_iter().take(ahead) {
-                if let Some(partition) = it.partition(layout.group_of(hash)) {
-                    shared.pools.prefetch_table(partition.table(), hash);
+                let batch = std::mem::take(batch);
+                it.prefetch(&shared.pools, layout, &batch);
+                if let Some(drain) = &mut it.timeline.of_mut(domain).drain {
+                    drain.batch = batch;
                 }
+                continue;
             }
-            for _ in 0..ahead {
+            let waiting = drain.batch.len() - drain.next;
+            for _ in 0..waiting.min(AT_ONCE_ENTRIES) {
                 let Some(drain) = &mut it.timeline.of_mut(domain).drain else { return true };
                 let (time, slot) = drain.batch[drain.next];
                 let position = drain.position;
@@ -211,11 +206,5 @@ impl Lane {
             }
             self.removing.pop_front();
         }
-    }
-}
-
-fn prefetch_slots(pools: &Pools, batch: &[(Timestamp, u32)]) {
-    for (_, slot) in batch {
-        pools.prefetch(SlotIndex(*slot));
     }
 }

@@ -142,6 +142,20 @@ impl LaneNamespace {
         work(&mut self.partitions[index], &mut cx)
     }
 
+    /// Asks for what the entries of a batch need: for all of their slots, then for the lines of the
+    /// tables that these lead to.
+    pub(super) fn prefetch(&self, pools: &Pools, layout: Layout, batch: &[(Timestamp, u32)]) {
+        for (_, slot) in batch {
+            pools.prefetch(SlotIndex(*slot));
+        }
+        for (_, slot) in batch {
+            let hash = pools.hash(SlotIndex(*slot));
+            if let Some(partition) = self.partition(layout.group_of(hash)) {
+                pools.prefetch_table(partition.table(), hash);
+            }
+        }
+    }
+
     /// Whether an entry that came off the wheel at `time` is the one that its slot means.
     ///
     /// A stranded entry may outlive its key, and its slot be given to a key of another namespace or

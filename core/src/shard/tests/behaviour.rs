@@ -3,6 +3,7 @@
 use super::*;
 use crate::op::TimerView;
 use crate::query::ListQuery;
+use crate::time::Domain;
 use std::collections::BTreeSet;
 
 fn at(millis: i64) -> Timestamp {

@@ -14,6 +14,7 @@ use crate::log::{Record, encode_op};
 use crate::namespace::{Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
 use crate::op::{Only, Op, Payload, Register, Target, When};
 use crate::ports::{Gauges, NamespaceGauge};
+use crate::time::Domain;
 use oracle::{Fire, Oracle};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand_like::Dice;
