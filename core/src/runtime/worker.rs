@@ -85,7 +85,11 @@ impl Worker {
             cells.last_turn_ms.store(look.now_ms, Ordering::Relaxed);
             self.publish(cells, look.now_ms);
             let wait = match next {
-                Next::Now => continue,
+                Next::Now => {
+                    // In a storm: whoever serves requests on this core goes first for a moment.
+                    std::thread::yield_now();
+                    continue;
+                }
                 // Acquire: what was sent before the engine said so is in the queue.
                 _ if common.is_stopping.load(Ordering::Acquire) && self.queue.is_empty() => return,
                 Next::At(time) => until(&common.clock, time),
