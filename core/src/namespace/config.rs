@@ -51,7 +51,7 @@ pub enum LateTimers {
     /// It fires at once.
     #[default]
     Fire,
-    /// It waits for the next watermark, as Flink has it.
+    /// It waits for the next watermark, as Flink has it. Refused until it is there.
     NextWatermark,
 }
 
@@ -131,6 +131,10 @@ impl NamespaceConfig {
             let detail = format!("there is no operator `{}`; there is `timers`", self.operator);
             return invalid("operator", detail);
         }
+        if self.late_timers == LateTimers::NextWatermark {
+            let detail = "`next_watermark` is not there yet; there is `fire`".to_owned();
+            return invalid("late_timers", detail);
+        }
         for (field, value, least) in [
             ("resolution", self.resolution_ms, 1),
             ("spread", self.spread_ms, 0),
@@ -197,6 +201,7 @@ mod tests {
     fn the_default_is_valid_and_each_bad_field_is_named() {
         assert_eq!(NamespaceConfig::default().validate(), Ok(()));
         check_refused("operator", |config| config.operator = "nope".to_owned());
+        check_refused("late_timers", |config| config.late_timers = LateTimers::NextWatermark);
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);
         check_refused("touch_after", |config| config.touch_after_ms = Some(-1));

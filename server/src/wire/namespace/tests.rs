@@ -47,7 +47,7 @@ fn the_answer_is_spelled_as_in_the_manual() {
 #[test]
 fn every_field_is_read() {
     let config = parse(&json!({
-        "clock": "manual", "resolution": "1s", "spread": "30s", "late_timers": "next_watermark",
+        "clock": "manual", "resolution": "1s", "spread": "30s", "late_timers": "fire",
         "watermark": {"sources": ["a", "b"], "idle_after": "PT5S"},
         "retention": {"age": "2h", "bytes": 1000}, "touch_after": "60s",
         "limits": {"timers": 5, "timers_per_key": 6, "payload_bytes": "7KiB"}
@@ -58,7 +58,7 @@ fn every_field_is_read() {
         clock: ClockKind::Manual,
         resolution_ms: 1_000,
         spread_ms: 30_000,
-        late_timers: LateTimers::NextWatermark,
+        late_timers: LateTimers::Fire,
         watermark: WatermarkConfig {
             sources: vec!["a".to_owned(), "b".to_owned()],
             idle_after_ms: Some(5_000),
@@ -85,6 +85,7 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({"resolution": "5"}), option, "resolution", "90s"),
         (json!({"resolution": "0s"}), option, "resolution", "allowed is 1"),
         (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
+        (json!({"late_timers": "next_watermark"}), option, "late_timers", "not there yet"),
         (json!({"operator": "windows"}), option, "operator", "timers"),
         (json!({"watermark": []}), option, "watermark", "an object"),
         (json!({"watermark": {"sources": [1]}}), option, "watermark.sources", "array of texts"),
