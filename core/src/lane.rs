@@ -172,9 +172,11 @@ impl Lane {
     /// Puts a namespace on the agenda for when something of it may be due.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
+        let is_system = it.config.clock == ClockKind::System;
         let wake = it.timeline.of(Domain::Processing).wake;
-        let (listed_at, is_system) = (it.listed_at, it.config.clock == ClockKind::System);
-        if wake == listed_at || !is_system {
+        let wake = if is_system { wake } else { Timestamp::MAX };
+        let listed_at = it.listed_at;
+        if wake == listed_at {
             return;
         }
         it.listed_at = wake;
@@ -305,7 +307,11 @@ impl Lane {
                 self.acknowledge(namespace, number, 0);
             }
             (Change::Configure(config), Some(home)) => {
-                self.home_mut(home).config = config;
+                let it = self.home_mut(home);
+                if it.config.clock != config.clock {
+                    it.restart_clock(&mut shared.entries, config.clock, now);
+                }
+                it.config = config;
                 self.list_on_agenda(home);
                 self.acknowledge(namespace, number, 0);
             }

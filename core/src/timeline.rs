@@ -7,7 +7,7 @@
 use crate::due_counts::MinuteCounts;
 use crate::keyed::{Pools, SlotIndex};
 use crate::time::{Domain, Timestamp};
-use crate::wheel::{Owner, Wheel};
+use crate::wheel::{EntryPool, Owner, Wheel};
 use hashbrown::HashMap;
 
 /// See the module.
@@ -59,18 +59,32 @@ impl Drain {
     }
 }
 
-impl Timeline {
-    /// A timeline on which nothing has happened yet; `origin` is about where the clock stands.
-    pub(crate) fn new(origin: Timestamp) -> Self {
-        let domain = |origin| DomainTime {
+impl DomainTime {
+    fn new(origin: Timestamp) -> Self {
+        Self {
             reached: None,
             wheel: Wheel::new(origin),
             counts: MinuteCounts::default(),
             drain: None,
             wake: Timestamp::MAX,
-        };
+        }
+    }
+}
+
+impl Timeline {
+    /// A timeline on which nothing has happened yet; `origin` is about where the clock stands.
+    pub(crate) fn new(origin: Timestamp) -> Self {
         // Nobody knows where event time begins: its wheel stands at the beginning of all time.
-        Self { keys: 0, domains: [domain(Timestamp::MIN), domain(origin)] }
+        Self { keys: 0, domains: [DomainTime::new(Timestamp::MIN), DomainTime::new(origin)] }
+    }
+
+    /// Begins processing time anew, unless there are timers of it.
+    pub(crate) fn restart_processing(&mut self, entries: &mut EntryPool, origin: Timestamp) {
+        let time = self.of_mut(Domain::Processing);
+        if time.counts.total() == 0 {
+            time.wheel.clear(entries);
+            *time = DomainTime::new(origin);
+        }
     }
 
     /// One of the domains.

@@ -10,6 +10,7 @@ use crate::partition::{Context, Partition};
 use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
+use crate::wheel::EntryPool;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,10 +51,7 @@ impl LaneNamespace {
         now: Timestamp,
         gauge: Arc<NamespaceGauge>,
     ) -> Self {
-        let origin = match config.clock {
-            ClockKind::System => now,
-            ClockKind::Manual => Timestamp::MIN,
-        };
+        let origin = origin(config.clock, now);
         Self {
             id,
             config,
@@ -71,6 +69,17 @@ impl LaneNamespace {
             gauge,
             gauged: [0; 3],
         }
+    }
+
+    /// It follows another clock from now on, which stands elsewhere. It holds no timers.
+    pub(super) fn restart_clock(
+        &mut self,
+        entries: &mut EntryPool,
+        clock: ClockKind,
+        now: Timestamp,
+    ) {
+        self.manual_now = None;
+        self.timeline.restart_processing(entries, origin(clock, now));
     }
 
     /// What its clock reads.
@@ -280,6 +289,14 @@ impl LaneNamespace {
             self.timeline.of_mut(domain).wheel.clear(&mut shared.entries);
         }
         true
+    }
+}
+
+/// Where the wheel of a clock begins: nobody knows where a manual one will be set.
+fn origin(clock: ClockKind, now: Timestamp) -> Timestamp {
+    match clock {
+        ClockKind::System => now,
+        ClockKind::Manual => Timestamp::MIN,
     }
 }
 

@@ -220,6 +220,9 @@ impl Controls {
             let version = control.version;
             return Ok(Some(CommandReply::Configured { created: false, version }));
         }
+        if control.config.clock != config.clock {
+            control.manual_now = None;
+        }
         control.version += 1;
         control.config = Arc::new(config.clone());
         let version = control.version;

@@ -259,3 +259,30 @@ fn a_forecast_counts_each_timer_once() {
     let expected = Forecast { counts: vec![20, 20, 20], before: 10, after: 30 };
     assert_eq!(forecast, Ok(expected));
 }
+
+#[test]
+fn another_clock_begins_anew() {
+    let mut world = World::new(SMALL, 0);
+    let namespace = world.create("n", manual());
+    world.clock("n", 1_000_000);
+    world.settle();
+    assert_eq!(world.create("n", NamespaceConfig::default()), namespace);
+    register(&mut world, namespace, "k", 10);
+    world.settle();
+    assert_eq!(fired(&world, namespace), 0, "the manual clock's time is not the system's");
+    world.now = at(10);
+    world.settle();
+    assert_eq!(fired(&world, namespace), 1);
+    register(&mut world, namespace, "k", 20);
+    world.op(namespace, &Op { key: b"k", action: Action::DeleteAll });
+    world.settle();
+    world.create("n", manual());
+    world.now = at(30);
+    world.settle();
+    register(&mut world, namespace, "k", 5);
+    world.settle();
+    assert_eq!(fired(&world, namespace), 1, "the clock that is to be set has not come so far");
+    world.clock("n", 5);
+    world.settle();
+    assert_eq!(fired(&world, namespace), 2);
+}
