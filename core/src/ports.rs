@@ -2,6 +2,7 @@
 
 use crate::namespace::NamespaceConfig;
 use crate::output::{NamespaceId, OutputBytes};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -15,6 +16,54 @@ pub trait MachineClock: Send + Sync {
     fn realtime_micros(&self) -> i64 {
         self.realtime_ms().saturating_mul(1_000)
     }
+}
+
+/// The files of a data directory, by names relative to it (`journal/00000001-000-0000000001.log`).
+///
+/// Nothing is durable before it is synced: bytes by [`DiskFile::sync`], names by
+/// [`Disk::sync_folder`]. Unsynced writes may reach the disk in any order, or not at all.
+pub trait Disk: Send + Sync {
+    /// Makes an empty file under a name that is not taken; its folder is made if need be.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// The names of the files in a folder, without the folder's, in ascending order; none if there
+    /// is no such folder.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+    /// Gives a file another name, in place of whatever has that one.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+    /// Bytes that are free for more.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// One file of a [`Disk`].
+pub trait DiskFile: Send + Sync {
+    /// How long it is.
+    fn len_bytes(&self) -> io::Result<u64>;
+    /// Reads at an offset; fewer bytes than asked for is no error, none is the end.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes at an offset, growing the file if need be; fewer bytes than given is no error.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes what was written durable. If it fails, nothing is known of what was written since the
+    /// last success, and trying again proves nothing.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Where snapshots go: whole objects under names that are never taken twice.
+pub trait SnapshotStore: Send + Sync {
+    /// Stores an object, durable when this returns. A name that is taken is
+    /// [`io::ErrorKind::AlreadyExists`], and leaves what has it as it is.
+    fn put(&self, name: &str, bytes: Vec<u8>) -> io::Result<()>;
+    /// An object.
+    fn get(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// The names that begin so, in ascending order.
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
+    /// Removes an object; one that is not there is no error.
+    fn remove(&self, name: &str) -> io::Result<()>;
 }
 
 /// Where the blocks of a lane go.

@@ -1,4 +1,5 @@
-//! Records: what is written down of everything that can change a partition.
+//! Records: what is written down of everything that can change a partition. Blocks: how records
+//! travel to the disk. The journal: the files that blocks are in.
 
 mod record;
 
