@@ -73,6 +73,9 @@ pub enum Rejection {
     /// The queue of the shard that owns the key is full.
     #[error("the queue of the shard is full")]
     QueueFull { retry_after_ms: u64 },
+    /// The disk is full: nothing more can be written down.
+    #[error("the disk is full")]
+    DiskFull { retry_after_ms: u64 },
     /// The engine is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -93,6 +96,8 @@ pub enum RejectionClass {
     Unprocessable,
     /// 429: a queue or a quota is full.
     Overloaded,
+    /// 507: the disk is full.
+    DiskFull,
     /// 503: the node is starting, draining or stopped.
     Unavailable,
 }
@@ -121,6 +126,7 @@ impl Rejection {
             | Self::TimersPerKeyExceeded { .. }
             | Self::TimersExceeded { .. }
             | Self::QueueFull { .. } => RejectionClass::Overloaded,
+            Self::DiskFull { .. } => RejectionClass::DiskFull,
             Self::Stopping => RejectionClass::Unavailable,
         }
     }
@@ -147,6 +153,7 @@ impl Rejection {
             Self::ClockNotManual => "clock-not-manual",
             Self::TimeOverflow { .. } => "time-overflow",
             Self::QueueFull { .. } => "queue-full",
+            Self::DiskFull { .. } => "disk-full",
             Self::Stopping => "stopping",
         }
     }
@@ -196,7 +203,9 @@ impl Rejection {
     /// How long to wait before it makes sense to try again, where it does.
     pub const fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::QueueFull { retry_after_ms } => Some(*retry_after_ms),
+            Self::QueueFull { retry_after_ms } | Self::DiskFull { retry_after_ms } => {
+                Some(*retry_after_ms)
+            }
             Self::TimersExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
             | Self::NamespacesExceeded { .. }

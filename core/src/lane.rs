@@ -15,12 +15,12 @@ use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, Layout};
 use crate::keyed::Pools;
-use crate::log::{encode_control, encode_step, encode_tick};
+use crate::log::{LaneBlock, encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
 use crate::op::{Op, Outcome};
 use crate::output::{NamespaceId, OutputBytes};
 use crate::partition::Partition;
-use crate::ports::{Gauges, Log};
+use crate::ports::Gauges;
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     /// Processing timers on the system clock, by second.
     pub(crate) near: SecondCounts,
 }
+
+/// A block begins with room for no more than this.
+const BLOCK_BYTES_HINT_MAX: usize = 64 << 10;
 
 /// Where a namespace stands in a lane's array of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -365,19 +368,25 @@ impl Lane {
         self.removing.push_back(Removal { it, timers, bucket: None });
     }
 
-    /// Hands over what was recorded since the last call, and what follows from it.
-    pub(crate) fn flush(
-        &mut self,
-        log: &mut dyn Log,
-        now: Timestamp,
-        mut emit: impl FnMut(OutputBytes, bool),
-    ) {
-        if self.block.count > 0 {
-            let Block { bytes, first_position, count } = &mut self.block;
-            log.append(self.index, *first_position, *count, now.as_millis(), bytes);
-            bytes.clear();
-            *count = 0;
+    /// What was recorded since the last call.
+    pub(crate) fn take_block(&mut self, now: Timestamp) -> Option<LaneBlock> {
+        let Block { bytes, first_position, count } = &mut self.block;
+        if *count == 0 {
+            return None;
         }
+        // The next block is probably like this one.
+        let next = Vec::with_capacity(bytes.len().min(BLOCK_BYTES_HINT_MAX));
+        Some(LaneBlock {
+            lane: self.index,
+            first_position: *first_position,
+            count: std::mem::take(count),
+            now_ms: now.as_millis(),
+            records: std::mem::replace(bytes, next),
+        })
+    }
+
+    /// What was emitted since the last call.
+    pub(crate) fn take_outputs(&mut self, outputs: &mut Vec<OutputBytes>) {
         while let Some(home) = self.changed.pop() {
             let index = self.index;
             let it = self.home_mut(home);
@@ -385,8 +394,9 @@ impl Lane {
             it.publish_gauge();
             if !it.outputs.is_empty() {
                 let is_system = it.config.clock == ClockKind::System;
-                let id = it.id;
-                emit(it.outputs.finish(id, index), is_system);
+                let mut block = it.outputs.finish(it.id, index);
+                block.is_live = is_system;
+                outputs.push(block);
             }
         }
     }

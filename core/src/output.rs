@@ -152,7 +152,8 @@ impl OutputWriter {
     pub fn finish(&mut self, namespace: NamespaceId, lane: u16) -> OutputBytes {
         self.hint_bytes = self.bytes.len().min(HINT_BYTES_MAX) as u32;
         let bytes = std::mem::take(&mut self.bytes).into_boxed_slice();
-        OutputBytes { namespace, lane, count: std::mem::take(&mut self.count), bytes }
+        let count = std::mem::take(&mut self.count);
+        OutputBytes { namespace, lane, count, is_live: false, bytes }
     }
 }
 
@@ -165,6 +166,8 @@ pub struct OutputBytes {
     pub lane: u16,
     /// How many they are.
     pub count: u32,
+    /// They were just emitted, on the system clock: how late they are is worth counting.
+    pub(crate) is_live: bool,
     bytes: Box<[u8]>,
 }
 

@@ -1,7 +1,7 @@
 //! The traits through which the pure core is driven.
 
 use crate::namespace::NamespaceConfig;
-use crate::output::{NamespaceId, OutputBytes};
+use crate::output::NamespaceId;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -66,22 +66,6 @@ pub trait SnapshotStore: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
-/// Where the blocks of a lane go.
-pub trait Log: Send {
-    /// Takes the records that a lane applied since the last call: `count` of them, the first at
-    /// `first_position`, written under the intake clock `now_ms`. What follows from them may leave
-    /// the process once they are durable, which is when this returns.
-    fn append(&mut self, lane: u16, first_position: u64, count: u32, now_ms: i64, records: &[u8]);
-}
-
-/// Where output records go once their cause is durable.
-pub trait OutputSink: Send {
-    /// Takes a block of output records.
-    fn append(&mut self, block: OutputBytes, now_ms: i64);
-    /// A namespace is gone: its outputs go, and nothing more comes for it.
-    fn end(&mut self, namespace: NamespaceId);
-}
-
 /// What all lanes together hold of a namespace.
 #[derive(Debug, Default)]
 pub struct NamespaceGauge {
@@ -103,7 +87,7 @@ pub trait Gauges: Send + Sync {
 pub trait Registry: Gauges {
     /// This namespace is configured in every lane.
     fn publish(&self, id: NamespaceId, name: Arc<str>, config: Arc<NamespaceConfig>, version: u64);
-    /// The namespace of this name and incarnation is gone.
+    /// The namespace of this name and incarnation is gone, with its outputs.
     fn withdraw(&self, id: NamespaceId, name: &str);
     /// How many there are.
     fn namespaces(&self) -> usize;

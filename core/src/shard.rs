@@ -1,16 +1,18 @@
 //! One shard: the lanes that a thread owns, and one turn of work on them.
 //!
 //! A turn takes in what waits (a bounded piece of it), lets time pass, fires a bounded piece of what
-//! is due, and hands over what came of it: blocks to the log, outputs to their sink, answers to
-//! whoever asked. It is still pure: messages and the time are arguments, effects go through ports.
+//! is due, and hands over what came of it ([`Turn`]): blocks for the log, and the outputs, answers and
+//! messages that wait for them. It is still pure: messages and the time are arguments.
 
 mod message;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod turn;
 
-pub use message::Reply;
+pub use message::{Ack, Reply};
 pub(crate) use message::{CommandRequest, Message, OpsPart, Read};
+pub(crate) use turn::{Release, Room, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
@@ -18,21 +20,21 @@ use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
 use crate::limits::NAMESPACES_MAX;
-use crate::log::{Record, peek_key, split_record};
+use crate::log::{BLOCK_OVERHEAD_BYTES, Record, peek_key, split_record};
 use crate::namespace::{
-    Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Step, StepDone,
-    Ticket,
+    Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
 };
 use crate::op::{Action, Outcome};
-use crate::output::{NamespaceId, OutputBytes};
+use crate::output::NamespaceId;
 use crate::partition::Partition;
-use crate::ports::{Log, OutputSink, Registry};
+use crate::ports::Registry;
 use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
 use crate::time::Timestamp;
 use crate::wheel::EntryPool;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How much a turn does before it looks at the clock and the queue again.
@@ -42,33 +44,30 @@ pub(crate) struct Pace {
     pub(crate) ops: u32,
     /// Messages taken in.
     pub(crate) messages: u32,
+    /// Bytes of operations taken in.
+    pub(crate) bytes: usize,
     /// Timers fired, wheel entries moved, keys scanned, of each: some hundred microseconds.
     pub(crate) budget: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { ops: 4_096, messages: 256, budget: 4_096 }
+        Self { ops: 4_096, messages: 256, bytes: 4 << 20, budget: 4_096 }
     }
 }
 
 /// Operations whose lines are asked for together.
 const AHEAD_OPS: usize = 32;
 
-/// What a shard reaches the outside through.
-pub(crate) struct Ports<'a> {
-    pub(crate) log: &'a mut dyn Log,
-    pub(crate) outputs: &'a mut dyn OutputSink,
-    pub(crate) registry: &'a dyn Registry,
-    /// Sends a message to another shard.
-    pub(crate) send: &'a mut dyn FnMut(ShardIndex, Message),
-    /// Hears when live processing timers of the system clock were due, as they are released.
-    pub(crate) released: &'a mut dyn FnMut(&OutputBytes),
-}
+/// Bytes of the log that operations leave to ticks, control records and their blocks' heads.
+const LOG_RESERVE_BYTES: u64 = 256 << 10;
+/// What is asked for again this soon when there is no room for it now.
+const ROOM_WAIT_MS: i64 = 5;
+/// When a request that was refused for a full disk makes sense again.
+const FULL_RETRY_AFTER_MS: u64 = 1_000;
 
 /// See the module.
 pub(crate) struct Shard {
-    index: ShardIndex,
     layout: Layout,
     pace: Pace,
     first_lane: u16,
@@ -80,9 +79,13 @@ pub(crate) struct Shard {
     scans: VecDeque<Scan>,
     answers: BTreeMap<Ticket, Reply<Result<CommandReply, Rejection>>>,
     tickets: u64,
-    /// What to call once this turn's records are with the log.
-    released: Vec<Box<dyn FnOnce() + Send>>,
     effects: Vec<ControlEffect>,
+    registry: Arc<dyn Registry>,
+    /// What this turn hands over.
+    turn: Turn,
+    room: Room,
+    /// A message that there was no room for.
+    deferred: Option<Message>,
 }
 
 /// What is to be done next.
@@ -98,7 +101,12 @@ pub(crate) enum Next {
 
 impl Shard {
     /// A shard with the lanes that the layout gives it.
-    pub(crate) fn new(index: ShardIndex, layout: Layout, pace: Pace) -> Self {
+    pub(crate) fn new(
+        index: ShardIndex,
+        layout: Layout,
+        pace: Pace,
+        registry: Arc<dyn Registry>,
+    ) -> Self {
         let mine: Vec<LaneIndex> = layout.lanes_of(index).collect();
         let groups: Vec<KeyGroup> = (0..layout.max_parallelism()).map(KeyGroup).collect();
         let first_lane = mine.first().map_or(0, |lane| lane.0);
@@ -108,7 +116,6 @@ impl Shard {
             Lane::new(lane.0, first, of_lane.count() as u16 + 1)
         });
         Self {
-            index,
             layout,
             pace,
             first_lane,
@@ -127,56 +134,95 @@ impl Shard {
             scans: VecDeque::new(),
             answers: BTreeMap::new(),
             tickets: 0,
-            released: Vec::new(),
             effects: Vec::new(),
+            registry,
+            turn: Turn::default(),
+            room: Room::ENDLESS,
+            deferred: None,
         }
     }
 
     /// Takes one turn. `inbox` gives out what waits; with `is_held` no processing time passes.
+    /// Returns what is to be committed of it, and what is to be done next.
     pub(crate) fn turn(
         &mut self,
         now: Timestamp,
         is_held: bool,
+        room: Room,
         inbox: &mut dyn FnMut() -> Option<Message>,
-        ports: &mut Ports<'_>,
-    ) -> Next {
+    ) -> (Turn, Next) {
         self.shared.near.advance(now);
-        let (mut ops, mut messages) = (0, 0);
-        let mut is_inbox_empty = false;
-        while ops < self.pace.ops && messages < self.pace.messages {
-            let Some(message) = inbox() else {
-                is_inbox_empty = true;
-                break;
-            };
-            messages += 1;
-            if let Message::Ops(part) = &message {
-                ops += part.count;
-            }
-            self.take(message, now, ports);
-        }
+        self.room = room;
+        let is_inbox_empty = self.take_in(now, inbox);
         let mut budget = self.pace.budget;
-        if !is_held {
+        let may_tick = self.room.log_bytes >= LOG_RESERVE_BYTES / 2;
+        if !is_held && may_tick {
             for lane in &mut self.lanes {
                 lane.tick(&mut self.shared, self.layout, now, &mut budget);
             }
             self.idle_silent(now);
         }
-        self.drain(now, ports);
+        if !room.are_outputs_held {
+            self.drain(now);
+        }
         self.scan();
-        self.hand_over(now, ports);
-        self.next(now, is_held, is_inbox_empty)
+        self.hand_over(now);
+        let next = self.next(now, is_held, may_tick, is_inbox_empty);
+        (std::mem::take(&mut self.turn), next)
     }
 
-    fn next(&self, now: Timestamp, is_held: bool, is_inbox_empty: bool) -> Next {
-        if !is_inbox_empty || !self.scans.is_empty() || self.lanes.iter().any(Lane::is_busy) {
+    /// Takes messages in until the pace, the room or the inbox ends it. Returns whether the inbox is
+    /// empty.
+    fn take_in(&mut self, now: Timestamp, inbox: &mut dyn FnMut() -> Option<Message>) -> bool {
+        let (mut ops, mut messages, mut bytes) = (0, 0, 0);
+        while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
+            let Some(message) = self.deferred.take().or_else(&mut *inbox) else {
+                return true;
+            };
+            messages += 1;
+            if let Message::Ops(part) = &message {
+                ops += part.count;
+                bytes += part.bytes.len();
+                let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
+                let cost = (part.bytes.len() + blocks) as u64;
+                if self.room.log_bytes < cost + LOG_RESERVE_BYTES {
+                    if !self.room.is_full {
+                        self.deferred = Some(message);
+                        return false;
+                    }
+                    if let Message::Ops(part) = message {
+                        part.refuse(&Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS });
+                    }
+                    continue;
+                }
+                self.room.log_bytes -= cost;
+            }
+            self.take(message, now);
+        }
+        false
+    }
+
+    fn next(&self, now: Timestamp, is_held: bool, may_tick: bool, is_inbox_empty: bool) -> Next {
+        let is_busy = self.lanes.iter().any(Lane::is_busy) && !self.room.are_outputs_held;
+        if !is_inbox_empty && self.deferred.is_none() || !self.scans.is_empty() || is_busy {
             return Next::Now;
+        }
+        let soon = Next::At(now.saturating_add(ROOM_WAIT_MS));
+        if self.deferred.is_some() || self.room.are_outputs_held {
+            return soon;
         }
         if is_held {
             return Next::Never;
         }
         let idle = self.controls.iter().filter_map(Controls::next_idle);
         match self.lanes.iter().filter_map(Lane::next_wake).chain(idle).min() {
-            Some(time) if time <= now => Next::Now,
+            Some(time) if time <= now => {
+                if may_tick {
+                    Next::Now
+                } else {
+                    soon
+                }
+            }
             Some(time) => Next::At(time),
             None => Next::Never,
         }
@@ -212,18 +258,20 @@ impl Shard {
         &self.lanes[(lane.0 - self.first_lane) as usize]
     }
 
-    fn take(&mut self, message: Message, now: Timestamp, ports: &mut Ports<'_>) {
+    fn take(&mut self, message: Message, now: Timestamp) {
         match message {
             Message::Ops(part) => self.apply_ops(part, now),
             Message::Read(read) => self.read(read),
-            Message::Command(request) => self.command(request, now, ports),
-            Message::Step(step) => self.step(&step, now, ports),
+            Message::Command(request) => self.command(request, now),
+            Message::Step(step) => {
+                for lane in &mut self.lanes {
+                    lane.step(&mut self.shared, step.clone(), now, &*self.registry);
+                }
+            }
             Message::Nudge => {}
             Message::StepDone(lane, done) => {
-                let mut effects = std::mem::take(&mut self.effects);
                 let place = (lane.0 - self.first_lane) as usize;
-                self.controls[place].step_done(done, &mut effects);
-                self.effects = effects;
+                self.controls[place].step_done(done, &mut self.effects);
             }
         }
     }
@@ -245,14 +293,19 @@ impl Shard {
             ahead.clear();
         }
         debug_assert_eq!(outcomes.len(), part.count as usize);
-        let OpsPart { reply, reserved, .. } = part;
-        self.released.push(Box::new(move || {
+        let OpsPart { reply, reserved, ack, .. } = part;
+        let release: Release = Box::new(move || {
             if let Some((gauge, count)) = reserved {
                 // Relaxed: a count that bounds, nothing is ordered by it.
                 gauge.reserved.fetch_sub(count, Ordering::Relaxed);
             }
             reply(outcomes);
-        }));
+        });
+        match ack {
+            Ack::Accepted => release(),
+            Ack::Written => self.turn.written.push(release),
+            Ack::Synced => self.turn.synced.releases.push(release),
+        }
     }
 
     /// Finds out where an operation goes and asks for the first line it needs.
@@ -361,17 +414,17 @@ impl Shard {
     }
 
     fn release<T: Send + 'static>(&mut self, reply: Reply<T>, answer: T) {
-        self.released.push(Box::new(move || reply(answer)));
+        self.turn.synced.releases.push(Box::new(move || reply(answer)));
     }
 
-    fn command(&mut self, request: CommandRequest, now: Timestamp, ports: &mut Ports<'_>) {
-        let CommandRequest { name, command, settle, pending, reply } = request;
-        let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(name.as_bytes())));
+    fn command(&mut self, request: CommandRequest, now: Timestamp) {
+        let CommandRequest { asked, reply } = request;
+        let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(asked.name.as_bytes())));
         let place = (lane.0 - self.first_lane) as usize;
-        let is_new = !self.controls[place].contains(&name);
-        if is_new && matches!(command, Command::Put { .. }) {
+        let is_new = !self.controls[place].contains(&asked.name);
+        if is_new && matches!(asked.command, Command::Put { .. }) {
             let limit = NAMESPACES_MAX;
-            if ports.registry.namespaces() >= limit {
+            if self.registry.namespaces() >= limit {
                 self.release(reply, Err(Rejection::NamespacesExceeded { limit }));
                 return;
             }
@@ -379,14 +432,11 @@ impl Shard {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.answers.insert(ticket, reply);
-        let record =
-            ControlRecord::Command { name: name.clone(), command: command.clone(), settle };
+        let record = ControlRecord::Command(asked);
         self.record_control(lane, &record);
-        let mut effects = std::mem::take(&mut self.effects);
-        let controls = &mut self.controls[place];
-        controls.command(ticket, &name, &command, settle, pending, now, &mut effects);
-        self.effects = effects;
-        self.work_effects(now, ports);
+        if let ControlRecord::Command(asked) = &record {
+            self.controls[place].command(ticket, asked, now, &mut self.effects);
+        }
     }
 
     fn record_control(&mut self, lane: LaneIndex, record: &ControlRecord) {
@@ -401,79 +451,60 @@ impl Shard {
             }
             let lane = LaneIndex(self.first_lane + place as u16);
             self.record_control(lane, &ControlRecord::IdleSilent);
-            let mut effects = std::mem::take(&mut self.effects);
-            self.controls[place].idle_silent(now, &mut effects);
-            self.effects = effects;
+            self.controls[place].idle_silent(now, &mut self.effects);
         }
     }
 
-    fn step(&mut self, step: &Step, now: Timestamp, ports: &mut Ports<'_>) {
-        for lane in &mut self.lanes {
-            lane.step(&mut self.shared, step.clone(), now, ports.registry);
-        }
-    }
-
-    /// Does what the control state machines ask for, until they ask for nothing more.
-    fn work_effects(&mut self, now: Timestamp, ports: &mut Ports<'_>) {
-        loop {
-            self.report_done(ports);
-            if self.effects.is_empty() {
-                return;
-            }
-            for effect in std::mem::take(&mut self.effects) {
-                match effect {
-                    ControlEffect::Send(step) => {
-                        for shard in (0..self.layout.shards()).map(ShardIndex) {
-                            if shard != self.index {
-                                (ports.send)(shard, Message::Step(step.clone()));
-                            }
-                        }
-                        self.step(&step, now, ports);
+    /// Does what the control state machines ask for.
+    ///
+    /// A step goes to all lanes once the record that it follows from is durable: else a lane could
+    /// keep, over a crash, what its namespace's home has forgotten.
+    fn work_effects(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                ControlEffect::Send(step) => {
+                    for shard in (0..self.layout.shards()).map(ShardIndex) {
+                        self.turn.synced.sends.push((shard, Message::Step(step.clone())));
                     }
-                    ControlEffect::Answer(ticket, answer) => {
-                        if let Some(reply) = self.answers.remove(&ticket) {
-                            self.release(reply, answer);
-                        }
+                }
+                ControlEffect::Answer(ticket, answer) => {
+                    if let Some(reply) = self.answers.remove(&ticket) {
+                        self.release(reply, answer);
                     }
-                    ControlEffect::Publish { id, name, config, version } => {
-                        ports.registry.publish(id, name, config, version);
-                    }
-                    ControlEffect::Withdraw { id, name } => {
-                        ports.registry.withdraw(id, &name);
-                        ports.outputs.end(id);
-                    }
+                }
+                ControlEffect::Publish { id, name, config, version } => {
+                    self.registry.publish(id, name, config, version);
+                }
+                ControlEffect::Withdraw { id, name } => {
+                    let registry = Arc::clone(&self.registry);
+                    let withdraw = Box::new(move || registry.withdraw(id, &name));
+                    self.turn.synced.releases.push(withdraw);
                 }
             }
         }
     }
 
-    /// Tells the namespaces' homes what became of their steps here.
-    fn report_done(&mut self, ports: &mut Ports<'_>) {
-        let mut done: Vec<StepDone> = Vec::new();
+    /// Tells the namespaces' homes what became of their steps here: applied, once that is durable;
+    /// settled, once what it fired can be read.
+    fn report_done(&mut self) {
         for lane in &mut self.lanes {
-            done.extend(lane.take_done());
-        }
-        for done in done {
-            // An incarnation tells the lane that its namespace is at home in.
-            let lane = LaneIndex((done.namespace.0 % self.layout.lanes() as u64) as u16);
-            let shard = self.layout.shard_of(lane);
-            if shard == self.index {
-                let place = (lane.0 - self.first_lane) as usize;
-                let mut effects = std::mem::take(&mut self.effects);
-                self.controls[place].step_done(done, &mut effects);
-                self.effects = effects;
-            } else {
-                (ports.send)(shard, Message::StepDone(lane, done));
+            for done in lane.take_done() {
+                // An incarnation tells the lane that its namespace is at home in.
+                let home = LaneIndex((done.namespace.0 % self.layout.lanes() as u64) as u16);
+                let message = Message::StepDone(home, done);
+                let then =
+                    if done.is_settled { &mut self.turn.visible } else { &mut self.turn.synced };
+                then.sends.push((self.layout.shard_of(home), message));
             }
         }
     }
 
-    fn drain(&mut self, now: Timestamp, ports: &mut Ports<'_>) {
+    fn drain(&mut self, now: Timestamp) {
         let busy = self.lanes.iter().filter(|lane| lane.is_busy()).count() as u32;
         for lane in &mut self.lanes {
             if lane.is_busy() {
                 let mut slice = (self.pace.budget / busy).max(1);
-                lane.drain(&mut self.shared, self.layout, now, ports.registry, &mut slice);
+                lane.drain(&mut self.shared, self.layout, now, &*self.registry, &mut slice);
             }
         }
     }
@@ -486,24 +517,17 @@ impl Shard {
         if scan.go_on(&self.lanes, &self.shared.pools, &mut budget)
             && let Some(scan) = self.scans.pop_front()
         {
-            self.released.push(Box::new(move || scan.finish()));
+            self.turn.synced.releases.push(Box::new(move || scan.finish()));
         }
     }
 
-    /// Hands over blocks, outputs and answers, in this order: nothing is said before it is logged.
-    fn hand_over(&mut self, now: Timestamp, ports: &mut Ports<'_>) {
-        self.work_effects(now, ports);
+    /// Gathers what this turn hands over.
+    fn hand_over(&mut self, now: Timestamp) {
+        self.work_effects();
+        self.report_done();
         for lane in &mut self.lanes {
-            let (outputs, released) = (&mut *ports.outputs, &mut *ports.released);
-            lane.flush(ports.log, now, |block, is_system| {
-                if is_system {
-                    released(&block);
-                }
-                outputs.append(block, now.as_millis());
-            });
-        }
-        for release in self.released.drain(..) {
-            release();
+            self.turn.blocks.extend(lane.take_block(now));
+            lane.take_outputs(&mut self.turn.outputs);
         }
     }
 }

@@ -27,11 +27,11 @@ use crate::error::Rejection;
 use crate::key_group::{Layout, ShardIndex};
 use crate::limits::{LANES_DEFAULT, MAX_PARALLELISM_DEFAULT};
 use crate::log::encode_op;
-use crate::namespace::{Command, DEFAULT_NAMESPACE, NamespaceConfig, SourceChange};
+use crate::namespace::{Asked, Command, DEFAULT_NAMESPACE, NamespaceConfig, SourceChange};
 use crate::op::{Op, Outcome};
-use crate::output::{NamespaceId, OutputBytes, OutputRecord};
-use crate::ports::{Gauges, Log, NamespaceGauge, OutputSink, Registry};
-use crate::shard::{CommandRequest, Message, Next, OpsPart, Pace, Ports, Shard};
+use crate::output::{NamespaceId, OutputRecord};
+use crate::ports::{Gauges, NamespaceGauge, Registry};
+use crate::shard::{Ack, CommandRequest, Message, Next, OpsPart, Pace, Room, Shard, Turn};
 use crate::time::Timestamp;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// See the module.
 pub struct Solo {
     shard: Shard,
-    registry: OneNamespace,
+    registry: Arc<OneNamespace>,
+    inbox: VecDeque<Message>,
     payload_bytes_max: usize,
     /// The largest request so far, so that the next one is written without growing.
     bytes_hint: usize,
@@ -70,33 +71,18 @@ impl Registry for OneNamespace {
     }
 }
 
-/// A log that nobody reads back.
-struct NoLog;
-
-impl Log for NoLog {
-    fn append(&mut self, _: u16, _: u64, _: u32, _: i64, _: &[u8]) {}
-}
-
-/// Hands outputs to the caller.
-struct HandOver<'a>(&'a mut (dyn FnMut(OutputRecord<'_>) + Send));
-
-impl OutputSink for HandOver<'_> {
-    fn append(&mut self, block: OutputBytes, _: i64) {
-        block.iter().for_each(&mut self.0);
-    }
-
-    fn end(&mut self, _: NamespaceId) {}
-}
-
 impl Solo {
     /// A namespace of its own, with nothing in it.
     pub fn new(config: &NamespaceConfig, now: Timestamp) -> Result<Self, Rejection> {
         config.validate()?;
         let layout = Layout::new(MAX_PARALLELISM_DEFAULT, LANES_DEFAULT, 1)
             .expect("the defaults are a legal layout");
+        let registry = Arc::<OneNamespace>::default();
+        let shared = Arc::clone(&registry) as Arc<dyn Registry>;
         let mut solo = Self {
-            shard: Shard::new(ShardIndex(0), layout, Pace::default()),
-            registry: OneNamespace::default(),
+            shard: Shard::new(ShardIndex(0), layout, Pace::default(), shared),
+            registry,
+            inbox: VecDeque::new(),
             payload_bytes_max: config.limits.payload_bytes,
             bytes_hint: 0,
         };
@@ -111,7 +97,8 @@ impl Solo {
         each: impl FnMut(OutputRecord<'_>) + Send,
     ) {
         let (name, reply) = (DEFAULT_NAMESPACE.to_owned(), Box::new(|_| {}));
-        let request = CommandRequest { name, command, settle: false, pending: 0, reply };
+        let asked = Box::new(Asked { name, command, settle: false, pending: 0 });
+        let request = CommandRequest { asked, reply };
         self.work(Some(Message::Command(request)), now, each);
     }
 
@@ -144,7 +131,8 @@ impl Solo {
             *mine.lock().unwrap_or_else(PoisonError::into_inner) = outcomes;
         });
         let count = (ops.len() - refused.len()) as u32;
-        let part = OpsPart { namespace, bytes, count, reserved: None, reply };
+        let ack = Ack::Accepted;
+        let part = OpsPart { namespace, bytes, count, ack, reserved: None, reply };
         self.work(Some(Message::Ops(part)), now, each);
         let mut outcomes =
             std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));
@@ -192,18 +180,20 @@ impl Solo {
         now: Timestamp,
         mut each: impl FnMut(OutputRecord<'_>) + Send,
     ) {
-        let mut inbox: VecDeque<Message> = message.into_iter().collect();
+        self.inbox.extend(message);
         loop {
-            let mut sink = HandOver(&mut each);
-            let mut ports = Ports {
-                log: &mut NoLog,
-                outputs: &mut sink,
-                registry: &self.registry,
-                send: &mut |_, _| {},
-                released: &mut |_| {},
-            };
-            let next = self.shard.turn(now, false, &mut || inbox.pop_front(), &mut ports);
-            if next != Next::Now && inbox.is_empty() {
+            let inbox = &mut self.inbox;
+            let (turn, next) =
+                self.shard.turn(now, false, Room::ENDLESS, &mut || inbox.pop_front());
+            let Turn { outputs, synced, visible, .. } = turn;
+            for block in &outputs {
+                block.iter().for_each(&mut each);
+            }
+            // What is said to shards is said to this one.
+            let mut send = |_, message| self.inbox.push_back(message);
+            synced.run(&mut send);
+            visible.run(&mut send);
+            if next != Next::Now && self.inbox.is_empty() {
                 return;
             }
         }

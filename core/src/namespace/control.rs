@@ -40,9 +40,21 @@ pub(crate) enum Change {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ControlRecord {
     /// Somebody asked for this.
-    Command { name: String, command: Command, settle: bool },
+    Command(Box<Asked>),
     /// Time has passed: sources that were silent for too long are idle.
     IdleSilent,
+}
+
+/// A command with what it depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The namespace.
+    pub(crate) name: String,
+    pub(crate) command: Command,
+    /// Answered once everything that it made due can be read.
+    pub(crate) settle: bool,
+    /// Timers that the namespace held, as far as was known when it was asked.
+    pub(crate) pending: u64,
 }
 
 /// A numbered control record on its way to all lanes.
@@ -151,18 +163,16 @@ impl Controls {
         })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
-    /// Carries a command out. `pending` is how many timers the namespace holds.
+    /// Carries a command out.
     pub(crate) fn command(
         &mut self,
         ticket: Ticket,
-        name: &str,
-        command: &Command,
-        settle: bool,
-        pending: u64,
+        asked: &Asked,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) {
+        let Asked { name, command, settle, pending } = asked;
+        let (settle, pending) = (*settle, *pending);
         let done = match command {
             Command::Put { config, expected_version } => {
                 self.put(ticket, name, config, *expected_version, pending, now, effects)

@@ -12,4 +12,6 @@ pub use config::{
     WatermarkConfig, is_identifier,
 };
 pub use control::DEFAULT_NAMESPACE;
-pub(crate) use control::{Change, ControlEffect, ControlRecord, Controls, Step, StepDone, Ticket};
+pub(crate) use control::{
+    Asked, Change, ControlEffect, ControlRecord, Controls, Step, StepDone, Ticket,
+};

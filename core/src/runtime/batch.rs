@@ -9,7 +9,7 @@ use crate::shard::{OpsPart, may_add};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use crate::shard::Reply;
+pub use crate::shard::{Ack, Reply};
 
 /// Operations of one namespace, written down as records, routed by key group.
 ///
@@ -21,6 +21,7 @@ pub struct Batch {
     layout: Layout,
     parts: Vec<Part>,
     count: usize,
+    ack: Ack,
 }
 
 /// What goes to one shard.
@@ -36,7 +37,12 @@ impl Batch {
     pub(super) fn new(namespace: Arc<NamespaceEntry>, layout: Layout) -> Self {
         let mut parts = Vec::new();
         parts.resize_with(layout.shards() as usize, Part::default);
-        Self { namespace, layout, parts, count: 0 }
+        Self { namespace, layout, parts, count: 0, ack: Ack::default() }
+    }
+
+    /// When the batch is to be answered; once it is durable, unless this is called.
+    pub fn ack(&mut self, ack: Ack) {
+        self.ack = ack;
     }
 
     /// Checks an operation and takes it in. Outcomes come back in the order of the pushes that
@@ -104,7 +110,7 @@ impl Batch {
                 (None, Some(reply)) => reply,
                 (None, None) => return,
             };
-            let part = OpsPart { namespace, bytes, count, reserved, reply };
+            let part = OpsPart { namespace, bytes, count, ack: self.ack, reserved, reply };
             if let Err((rejection, part)) = send(shard, cost, part) {
                 part.refuse(&rejection);
             }
@@ -119,15 +125,6 @@ impl Drop for Batch {
             // Relaxed: a count that bounds, nothing is ordered by it.
             self.namespace.gauge.reserved.fetch_sub(reserved, Ordering::Relaxed);
         }
-    }
-}
-
-impl OpsPart {
-    fn refuse(self, rejection: &Rejection) {
-        if let Some((gauge, count)) = self.reserved {
-            gauge.reserved.fetch_sub(count, Ordering::Relaxed);
-        }
-        (self.reply)(vec![Err(rejection.clone()); self.count as usize]);
     }
 }
 

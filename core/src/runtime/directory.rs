@@ -106,6 +106,7 @@ impl Registry for Namespaces {
             by_name.remove(name);
         }
         drop(by_name);
+        self.outputs.end(id);
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 

@@ -13,7 +13,7 @@ use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
 };
 use crate::namespace::{
-    Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
+    Asked, Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
 };
 use crate::op::{Outcome, TimerView};
 use crate::ports::MachineClock;
@@ -113,7 +113,7 @@ impl Engine {
         let common = Arc::new(Common {
             layout,
             clock,
-            namespaces: Namespaces::new(Arc::clone(&outputs)),
+            namespaces: Arc::new(Namespaces::new(Arc::clone(&outputs))),
             outputs,
             queues,
             cells,
@@ -332,7 +332,8 @@ impl Engine {
         let pending = entry.map_or(0, |entry| entry.pending());
         let name = name.to_owned();
         self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
-            Message::Command(CommandRequest { name, command, settle, pending, reply })
+            let asked = Box::new(Asked { name, command, settle, pending });
+            Message::Command(CommandRequest { asked, reply })
         });
     }
 

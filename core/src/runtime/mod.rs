@@ -10,7 +10,7 @@ mod metrics;
 mod output_log;
 mod worker;
 
-pub use batch::{Batch, Reply};
+pub use batch::{Ack, Batch, Reply};
 pub use clock::{ClockOptions, ClockStatus, OnStep, SystemClock};
 pub use directory::{Directory, NamespaceEntry};
 pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus};

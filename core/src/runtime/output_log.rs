@@ -6,7 +6,6 @@
 
 use crate::namespace::Retention;
 use crate::output::{Cursor, NamespaceId, OutputBytes, OutputRecord};
-use crate::ports::OutputSink;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -213,6 +212,17 @@ impl OutputLog {
         retained.retention = retention;
     }
 
+    /// A namespace is gone: its outputs go, and nothing more comes for it.
+    pub(super) fn end(&self, namespace: NamespaceId) {
+        let mut state = self.lock();
+        let Some(retained) = state.by_namespace.remove(&namespace) else {
+            return;
+        };
+        state.bytes -= retained.bytes;
+        drop(state);
+        retained.wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Nothing more will be appended: readers end once they have read what there is.
     pub(super) fn close(&self) {
         let mut state = self.lock();
@@ -225,7 +235,7 @@ impl OutputLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn append_block(&self, records: OutputBytes, now_ms: i64) {
+    pub(super) fn append(&self, records: OutputBytes, now_ms: i64) {
         let mut state = self.lock();
         let namespace = records.namespace;
         let first = Cursor(state.latest.0 + 1);
@@ -295,25 +305,6 @@ impl Retained {
     }
 }
 
-/// The output log as shards see it.
-pub(super) struct Appender(pub(super) Arc<OutputLog>);
-
-impl OutputSink for Appender {
-    fn append(&mut self, block: OutputBytes, now_ms: i64) {
-        self.0.append_block(block, now_ms);
-    }
-
-    fn end(&mut self, namespace: NamespaceId) {
-        let mut state = self.0.lock();
-        let Some(retained) = state.by_namespace.remove(&namespace) else {
-            return;
-        };
-        state.bytes -= retained.bytes;
-        drop(state);
-        retained.wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,7 +341,7 @@ mod tests {
                     payload: None,
                 });
             }
-            Appender(Arc::clone(&self.log)).append(writer.finish(namespace, 0), now_ms);
+            self.log.append(writer.finish(namespace, 0), now_ms);
         }
 
         fn read(&self, namespace: NamespaceId, after: u64) -> Result<Vec<u64>, ReadRejection> {
@@ -434,7 +425,7 @@ mod tests {
         let after = world.log.latest();
         assert!(world.log.poll_ready(A, after, &mut context).is_pending());
         assert!(!world.log.is_ended(A));
-        Appender(Arc::clone(&world.log)).end(A);
+        world.log.end(A);
         assert!(world.log.poll_ready(A, after, &mut context).is_ready());
         assert!(world.log.is_ended(A) && !world.log.is_ended(B));
         world.log.close();

@@ -3,12 +3,12 @@
 use super::clock::AdjustedClock;
 use super::directory::Namespaces;
 use super::metrics::{DueWithin, LatenessHistogram, ShardCells};
-use super::output_log::{Appender, OutputLog};
+use super::output_log::OutputLog;
 use crate::due_counts::SecondCounts;
 use crate::key_group::{Layout, ShardIndex};
 use crate::output::OutputBytes;
-use crate::ports::Log;
-use crate::shard::{Message, Next, Pace, Ports, Shard};
+use crate::ports::Registry;
+use crate::shard::{Message, Next, Pace, Room, Shard, Turn};
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
@@ -30,18 +30,11 @@ pub(super) struct Queued {
 pub(super) struct Common {
     pub(super) layout: Layout,
     pub(super) clock: AdjustedClock,
-    pub(super) namespaces: Namespaces,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) outputs: Arc<OutputLog>,
     pub(super) queues: Vec<Sender<Queued>>,
     pub(super) cells: Vec<ShardCells>,
     pub(super) is_stopping: AtomicBool,
-}
-
-/// The log before there is one on disk: what it is given is durable at once, and forgotten.
-struct MemoryLog;
-
-impl Log for MemoryLog {
-    fn append(&mut self, _: u16, _: u64, _: u32, _: i64, _: &[u8]) {}
 }
 
 pub(super) struct Worker {
@@ -65,7 +58,8 @@ impl Drop for Alive<'_> {
 
 impl Worker {
     pub(super) fn new(index: ShardIndex, common: Arc<Common>, queue: Receiver<Queued>) -> Self {
-        let shard = Shard::new(index, common.layout, Pace::default());
+        let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
+        let shard = Shard::new(index, common.layout, Pace::default(), registry);
         let lateness = LatenessHistogram::default();
         Self { index, common, queue, shard, lateness, busy: Duration::ZERO, walked_ms: i64::MIN }
     }
@@ -118,16 +112,26 @@ impl Worker {
             cells.queue_depth.fetch_sub(1, Ordering::Relaxed);
             Some(queued.message)
         };
-        let mut outputs = Appender(Arc::clone(&common.outputs));
-        let lateness = &mut self.lateness;
-        let mut ports = Ports {
-            log: &mut MemoryLog,
-            outputs: &mut outputs,
-            registry: &common.namespaces,
-            send: &mut |shard, message| common.send(shard, message),
-            released: &mut |block| observe(lateness, &common.clock, block),
-        };
-        self.shard.turn(now, is_held, &mut inbox, &mut ports)
+        let (turn, next) = self.shard.turn(now, is_held, Room::ENDLESS, &mut inbox);
+        if !turn.is_empty() {
+            self.commit(common, turn, now);
+        }
+        next
+    }
+
+    /// Without files, what is applied is as durable as it gets.
+    fn commit(&mut self, common: &Common, turn: Turn, now: Timestamp) {
+        let Turn { blocks: _, written, synced, outputs, visible } = turn;
+        for release in written {
+            release();
+        }
+        let mut send = |shard, message| common.send(shard, message);
+        for block in outputs {
+            observe(&mut self.lateness, &common.clock, &block);
+            common.outputs.append(block, now.as_millis());
+        }
+        synced.run(&mut send);
+        visible.run(&mut send);
     }
 
     fn publish(&mut self, cells: &ShardCells, now_ms: i64) {
@@ -181,6 +185,9 @@ fn until(clock: &AdjustedClock, time: Timestamp) -> Duration {
 }
 
 fn observe(lateness: &mut LatenessHistogram, clock: &AdjustedClock, block: &OutputBytes) {
+    if !block.is_live {
+        return;
+    }
     let now = clock.machine().realtime_micros();
     for fire_at in block.live_fire_times() {
         let late = now.saturating_sub(fire_at.as_millis().saturating_mul(1_000)).max(0);

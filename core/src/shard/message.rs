@@ -2,16 +2,29 @@
 
 use crate::error::Rejection;
 use crate::key_group::LaneIndex;
-use crate::namespace::{Command, CommandReply, NamespaceStatus, Step, StepDone};
+use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
 use crate::ports::NamespaceGauge;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
 use crate::time::Domain;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Called once with the answer, on the thread that has it. It must not block.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// When an operation is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Ack {
+    /// Once it is applied in memory: it may be lost in a crash.
+    Accepted,
+    /// Once it is in the log's file: it may be lost if the machine goes down.
+    Written,
+    /// Once it is durable.
+    #[default]
+    Synced,
+}
 
 /// What is said to a shard.
 pub(crate) enum Message {
@@ -37,19 +50,28 @@ pub(crate) struct OpsPart {
     pub(crate) bytes: Vec<u8>,
     /// How many they are.
     pub(crate) count: u32,
+    /// When they are answered.
+    pub(crate) ack: Ack,
     /// Room in the namespace that was set aside for them.
     pub(crate) reserved: Option<(Arc<NamespaceGauge>, i64)>,
     /// Gets one outcome for each, in order.
     pub(crate) reply: Reply<Vec<Outcome>>,
 }
 
+impl OpsPart {
+    /// Refuses all of it. Nothing of it was applied.
+    pub(crate) fn refuse(self, rejection: &Rejection) {
+        if let Some((gauge, count)) = self.reserved {
+            // Relaxed: a count that bounds, nothing is ordered by it.
+            gauge.reserved.fetch_sub(count, Ordering::Relaxed);
+        }
+        (self.reply)(vec![Err(rejection.clone()); self.count as usize]);
+    }
+}
+
 /// A command with whom to answer.
 pub(crate) struct CommandRequest {
-    pub(crate) name: String,
-    pub(crate) command: Command,
-    pub(crate) settle: bool,
-    /// Timers that the namespace holds, as far as was known when it was asked.
-    pub(crate) pending: u64,
+    pub(crate) asked: Box<Asked>,
     pub(crate) reply: Reply<Result<CommandReply, Rejection>>,
 }
 

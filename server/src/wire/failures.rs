@@ -87,7 +87,9 @@ impl Failures {
             let rejection = outcome.as_ref().err().filter(|rejection| {
                 matches!(
                     rejection.class(),
-                    RejectionClass::Overloaded | RejectionClass::Unavailable
+                    RejectionClass::Overloaded
+                        | RejectionClass::Unavailable
+                        | RejectionClass::DiskFull
                 )
             })?;
             if worst.is_none_or(|worst| worst.retry_after_ms() < rejection.retry_after_ms()) {

@@ -229,6 +229,7 @@ mod tests {
             Rejection::TimersPerKeyExceeded { limit: 1 },
             Rejection::TimersExceeded { limit: 1 },
             Rejection::QueueFull { retry_after_ms: 1 },
+            Rejection::DiskFull { retry_after_ms: 1 },
             Rejection::Stopping,
         ] {
             let status = match rejection.class() {
@@ -239,12 +240,13 @@ mod tests {
                 RejectionClass::Unprocessable => 422,
                 RejectionClass::Overloaded => 429,
                 RejectionClass::Unavailable => 503,
+                RejectionClass::DiskFull => 507,
             };
             let slug = rejection.slug();
             let problem = Problem::from(rejection);
             assert_eq!(problem.kind.slug, slug);
             assert_eq!(problem.kind.status, status, "{slug}");
-            assert_eq!(problem.kind.is_load(), matches!(status, 429 | 503));
+            assert_eq!(problem.kind.is_load(), matches!(status, 429 | 503 | 507));
         }
     }
 }

@@ -18,7 +18,9 @@ impl World {
         let mut effects = Vec::new();
         self.tickets += 1;
         let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(0));
-        self.controls.command(ticket, name, command, false, pending, now, &mut effects);
+        let (name, command) = (name.to_owned(), command.clone());
+        let asked = Asked { name, command, settle: false, pending };
+        self.controls.command(ticket, &asked, now, &mut effects);
         effects
     }
 

@@ -31,7 +31,7 @@ fn fired(world: &World, namespace: NamespaceId) -> usize {
     world.fires(namespace).values().map(Vec::len).sum()
 }
 
-const SMALL: Pace = Pace { ops: 1_000, messages: 1_000, budget: 30 };
+const SMALL: Pace = Pace { ops: 1_000, messages: 1_000, bytes: 1 << 20, budget: 30 };
 
 #[test]
 fn a_storm_of_one_namespace_does_not_hold_up_anothers_time() {
@@ -132,6 +132,7 @@ fn a_removed_namespace_gives_everything_back_and_never_fires() {
     }
     world.settle();
     world.command("removed", Command::Delete { force: true });
+    world.settle();
     world.now = at(20);
     world.settle();
     let deleted = world.answers.lock().unwrap().pop();

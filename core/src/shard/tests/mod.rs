@@ -10,9 +10,10 @@ mod behaviour;
 mod oracle;
 
 use super::*;
-use crate::log::{Record, encode_op};
-use crate::namespace::{Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
+use crate::log::{LaneBlock, Record, encode_op};
+use crate::namespace::{Asked, Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
 use crate::op::{Only, Op, Payload, Register, Target, When};
+use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::time::Domain;
 use oracle::{Fire, Oracle};
@@ -46,9 +47,9 @@ mod rand_like {
 /// Everything outside of the shard, in memory.
 #[derive(Default)]
 struct Outside {
-    blocks: Vec<(u16, u64, i64, Vec<u8>)>,
+    blocks: Vec<LaneBlock>,
     outputs: Vec<OutputBytes>,
-    registry: TestRegistry,
+    registry: Arc<TestRegistry>,
 }
 
 #[derive(Default)]
@@ -77,24 +78,6 @@ impl Registry for TestRegistry {
     }
 }
 
-struct TestLog<'a>(&'a mut Vec<(u16, u64, i64, Vec<u8>)>);
-
-impl Log for TestLog<'_> {
-    fn append(&mut self, lane: u16, first: u64, _: u32, now_ms: i64, records: &[u8]) {
-        self.0.push((lane, first, now_ms, records.to_vec()));
-    }
-}
-
-struct TestSink<'a>(&'a mut Vec<OutputBytes>);
-
-impl OutputSink for TestSink<'_> {
-    fn append(&mut self, block: OutputBytes, _: i64) {
-        self.0.push(block);
-    }
-
-    fn end(&mut self, _: NamespaceId) {}
-}
-
 type Seen = (u16, Outcome);
 
 /// One shard with what surrounds it.
@@ -111,10 +94,12 @@ struct World {
 impl World {
     fn new(pace: Pace, now: i64) -> Self {
         let layout = Layout::new(8, 3, 1).expect("a legal layout");
+        let outside = Outside::default();
+        let registry = Arc::clone(&outside.registry) as Arc<dyn Registry>;
         Self {
-            shard: Shard::new(ShardIndex(0), layout, pace),
+            shard: Shard::new(ShardIndex(0), layout, pace, registry),
             layout,
-            outside: Outside::default(),
+            outside,
             inbox: VecDeque::new(),
             now: Timestamp::from_millis(now),
             outcomes: Arc::default(),
@@ -123,22 +108,22 @@ impl World {
     }
 
     fn turn(&mut self) -> Next {
-        let (mut log, mut sink) =
-            (TestLog(&mut self.outside.blocks), TestSink(&mut self.outside.outputs));
-        let mut ports = Ports {
-            log: &mut log,
-            outputs: &mut sink,
-            registry: &self.outside.registry,
-            send: &mut |_, _| panic!("there is one shard"),
-            released: &mut |_| {},
-        };
         let inbox = &mut self.inbox;
-        self.shard.turn(self.now, false, &mut || inbox.pop_front(), &mut ports)
+        let (turn, next) =
+            self.shard.turn(self.now, false, Room::ENDLESS, &mut || inbox.pop_front());
+        let Turn { blocks, written, synced, outputs, visible } = turn;
+        assert!(written.is_empty(), "nobody asked for that");
+        self.outside.blocks.extend(blocks);
+        self.outside.outputs.extend(outputs);
+        let mut send = |_, message| self.inbox.push_back(message);
+        synced.run(&mut send);
+        visible.run(&mut send);
+        if self.inbox.is_empty() { next } else { Next::Now }
     }
 
     fn settle(&mut self) {
         for _ in 0..10_000_000 {
-            if self.turn() != Next::Now && self.inbox.is_empty() {
+            if self.turn() != Next::Now {
                 return;
             }
         }
@@ -157,6 +142,7 @@ impl World {
             namespace,
             bytes,
             count: 1,
+            ack: Ack::Synced,
             reserved: None,
             reply,
         }));
@@ -166,7 +152,8 @@ impl World {
         let answers = Arc::clone(&self.answers);
         let reply = Box::new(move |answer| answers.lock().unwrap().push(answer));
         let (name, settle) = (name.to_owned(), false);
-        let request = CommandRequest { name, command, settle, pending: 0, reply };
+        let asked = Box::new(Asked { name, command, settle, pending: 0 });
+        let request = CommandRequest { asked, reply };
         self.inbox.push_back(Message::Command(request));
     }
 
@@ -212,8 +199,8 @@ impl World {
         }
         let mut outcomes: BTreeMap<u16, _> =
             outcomes.into_iter().map(|(lane, all)| (lane, all.into_iter())).collect();
-        for (lane, first, now_ms, bytes) in &self.outside.blocks {
-            let (mut rest, mut position) = (&bytes[..], *first);
+        for LaneBlock { lane, first_position, now_ms, records, .. } in &self.outside.blocks {
+            let (mut rest, mut position) = (&records[..], *first_position);
             while let Some((record, behind)) = split_record(rest) {
                 let now = Timestamp::from_millis(*now_ms);
                 follow(&mut oracles, namespaces, *lane, position, now, &record, || {
@@ -360,7 +347,12 @@ fn play(seed: u64, ops: u64) {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut dice = Dice(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let budget = [1, 2, 3, 7, 40, 1_000, 100_000][dice.below(7) as usize];
-    let pace = Pace { ops: 1 + dice.below(9) as u32, messages: 1 + dice.below(9) as u32, budget };
+    let pace = Pace {
+        ops: 1 + dice.below(9) as u32,
+        messages: 1 + dice.below(9) as u32,
+        budget,
+        ..Pace::default()
+    };
     let mut world = World::new(pace, 1_000_000);
     let manual = NamespaceConfig { clock: ClockKind::Manual, ..NamespaceConfig::default() };
     let spread_ms = if dice.one_in(2) { 0 } else { 100 };

@@ -33,6 +33,7 @@ pub fn of_rejection(rejection: &Rejection) -> &'static Kind {
         RejectionClass::TooLarge => &BODY_TOO_LARGE,
         RejectionClass::Unprocessable => &TIME_OVERFLOW,
         RejectionClass::Overloaded => &QUEUE_FULL,
+        RejectionClass::DiskFull => &DISK_FULL,
         RejectionClass::Unavailable => &STOPPING,
     })
 }
