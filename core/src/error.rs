@@ -1,7 +1,8 @@
 //! What can go wrong, in two families.
 //!
 //! A [`Rejection`] is the caller's (or load): it names what is wrong, maps to one HTTP status, and
-//! changed nothing. A [`Fault`] is ours: the shard or the process stops.
+//! changed nothing. A fault is ours: a log that cannot be followed, or whatever else keeps the engine
+//! from going on ([`crate::runtime::Fault`]).
 
 use thiserror::Error;
 
@@ -76,6 +77,12 @@ pub enum Rejection {
     /// The disk is full: nothing more can be written down.
     #[error("the disk is full")]
     DiskFull { retry_after_ms: u64 },
+    /// A write or a sync of the log has failed: nothing is acknowledged any more.
+    #[error("the log cannot be written any more; the service is about to end")]
+    Poisoned,
+    /// There are no checkpoints where everything is in memory.
+    #[error("everything is in memory: there is nothing that a checkpoint would be for")]
+    NotDurable,
     /// The engine is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -117,7 +124,8 @@ impl Rejection {
             Self::NamespaceNotEmpty { .. }
             | Self::OptionFixed { .. }
             | Self::VersionConflict
-            | Self::ClockNotManual => RejectionClass::Conflict,
+            | Self::ClockNotManual
+            | Self::NotDurable => RejectionClass::Conflict,
             Self::WatermarkUnset | Self::ClockUnset | Self::TimeOverflow { .. } => {
                 RejectionClass::Unprocessable
             }
@@ -127,7 +135,7 @@ impl Rejection {
             | Self::TimersExceeded { .. }
             | Self::QueueFull { .. } => RejectionClass::Overloaded,
             Self::DiskFull { .. } => RejectionClass::DiskFull,
-            Self::Stopping => RejectionClass::Unavailable,
+            Self::Poisoned | Self::Stopping => RejectionClass::Unavailable,
         }
     }
 
@@ -154,6 +162,8 @@ impl Rejection {
             Self::TimeOverflow { .. } => "time-overflow",
             Self::QueueFull { .. } => "queue-full",
             Self::DiskFull { .. } => "disk-full",
+            Self::Poisoned => "poisoned",
+            Self::NotDurable => "not-durable",
             Self::Stopping => "stopping",
         }
     }
@@ -210,21 +220,21 @@ impl Rejection {
             | Self::TimersPerKeyExceeded { .. }
             | Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. } => Some(1_000),
-            Self::Stopping => Some(2_000),
+            Self::Poisoned | Self::Stopping => Some(2_000),
             _ => None,
         }
     }
 }
 
-/// Ours, and fatal: the shard or the process stops.
-#[derive(Debug, Error)]
+/// Why a log cannot be followed: it is not whole, or not of this code.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are named in the messages")]
-pub enum Fault {
-    /// The engine was asked to start with numbers that cannot be.
-    #[error("{detail}")]
-    Options { detail: String },
-    /// A thread could not be started.
-    #[error("cannot start the thread of shard {shard}")]
-    Thread { shard: u16, source: std::io::Error },
+pub enum ReplayFault {
+    /// Records between what is there and what should follow it are missing.
+    #[error("lane {lane}: the records from position {expected} to {} are missing", found - 1)]
+    PositionsMissing { lane: u16, expected: u64, found: u64 },
+    /// The record's checksum is right, but it says nothing that this version understands.
+    #[error("lane {lane}: the record at position {position} cannot be read by this version")]
+    RecordUnreadable { lane: u16, position: u64 },
 }

@@ -8,12 +8,15 @@
 
 mod drain;
 mod home;
+mod replay;
+mod snapshot;
 
 pub(crate) use home::{LaneNamespace, view};
+pub(crate) use replay::AsOf;
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
-use crate::key_group::{KeyGroup, Layout};
+use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::keyed::Pools;
 use crate::log::{LaneBlock, encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
@@ -27,6 +30,7 @@ use crate::timeline::Drain;
 use crate::wheel::EntryPool;
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 /// What all lanes of a shard draw from.
 #[derive(Debug)]
@@ -102,6 +106,16 @@ impl Lane {
         }
     }
 
+    /// Which one it is.
+    pub(crate) fn index(&self) -> LaneIndex {
+        LaneIndex(self.index)
+    }
+
+    /// Its key groups.
+    pub(crate) fn groups(&self) -> Range<u16> {
+        self.first_group..self.first_group + self.groups
+    }
+
     /// Where a namespace stands, if it is here.
     #[inline]
     pub(crate) fn find(&self, namespace: NamespaceId) -> Option<HomeIndex> {
@@ -114,8 +128,9 @@ impl Lane {
         self.homes[home.0 as usize].as_ref().expect("an index is dropped with its namespace")
     }
 
+    /// A namespace that `find` found.
     #[inline]
-    fn home_mut(&mut self, home: HomeIndex) -> &mut LaneNamespace {
+    pub(crate) fn home_mut(&mut self, home: HomeIndex) -> &mut LaneNamespace {
         self.homes[home.0 as usize].as_mut().expect("an index is dropped with its namespace")
     }
 
@@ -139,6 +154,21 @@ impl Lane {
         now: Timestamp,
     ) -> Outcome {
         let position = self.take_position(bytes);
+        self.apply_at(shared, home, group, hash, op, position, now)
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments, reason = "an operation with what is known of it already")]
+    fn apply_at(
+        &mut self,
+        shared: &mut Shared,
+        home: HomeIndex,
+        group: KeyGroup,
+        hash: u64,
+        op: &Op<'_>,
+        position: u64,
+        now: Timestamp,
+    ) -> Outcome {
         let (index, first_group) = (self.index, self.first_group);
         let it = self.homes[home.0 as usize].as_mut().expect("found in this turn");
         it.ensure_partition(group, first_group, self.groups);
@@ -297,6 +327,19 @@ impl Lane {
         let body = serde_json::to_vec(&change).expect("a change is plain data");
         encode_step(&mut record, namespace, number, &body);
         let position = self.take_position(&record);
+        self.change(shared, Step { namespace, number, change }, position, now, gauges);
+    }
+
+    /// Changes what a step, which has its position, is there to change.
+    fn change(
+        &mut self,
+        shared: &mut Shared,
+        step: Step,
+        position: u64,
+        now: Timestamp,
+        gauges: &dyn Gauges,
+    ) {
+        let Step { namespace, number, change } = step;
         let home = self.find(namespace);
         let done = |is_settled| StepDone { namespace, number, is_settled, timers: 0 };
         if let Some(home) = home {
@@ -312,7 +355,7 @@ impl Lane {
             (Change::Configure(config), Some(home)) => {
                 let it = self.home_mut(home);
                 if it.config.clock != config.clock {
-                    it.restart_clock(&mut shared.entries, config.clock, now);
+                    it.restart_clock(shared, config.clock, now);
                 }
                 it.config = config;
                 self.list_on_agenda(home);

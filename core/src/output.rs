@@ -41,6 +41,51 @@ impl fmt::Display for OutputId {
     }
 }
 
+/// A block of output records with its place in the sequence. All of one namespace.
+#[derive(Debug)]
+pub struct OutputBlock {
+    /// The cursor of its first record; the others follow without a gap.
+    pub first: Cursor,
+    /// When it was appended, on the adjusted clock.
+    pub appended_ms: i64,
+    /// Its records.
+    pub records: OutputBytes,
+}
+
+impl OutputBlock {
+    /// The records with their cursors, those after `after` only.
+    pub fn after(&self, after: Cursor) -> impl Iterator<Item = (Cursor, OutputRecord<'_>)> {
+        let first = self.first.0;
+        self.records
+            .iter()
+            .enumerate()
+            .map(move |(index, record)| (Cursor(first + index as u64), record))
+            .filter(move |(cursor, _)| *cursor > after)
+    }
+
+    /// The cursor of its last record.
+    pub const fn last(&self) -> Cursor {
+        Cursor(self.first.0 + self.records.count as u64 - 1)
+    }
+}
+
+/// A place in the output log's files that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFault {
+    /// The file, relative to the data directory.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub detail: String,
+}
+
+impl fmt::Display for OutputFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.file, self.offset, self.detail)
+    }
+}
+
 /// One output record, borrowed from its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRecord<'a> {
@@ -74,6 +119,7 @@ const FLAG_EVENT: u8 = 1;
 const FLAG_PAYLOAD: u8 = 2;
 const FLAG_BINARY: u8 = 4;
 const FLAG_OVERDUE: u8 = 8;
+const FLAGS_KNOWN: u8 = FLAG_EVENT | FLAG_PAYLOAD | FLAG_BINARY | FLAG_OVERDUE;
 
 /// Collects the output records of one namespace on one lane.
 ///
@@ -172,9 +218,76 @@ pub struct OutputBytes {
 }
 
 impl OutputBytes {
+    /// Records that were written down by [`OutputBytes::as_bytes`]. `None` unless the bytes are
+    /// `count` whole records: what was taken in here can be read without a check from then on.
+    pub fn from_bytes(
+        namespace: NamespaceId,
+        lane: u16,
+        count: u32,
+        bytes: Box<[u8]>,
+    ) -> Option<Self> {
+        let mut rest = &bytes[..];
+        for _ in 0..count {
+            let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>()?;
+            let head = RawHead(head);
+            let (tail, behind) = behind.split_at_checked(head.tail_bytes())?;
+            let key_bytes = head.short(40) as usize;
+            let payload_bytes = head.int(36) as usize;
+            let name = &tail[key_bytes..tail.len() - payload_bytes];
+            let has_payload = head.flags() & FLAG_PAYLOAD != 0;
+            let is_sound = head.flags() & !FLAGS_KNOWN == 0
+                && (has_payload || (payload_bytes == 0 && head.flags() & FLAG_BINARY == 0))
+                && std::str::from_utf8(name).is_ok();
+            if !is_sound {
+                return None;
+            }
+            rest = behind;
+        }
+        rest.is_empty().then_some(Self { namespace, lane, count, is_live: false, bytes })
+    }
+
+    /// The records as they are written down.
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many bytes it holds.
     pub const fn len_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The records in pieces of whole records, each with their count, of at most `bytes_max` bytes
+    /// unless a single record is larger.
+    pub fn pieces(&self, bytes_max: usize) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            let (mut count, mut end) = (0, 0);
+            while let Some((head, _)) = rest[end..].split_first_chunk::<HEAD_BYTES>() {
+                let next = end + HEAD_BYTES + RawHead(head).tail_bytes();
+                if count > 0 && next > bytes_max {
+                    break;
+                }
+                (count, end) = (count + 1, next);
+            }
+            let (piece, behind) = rest.split_at(end);
+            rest = behind;
+            (count > 0).then_some((count, piece))
+        })
+    }
+
+    /// Those of the records that are to be kept; `None` if there are none.
+    pub fn retain(self, mut keeps: impl FnMut(&OutputRecord<'_>) -> bool) -> Option<Self> {
+        let keep: Vec<bool> = self.iter().map(|record| keeps(&record)).collect();
+        let count = keep.iter().filter(|keep| **keep).count() as u32;
+        if count == self.count {
+            return Some(self).filter(|_| count > 0);
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        // Pieces of no more than one record each.
+        for ((_, record), _) in self.pieces(0).zip(keep).filter(|(_, keep)| *keep) {
+            bytes.extend_from_slice(record);
+        }
+        (count > 0).then(|| Self { count, bytes: bytes.into_boxed_slice(), ..self })
     }
 
     /// When those processing-time fires were due that waited for their time: whose lateness is the
@@ -337,5 +450,33 @@ mod tests {
         assert_eq!(block.iter().collect::<Vec<_>>(), records);
         assert_eq!(records[1].lateness_ms(), 15);
         assert_eq!(id(2).to_string(), "7-3-fffffffffffffffe-00000000deadbeef-2");
+
+        let read = |count, bytes: &[u8]| OutputBytes::from_bytes(namespace, 3, count, bytes.into());
+        let bytes = block.as_bytes().to_vec();
+        assert_eq!(read(3, &bytes).unwrap().iter().collect::<Vec<_>>(), records);
+        for cut in 0..bytes.len() {
+            assert!(read(3, &bytes[..cut]).is_none(), "cut at {cut}");
+        }
+        for count in [0, 2, 4, u32::MAX] {
+            assert!(read(count, &bytes).is_none(), "{count} are not there");
+        }
+        // Whatever the bits say: either it is refused, or it can be read to its end.
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Some(block) = read(3, &bytes) {
+                assert_eq!(block.iter().count(), 3);
+            }
+        }
+
+        let counts =
+            |bytes_max| block.pieces(bytes_max).map(|(count, _)| count).collect::<Vec<_>>();
+        assert_eq!(counts(0), [1, 1, 1]);
+        assert_eq!(counts(200), [1, 2]);
+        assert_eq!(counts(usize::MAX), [3]);
+        let kept = block.retain(|record| record.id.ordinal != 1).unwrap();
+        assert_eq!(kept.count, 2);
+        assert_eq!(kept.iter().collect::<Vec<_>>(), [records[0], records[2]]);
+        assert!(kept.retain(|_| false).is_none());
     }
 }

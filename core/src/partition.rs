@@ -9,6 +9,8 @@
 //! fires within its own record.
 
 mod context;
+#[allow(dead_code, reason = "the shard does not drive snapshots yet")]
+mod snapshot;
 
 pub(crate) use context::Context;
 
@@ -17,11 +19,16 @@ use crate::error::Rejection;
 use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
 use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target, When};
 use crate::time::{Domain, Timestamp};
+use snapshot::Writing;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     table: KeyTable,
+    /// Something has changed since the last snapshot of it began.
+    is_dirty: bool,
+    /// The snapshot of it that is being written.
+    writing: Option<Box<Writing>>,
 }
 
 impl Partition {
@@ -33,6 +40,9 @@ impl Partition {
     /// Applies an operation.
     #[inline]
     pub(crate) fn apply(&mut self, cx: &mut Context<'_>, hash: u64, op: &Op<'_>) -> Outcome {
+        if self.writing.is_some() {
+            self.write_first(cx.pools, hash);
+        }
         let mut slot = cx.pools.find(&self.table, op.key, hash);
         if let Some(found) = slot
             && cx.timeline.is_draining()
@@ -119,6 +129,7 @@ impl Partition {
         {
             cx.shifted(domain, before, fire_at);
             let same = before == fire_at;
+            self.is_dirty |= !same;
             let result = if same { ResultKind::Unchanged } else { ResultKind::Replaced };
             return Ok(cx.registered(domain, result, Some(fire_at)));
         }
@@ -156,6 +167,7 @@ impl Partition {
         let Some(cell) = cx.pools.take(slot, domain, Identity::Name(name)) else {
             return;
         };
+        self.is_dirty = true;
         cx.uncounted(domain, cell.time);
         let cell = Cell { time: fire_at, ..cell };
         if fires_at_once {
@@ -187,13 +199,14 @@ impl Partition {
     ) {
         if cx.fires_at_once(slot, domain, fire_at) {
             if let (Some(slot), Some(name)) = (slot, name) {
-                cx.cancel(slot, domain, Identity::Name(name));
+                self.is_dirty |= cx.cancel(slot, domain, Identity::Name(name));
                 self.drop_if_idle(cx, slot, hash);
             }
             cx.stats.overdue_at_registration += 1;
             cx.emit_overdue(key, hash, name, domain, fire_at, payload);
             return;
         }
+        self.is_dirty = true;
         let link = cx.pools.store_blob(name, payload);
         let cell = Cell { time: fire_at, name: NameClass::of(name), link };
         let slot = slot.unwrap_or_else(|| {
@@ -232,6 +245,7 @@ impl Partition {
         };
         let cancelled = match (slot, identity) {
             (Some(slot), Some(identity)) if cx.cancel(slot, domain, identity) => {
+                self.is_dirty = true;
                 self.drop_if_idle(cx, slot, hash);
                 1
             }
@@ -254,6 +268,8 @@ impl Partition {
             }
             cx.settle(slot, domain, prior);
         }
+        // A key without timers is not kept: whatever it had is gone now.
+        self.is_dirty = true;
         self.drop_if_idle(cx, slot, hash);
         cx.cancelled(cancelled)
     }
@@ -278,6 +294,7 @@ impl Partition {
             let until = drain.until;
             let prior = cx.pools.armed(slot, domain);
             while cx.pools.earliest(slot, domain).is_some_and(|time| time <= until) {
+                self.is_dirty = true;
                 cx.fire_earliest(slot, hash, domain, true);
             }
             cx.settle(slot, domain, prior);
@@ -302,6 +319,10 @@ impl Partition {
         if earliest <= until {
             let taken_at = cx.pools.armed(slot, domain);
             if taken_at == Some(earliest) {
+                if self.writing.is_some() {
+                    self.write_first(cx.pools, hash);
+                }
+                self.is_dirty = true;
                 let more = cx.pools.count(slot) > 1;
                 cx.fire_earliest(slot, hash, domain, more);
                 if self.drop_if_idle(cx, slot, hash) {
@@ -324,6 +345,8 @@ impl Partition {
         near: Option<&mut SecondCounts>,
         bucket: usize,
     ) -> u64 {
+        // Nobody wants a snapshot of what is gone.
+        self.writing = None;
         let mut slots = Vec::new();
         pools.visit(&self.table, bucket, |slot| slots.push(slot));
         if let Some(near) = near {

@@ -30,7 +30,8 @@ pub trait Disk: Send + Sync {
     /// The names of the files in a folder, without the folder's, in ascending order; none if there
     /// is no such folder.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
-    /// Gives a file another name, in place of whatever has that one.
+    /// Gives a file another name, in place of whatever has that one; its folder is made if need be.
+    /// It has one of the two names at any moment, also after a crash.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;

@@ -4,22 +4,26 @@
 //! is due, and hands over what came of it ([`Turn`]): blocks for the log, and the outputs, answers and
 //! messages that wait for them. It is still pure: messages and the time are arguments.
 
+mod checkpoint;
 mod message;
+mod replay;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod turn;
 
+use checkpoint::{Progress, Round};
 pub use message::{Ack, Reply};
-pub(crate) use message::{CommandRequest, Message, OpsPart, Read};
-pub(crate) use turn::{Release, Room, Turn};
+pub(crate) use message::{CheckpointRequest, CommandRequest, Message, OpsPart, Read};
+pub(crate) use replay::AppliedNumbers;
+pub(crate) use turn::{Release, Room, Then, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
-use crate::limits::NAMESPACES_MAX;
+use crate::limits::{CHECKPOINT_STEP_MS, NAMESPACES_MAX};
 use crate::log::{BLOCK_OVERHEAD_BYTES, Record, peek_key, split_record};
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
@@ -59,8 +63,6 @@ impl Default for Pace {
 /// Operations whose lines are asked for together.
 const AHEAD_OPS: usize = 32;
 
-/// Bytes of the log that operations leave to ticks, control records and their blocks' heads.
-const LOG_RESERVE_BYTES: u64 = 256 << 10;
 /// What is asked for again this soon when there is no room for it now.
 const ROOM_WAIT_MS: i64 = 5;
 /// When a request that was refused for a full disk makes sense again.
@@ -86,6 +88,7 @@ pub(crate) struct Shard {
     room: Room,
     /// A message that there was no room for.
     deferred: Option<Message>,
+    round: Option<Round>,
 }
 
 /// What is to be done next.
@@ -97,6 +100,16 @@ pub(crate) enum Next {
     At(Timestamp),
     /// Nothing unless a message comes.
     Never,
+}
+
+impl Next {
+    fn at_the_latest(self, time: Timestamp) -> Self {
+        match self {
+            Self::Now => Self::Now,
+            Self::At(at) => Self::At(at.min(time)),
+            Self::Never => Self::At(time),
+        }
+    }
 }
 
 impl Shard {
@@ -139,6 +152,7 @@ impl Shard {
             turn: Turn::default(),
             room: Room::ENDLESS,
             deferred: None,
+            round: None,
         }
     }
 
@@ -155,7 +169,7 @@ impl Shard {
         self.room = room;
         let is_inbox_empty = self.take_in(now, inbox);
         let mut budget = self.pace.budget;
-        let may_tick = self.room.log_bytes >= LOG_RESERVE_BYTES / 2;
+        let may_tick = self.room.log_bytes >= room.reserve_bytes / 2;
         if !is_held && may_tick {
             for lane in &mut self.lanes {
                 lane.tick(&mut self.shared, self.layout, now, &mut budget);
@@ -166,8 +180,14 @@ impl Shard {
             self.drain(now);
         }
         self.scan();
+        let checkpoint = self.checkpoint_slice(now);
         self.hand_over(now);
-        let next = self.next(now, is_held, may_tick, is_inbox_empty);
+        let mut next = self.next(now, is_held, may_tick, is_inbox_empty);
+        match checkpoint {
+            Progress::Idle => {}
+            Progress::More => next = Next::Now,
+            Progress::Later => next = next.at_the_latest(now.saturating_add(CHECKPOINT_STEP_MS)),
+        }
         (std::mem::take(&mut self.turn), next)
     }
 
@@ -185,17 +205,19 @@ impl Shard {
                 bytes += part.bytes.len();
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
                 let cost = (part.bytes.len() + blocks) as u64;
-                if self.room.log_bytes < cost + LOG_RESERVE_BYTES {
-                    if !self.room.is_full {
-                        self.deferred = Some(message);
-                        return false;
-                    }
+                let needed = cost.saturating_add(self.room.reserve_bytes);
+                if self.room.log_bytes < needed && self.room.is_full {
                     if let Message::Ops(part) = message {
                         part.refuse(&Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS });
                     }
                     continue;
                 }
-                self.room.log_bytes -= cost;
+                if self.room.log_bytes < needed && !self.room.is_widest {
+                    self.deferred = Some(message);
+                    return false;
+                }
+                self.room.log_bytes = self.room.log_bytes.saturating_sub(cost);
+                self.room.is_widest = false;
             }
             self.take(message, now);
         }
@@ -268,6 +290,7 @@ impl Shard {
                     lane.step(&mut self.shared, step.clone(), now, &*self.registry);
                 }
             }
+            Message::Checkpoint(request) => self.begin_round(request, now),
             Message::Nudge => {}
             Message::StepDone(lane, done) => {
                 let place = (lane.0 - self.first_lane) as usize;

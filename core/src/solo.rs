@@ -191,8 +191,8 @@ impl Solo {
             }
             // What is said to shards is said to this one.
             let mut send = |_, message| self.inbox.push_back(message);
-            synced.run(&mut send);
-            visible.run(&mut send);
+            synced.run(&mut send, &mut |_| {});
+            visible.run(&mut send, &mut |_| {});
             if next != Next::Now && self.inbox.is_empty() {
                 return;
             }

@@ -75,16 +75,20 @@ impl Timeline {
     /// A timeline on which nothing has happened yet; `origin` is about where the clock stands.
     pub(crate) fn new(origin: Timestamp) -> Self {
         // Nobody knows where event time begins: its wheel stands at the beginning of all time.
-        Self { keys: 0, domains: [DomainTime::new(Timestamp::MIN), DomainTime::new(origin)] }
+        Self::standing_at([Timestamp::MIN, origin])
     }
 
-    /// Begins processing time anew, unless there are timers of it.
+    /// A timeline on which nothing has happened yet, whose wheels stand at these times.
+    pub(crate) fn standing_at(origins: [Timestamp; 2]) -> Self {
+        Self { keys: 0, domains: origins.map(DomainTime::new) }
+    }
+
+    /// Begins processing time anew, with an empty wheel; what is counted stays counted.
     pub(crate) fn restart_processing(&mut self, entries: &mut EntryPool, origin: Timestamp) {
         let time = self.of_mut(Domain::Processing);
-        if time.counts.total() == 0 {
-            time.wheel.clear(entries);
-            *time = DomainTime::new(origin);
-        }
+        time.wheel.clear(entries);
+        let counts = std::mem::take(&mut time.counts);
+        *time = DomainTime { counts, ..DomainTime::new(origin) };
     }
 
     /// One of the domains.

@@ -110,6 +110,16 @@ impl Pools {
         table.visit(&self.buckets, bucket, each);
     }
 
+    /// Makes room for so many keys in a table that holds none yet.
+    pub(crate) fn reserve_table(&mut self, table: &mut KeyTable, keys: usize) {
+        table.reserve(&mut self.buckets, keys);
+    }
+
+    /// Makes up for one split of a table that was put off. Returns whether more are due.
+    pub(crate) fn catch_up(&mut self, table: &mut KeyTable) -> bool {
+        table.catch_up(&mut self.buckets, &self.slots)
+    }
+
     /// Gives back what an empty table holds.
     pub(crate) fn release_table(&mut self, table: &mut KeyTable) {
         table.release(&mut self.buckets);

@@ -107,6 +107,8 @@ pub(crate) struct KeyTable {
     /// Overflow buckets that no chain needs any more.
     spare: Vec<u32>,
     len: usize,
+    /// No bucket is split for now: see [`KeyTable::hold`].
+    is_held: bool,
 }
 
 #[inline]
@@ -116,14 +118,35 @@ fn tag_of(hash: u64) -> u8 {
 
 impl KeyTable {
     /// How many keys it holds.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    /// Holds its shape, or lets it grow again. While it is held a key stays in the bucket where it
+    /// is, and what comes makes the chains longer instead.
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Whether it has fewer buckets than its keys ask for.
+    #[inline]
+    fn is_overfull(&self) -> bool {
+        self.len >= self.buckets * FILL
+    }
+
+    /// Makes up for one split that was put off while it was held. Returns whether more are due.
+    pub(crate) fn catch_up(&mut self, pool: &mut Buckets, slots: &SlotPool) -> bool {
+        // One key below what the next insertion would split for: that one splits by itself.
+        let is_due = |it: &Self| it.len > it.buckets * FILL;
+        if !self.is_held && is_due(self) {
+            self.grow(pool, slots);
+        }
+        !self.is_held && is_due(self)
+    }
+
     /// Which bucket a hash belongs to.
     #[inline]
-    fn bucket_of(&self, hash: u64) -> usize {
+    pub(crate) fn bucket_of(&self, hash: u64) -> usize {
         let place = (hash >> HASH_SHIFT) as usize;
         let mask = self.buckets.next_power_of_two() - 1;
         let index = place & mask;
@@ -215,8 +238,13 @@ impl KeyTable {
         hash: u64,
         slot: SlotIndex,
     ) {
-        if self.len >= self.buckets * FILL {
+        if self.is_overfull() && (!self.is_held || self.buckets == 0) {
             self.grow(pool, slots);
+            if self.is_overfull() {
+                // It was held: it catches up by two splits for each key, so that no key pays for
+                // many.
+                self.grow(pool, slots);
+            }
         }
         self.put(pool, self.home(hash), tag_of(hash), slot);
         self.len += 1;
@@ -275,6 +303,7 @@ impl KeyTable {
             pool.release(run, log as u32);
         }
         self.buckets = 0;
+        self.is_held = false;
     }
 
     fn put(&mut self, pool: &mut Buckets, home: u32, tag: u8, slot: SlotIndex) {
@@ -308,14 +337,27 @@ impl KeyTable {
         prefetch(pool.get(self.at(old + 2)));
     }
 
-    /// Adds a bucket and moves into it what belongs there from the one it is split off.
-    fn grow(&mut self, pool: &mut Buckets, slots: &SlotPool) {
+    /// Makes room for so many keys at once, if it holds none yet: nothing is split for them.
+    pub(crate) fn reserve(&mut self, pool: &mut Buckets, keys: usize) {
+        while self.len == 0 && self.buckets * FILL < keys {
+            self.add_bucket(pool);
+        }
+    }
+
+    /// Adds an empty bucket, and returns which it is.
+    fn add_bucket(&mut self, pool: &mut Buckets) -> usize {
         let new = self.buckets;
         if (new + 1).is_power_of_two() {
             self.runs.push(pool.take((new + 1).ilog2()));
         }
         self.buckets += 1;
         *pool.get_mut(self.at(new)) = Bucket::zeroed();
+        new
+    }
+
+    /// Adds a bucket and moves into it what belongs there from the one it is split off.
+    fn grow(&mut self, pool: &mut Buckets, slots: &SlotPool) {
+        let new = self.add_bucket(pool);
         if new == 0 {
             return;
         }
@@ -407,6 +449,63 @@ mod tests {
             world.toggle(format!("key-{n}").as_bytes());
         }
         world.check();
+    }
+
+    #[test]
+    fn a_table_with_room_is_like_one_that_grew() {
+        for reserved in [0, 1, 6, 7, 8, 900, 1_000, 5_000] {
+            let mut world = World::default();
+            world.table.reserve(&mut world.pool, reserved);
+            let buckets = world.table.visit_len();
+            assert_eq!(buckets, reserved.div_ceil(FILL));
+            world.check();
+            for n in 0..1_000u32 {
+                world.toggle(&n.to_le_bytes());
+                assert!(n as usize >= reserved || world.table.visit_len() == buckets);
+            }
+            world.table.reserve(&mut world.pool, 100_000);
+            assert!(world.table.visit_len() < 1_000, "it holds keys already");
+            world.check();
+        }
+    }
+
+    #[test]
+    fn a_held_table_stays_right_and_catches_up() {
+        for by_insertion in [false, true] {
+            let mut world = World::default();
+            for n in 0..100u32 {
+                world.toggle(&n.to_le_bytes());
+            }
+            let (buckets, hash) = (world.table.visit_len(), xxh3_64(b"x"));
+            let home = world.table.bucket_of(hash);
+            world.table.hold(true);
+            for n in 100..5_000u32 {
+                world.toggle(&n.to_le_bytes());
+            }
+            assert!(!world.table.catch_up(&mut world.pool, &world.slots), "it is held");
+            assert_eq!((world.table.visit_len(), world.table.bucket_of(hash)), (buckets, home));
+            world.check();
+            world.table.hold(false);
+            if by_insertion {
+                for n in 5_000..6_000u32 {
+                    world.toggle(&n.to_le_bytes());
+                }
+            } else {
+                while world.table.catch_up(&mut world.pool, &world.slots) {}
+            }
+            assert!(world.table.visit_len() >= world.table.len() / FILL);
+            world.check();
+            let long = (0..world.table.visit_len()).filter(|bucket| {
+                let mut keys = 0;
+                world.table.visit(&world.pool, *bucket, |_| keys += 1);
+                keys > 3 * CELLS
+            });
+            assert_eq!(long.count(), 0, "no chain stays long");
+            for n in 0..if by_insertion { 6_000u32 } else { 5_000 } {
+                world.toggle(&n.to_le_bytes());
+            }
+            world.check();
+        }
     }
 
     proptest! {

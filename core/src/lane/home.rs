@@ -10,7 +10,6 @@ use crate::partition::{Context, Partition};
 use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
-use crate::wheel::EntryPool;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,15 +70,29 @@ impl LaneNamespace {
         }
     }
 
-    /// It follows another clock from now on, which stands elsewhere. It holds no timers.
-    pub(super) fn restart_clock(
-        &mut self,
-        entries: &mut EntryPool,
-        clock: ClockKind,
-        now: Timestamp,
-    ) {
+    /// It follows another clock from now on, which stands elsewhere. The timers that it holds (ones
+    /// that came in while that was decided) stay, and wait for the new clock.
+    pub(super) fn restart_clock(&mut self, shared: &mut Shared, clock: ClockKind, now: Timestamp) {
+        let domain = Domain::Processing;
         self.manual_now = None;
-        self.timeline.restart_processing(entries, origin(clock, now));
+        self.timeline.restart_processing(&mut shared.entries, origin(clock, now));
+        if self.timeline.of(domain).counts.total() == 0 {
+            return;
+        }
+        let mut slots = Vec::new();
+        for partition in &self.partitions {
+            for bucket in 0..partition.table().visit_len() {
+                shared.pools.visit(partition.table(), bucket, |slot| slots.push(slot));
+            }
+        }
+        let time = self.timeline.of_mut(domain);
+        for slot in slots {
+            if let Some(earliest) = shared.pools.earliest(slot, domain) {
+                time.wheel.insert(&mut shared.entries, earliest, slot.0);
+                time.wake = time.wake.min(earliest);
+                shared.pools.set_armed(slot, domain, Some(earliest));
+            }
+        }
     }
 
     /// What its clock reads.
@@ -100,6 +113,11 @@ impl LaneNamespace {
     #[inline]
     pub(crate) fn partition(&self, group: KeyGroup) -> Option<&Partition> {
         self.partition_index(group).map(|index| &self.partitions[index])
+    }
+
+    /// The partition of a key group, if any key of it was ever here.
+    pub(crate) fn partition_mut(&mut self, group: KeyGroup) -> Option<&mut Partition> {
+        self.partition_index(group).map(|index| &mut self.partitions[index])
     }
 
     /// All partitions.

@@ -1,7 +1,14 @@
 //! Records: what is written down of everything that can change a partition. Blocks: how records
-//! travel to the disk. The journal: the files that blocks are in.
+//! travel to the disk. Segments and the scan: how blocks stand in a file, and what a journal's
+//! files say after a crash. All of it is bytes in, bytes out; `docs/format.md` draws the bytes.
 
+#[allow(dead_code, reason = "driven by storage/")]
+pub(crate) mod block;
 mod record;
+#[allow(dead_code, reason = "driven by storage/")]
+pub(crate) mod scan;
+#[allow(dead_code, reason = "driven by storage/")]
+pub(crate) mod segment;
 
 pub(crate) use record::{
     Record, encode_control, encode_op, encode_step, encode_tick, peek_key, split_record,
@@ -20,4 +27,83 @@ pub(crate) struct LaneBlock {
     /// The intake clock under which all of them were applied.
     pub(crate) now_ms: i64,
     pub(crate) records: Vec<u8>,
+}
+
+impl LaneBlock {
+    /// What it takes on disk, at most.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        self.records.len() + BLOCK_OVERHEAD_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block::{BlockHeader, BlockKind, decode, encode};
+    use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
+    use super::*;
+    use crate::output::NamespaceId;
+    use crate::time::Timestamp;
+
+    /// The dumps that are drawn in the documentation, in order.
+    fn dumps() -> Vec<Vec<u8>> {
+        let mut dumps: Vec<Vec<u8>> = Vec::new();
+        for line in include_str!("../../../docs/format.md").lines() {
+            let Some((place, bytes)) = line.split_once("  ") else { continue };
+            let Ok(place) = usize::from_str_radix(place, 16) else { continue };
+            if place == 0 {
+                dumps.push(Vec::new());
+            }
+            let dump = dumps.last_mut().expect("a dump begins at 0");
+            assert_eq!(dump.len(), place, "{line}");
+            dump.extend(bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+        }
+        dumps
+    }
+
+    #[test]
+    fn the_block_in_the_documentation_is_one() {
+        let dump = &dumps()[0];
+        let (header, body) = decode(dump).unwrap();
+        let expected = BlockHeader {
+            kind: BlockKind::Records,
+            lane: 3,
+            length: 32,
+            count: 1,
+            epoch: 12,
+            journal: 1,
+            engine_version: 1,
+            sequence: 42,
+            durable_to: 41,
+            first: 1_001,
+            now_ms: 1_700_000_000_005,
+            chain: 0x1b2c_3d4e,
+            crc: header.crc,
+        };
+        assert_eq!(header, expected);
+        let tick = Record::Tick {
+            now: Timestamp::from_millis(1_700_000_000_000),
+            namespaces: vec![NamespaceId(1)],
+        };
+        assert_eq!(split_record(body), Some((tick, &[][..])));
+        let mut again = Vec::new();
+        encode(&mut again, &expected, body);
+        assert_eq!(&again, dump);
+    }
+
+    #[test]
+    fn the_segment_in_the_documentation_is_one() {
+        let mut page = dumps()[1].clone();
+        page.resize(SEGMENT_HEADER_BYTES, 0);
+        let expected = SegmentHeader {
+            kind: SegmentKind::Journal,
+            directory_id: std::array::from_fn(|index| 0x10 + index as u8),
+            epoch: 12,
+            journal: 1,
+            number: 7,
+            first_sequence: 42,
+            size: 64 << 20,
+        };
+        assert_eq!(SegmentHeader::decode(&page), Ok(expected));
+        assert_eq!(expected.encode(), page);
+    }
 }

@@ -6,9 +6,15 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+#[allow(dead_code, reason = "the shard does not drive snapshots yet")]
+mod state;
+
+pub(crate) use state::ControlsState;
+
 use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, SourceChange};
 use super::config::{ClockKind, NamespaceConfig};
 use crate::error::Rejection;
+use crate::key_group::LaneIndex;
 use crate::limits::SOURCES_MAX;
 use crate::namespace::SourceResult;
 use crate::output::NamespaceId;
@@ -118,6 +124,8 @@ struct Control {
 
 #[derive(Debug)]
 struct InFlight {
+    /// What is sent again after a restart.
+    change: Change,
     applied: u16,
     settled: u16,
     timers: u64,
@@ -302,6 +310,10 @@ impl Controls {
             }
             effects.push(ControlEffect::Withdraw { id, name });
         }
+        // A configuration that is still on its way comes too late to be published.
+        for (_, step) in self.in_flight.range_mut((id, 0)..=(id, u64::MAX)) {
+            step.publish = None;
+        }
         let reply = CommandReply::Deleted { timers: 0 };
         let waiting = Waiting { ticket, settle: true, reply };
         self.send(id, number, Change::Remove, None, Some(waiting), effects);
@@ -433,9 +445,52 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) {
         let waiting = waiting.into_iter().collect();
-        let in_flight = InFlight { applied: 0, settled: 0, timers: 0, publish, waiting };
+        let in_flight = InFlight {
+            change: change.clone(),
+            applied: 0,
+            settled: 0,
+            timers: 0,
+            publish,
+            waiting,
+        };
         self.in_flight.insert((namespace, number), in_flight);
         effects.push(ControlEffect::Send(Step { namespace, number, change }));
+    }
+
+    /// After the log was followed: forgets the steps that all lanes have applied, makes the
+    /// namespaces known that are configured everywhere, and sends the other steps again.
+    pub(crate) fn recovered(
+        &mut self,
+        numbers: &BTreeMap<NamespaceId, BTreeMap<LaneIndex, u64>>,
+        effects: &mut Vec<ControlEffect>,
+    ) {
+        let lanes = self.lanes as usize;
+        let applied = |id: NamespaceId| {
+            let everywhere = numbers.get(&id).filter(|by_lane| by_lane.len() == lanes);
+            everywhere.and_then(|by_lane| by_lane.values().min().copied()).unwrap_or(0)
+        };
+        let known: BTreeSet<NamespaceId> = self.by_name.values().map(|it| it.id).collect();
+        self.in_flight.retain(|(id, number), step| {
+            if known.contains(id) {
+                *number > applied(*id)
+            } else {
+                // Of one that is gone only that is left to say, and only if some lane has it still.
+                step.change == Change::Remove && numbers.contains_key(id)
+            }
+        });
+        for (name, control) in &self.by_name {
+            if applied(control.id) > 0 {
+                let (id, name) = (control.id, Arc::clone(name));
+                let (config, version) = (Arc::clone(&control.config), control.version);
+                effects.push(ControlEffect::Publish { id, name, config, version });
+            }
+        }
+        for ((namespace, number), step) in &mut self.in_flight {
+            (step.applied, step.settled, step.timers) = (0, 0, 0);
+            step.waiting.clear();
+            let (namespace, number, change) = (*namespace, *number, step.change.clone());
+            effects.push(ControlEffect::Send(Step { namespace, number, change }));
+        }
     }
 
     /// A lane says how far it is with a step.

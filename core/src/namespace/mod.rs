@@ -13,5 +13,5 @@ pub use config::{
 };
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
-    Asked, Change, ControlEffect, ControlRecord, Controls, Step, StepDone, Ticket,
+    Asked, Change, ControlEffect, ControlRecord, Controls, ControlsState, Step, StepDone, Ticket,
 };

@@ -94,9 +94,15 @@ pub(super) struct Look {
 }
 
 impl AdjustedClock {
-    pub(super) fn new(machine: Arc<dyn MachineClock>, options: ClockOptions) -> Self {
-        let now_ms = machine.realtime_ms();
-        let ahead_ms = now_ms.saturating_sub(machine.boottime_ms());
+    /// A clock that has come to `floor_ms` already: it stands still until the machine's has, too.
+    pub(super) fn new(
+        machine: Arc<dyn MachineClock>,
+        options: ClockOptions,
+        floor_ms: i64,
+    ) -> Self {
+        let realtime_ms = machine.realtime_ms();
+        let ahead_ms = realtime_ms.saturating_sub(machine.boottime_ms());
+        let now_ms = realtime_ms.max(floor_ms);
         let state = Mutex::new(State { now_ms, ahead_ms, jumps: 0, held_step_ms: None });
         Self { machine, options, state }
     }
@@ -189,7 +195,11 @@ mod tests {
             let machine = Arc::new(Machine::default());
             machine.realtime_ms.store(START_MS, Ordering::Relaxed);
             let options = ClockOptions { on_step, ..ClockOptions::default() };
-            let clock = AdjustedClock::new(Arc::clone(&machine) as Arc<dyn MachineClock>, options);
+            let clock = AdjustedClock::new(
+                Arc::clone(&machine) as Arc<dyn MachineClock>,
+                options,
+                i64::MIN,
+            );
             Self { machine, clock }
         }
 

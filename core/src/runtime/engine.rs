@@ -1,14 +1,20 @@
 //! The engine: shards behind queues, and the one handle to them.
 
 use super::batch::{Batch, Reply};
-use super::clock::{AdjustedClock, ClockOptions, ClockStatus};
-use super::directory::{Directory, NamespaceEntry, Namespaces};
+use super::checkpoints::{Checkpoint, CheckpointInfo};
+use super::clock::{ClockOptions, ClockStatus};
+use super::common::{Common, Queued};
+use super::directory::{Directory, NamespaceEntry};
+use super::fault::Fault;
 use super::merge::Merge;
-use super::metrics::{self, EngineMetrics, ShardCells};
+use super::metrics::{self, EngineMetrics};
+use super::open::open;
 use super::output_log::OutputLog;
-use super::worker::{Common, Queued, Worker};
-use crate::error::{Fault, Rejection};
-use crate::key_group::{Layout, ShardIndex, xxh3_64};
+use super::recovered::RecoveryInfo;
+use super::storage_options::StorageOptions;
+use super::threads;
+use crate::error::Rejection;
+use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
 };
@@ -20,19 +26,19 @@ use crate::ports::MachineClock;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListPosition, ListQuery};
 use crate::shard::{CommandRequest, Message, Read};
 use crate::time::{Domain, Timestamp};
-use crossbeam_channel::{Receiver, unbounded};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{Builder, JoinHandle, available_parallelism};
+use std::thread::{JoinHandle, available_parallelism};
+use std::time::Duration;
 
 /// How to start an engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Threads that own keys.
     pub shards: u16,
-    /// Lanes; fixed for the life of the data.
+    /// Lanes, which never change once there is data; 0: those of the data, or the default.
     pub lanes: u16,
-    /// Key groups; fixed for the life of the data.
+    /// Key groups, which never change once there is data; 0: those of the data, or the default.
     pub max_parallelism: u16,
     /// Pin each shard's thread to a core.
     pub pin: bool,
@@ -50,13 +56,29 @@ impl Default for EngineOptions {
         let cores = available_parallelism().map_or(1, usize::from).min(256) as u16;
         Self {
             shards: (cores / 2).max(1),
-            lanes: LANES_DEFAULT.max(cores * 2).min(MAX_PARALLELISM_DEFAULT),
-            max_parallelism: MAX_PARALLELISM_DEFAULT,
+            lanes: 0,
+            max_parallelism: 0,
             pin: false,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
             clock: ClockOptions::default(),
         }
+    }
+}
+
+impl EngineOptions {
+    /// The key groups of new data.
+    pub(super) fn new_max_parallelism(&self) -> u16 {
+        if self.max_parallelism == 0 { MAX_PARALLELISM_DEFAULT } else { self.max_parallelism }
+    }
+
+    /// The lanes of new data: twice the cores, but not few, so that shards can be added later.
+    pub(super) fn new_lanes(&self) -> u16 {
+        if self.lanes > 0 {
+            return self.lanes;
+        }
+        let cores = available_parallelism().map_or(1, usize::from).min(256) as u16;
+        LANES_DEFAULT.max(cores * 2).max(self.shards).min(self.new_max_parallelism())
     }
 }
 
@@ -69,6 +91,12 @@ pub struct EngineStatus {
     pub clock: ClockStatus,
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// Why nothing is acknowledged any more, if so: the process should end.
+    pub poisoned: Option<String>,
+    /// There is no room for more of the log: writes are refused until there is.
+    pub is_disk_full: bool,
+    /// What was recovered at the start; `None`: everything is in memory.
+    pub recovered: Option<RecoveryInfo>,
 }
 
 /// How a shard is doing.
@@ -96,71 +124,44 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts the shards. There is always a namespace `default`.
-    pub fn start(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<Self, Fault> {
-        let layout = Layout::new(options.max_parallelism, options.lanes, options.shards)
-            .map_err(|detail| Fault::Options { detail })?;
-        let clock = AdjustedClock::new(clock, options.clock);
-        let outputs = Arc::new(OutputLog::new(clock.look().now_ms, options.output_bytes_max));
-        let (queues, receivers): (Vec<_>, Vec<_>) =
-            (0..options.shards).map(|_| unbounded()).unzip();
-        let cells: Vec<ShardCells> = (0..options.shards).map(|_| ShardCells::default()).collect();
-        // A shard that has not gone round yet is as young as the engine, not stuck since 1970.
-        let started_ms = clock.look().now_ms;
-        for cell in &cells {
-            cell.last_turn_ms.store(started_ms, Ordering::Relaxed);
-        }
-        let common = Arc::new(Common {
-            layout,
-            clock,
-            namespaces: Arc::new(Namespaces::new(Arc::clone(&outputs))),
-            outputs,
-            queues,
-            cells,
-            is_stopping: AtomicBool::new(false),
-        });
-        let inner =
-            Inner { common, queue_bytes_max: options.queue_bytes_max, threads: Mutex::default() };
-        let engine = Self { inner: Arc::new(inner) };
-        engine.spawn(receivers, options.pin)?;
-        engine.create_default();
+    /// Starts: recovers what the storage holds, then serves. There is always a namespace `default`.
+    pub fn start(
+        options: &EngineOptions,
+        storage: Option<StorageOptions>,
+        clock: Arc<dyn MachineClock>,
+    ) -> Result<Self, Fault> {
+        let opened = open(options, storage, clock)?;
+        let engine = Self::over(Arc::clone(&opened.common), options);
+        let threads = threads::spawn(opened, options.pin)?;
+        *engine.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
+        let created = engine.create_default();
+        // Nothing else is asked of the shards yet: it is answered or they have ended, and say why.
+        let _: Result<(), mpsc::RecvError> = created.recv();
         Ok(engine)
     }
 
-    fn spawn(&self, receivers: Vec<Receiver<Queued>>, pin: bool) -> Result<(), Fault> {
-        let cores =
-            if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, queue) in receivers.into_iter().enumerate() {
-            let shard = index as u16;
-            let common = Arc::clone(&self.inner.common);
-            common.cells[index].is_alive.store(true, Ordering::Release);
-            let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
-            let run = move || {
-                if let Some(core) = core {
-                    core_affinity::set_for_current(core);
-                }
-                Worker::new(ShardIndex(shard), common, queue).run();
-            };
-            let thread = Builder::new()
-                .name(format!("shard-{shard}"))
-                .spawn(run)
-                .map_err(|source| Fault::Thread { shard, source })?;
-            threads.push(thread);
-        }
-        Ok(())
+    /// The handle to the parts that share this.
+    pub(super) fn over(common: Arc<Common>, options: &EngineOptions) -> Self {
+        let queue_bytes_max = options.queue_bytes_max;
+        let inner = Inner { common, queue_bytes_max, threads: Mutex::default() };
+        Self { inner: Arc::new(inner) }
     }
 
-    fn create_default(&self) {
+    /// Asks for the namespace `default`, if it is not there; says when that was answered.
+    pub(super) fn create_default(&self) -> mpsc::Receiver<()> {
         let (sender, receiver) = mpsc::channel();
+        if self.namespace(DEFAULT_NAMESPACE).is_ok() {
+            // Nobody listening is as good as somebody who knows.
+            let _ = sender.send(());
+            return receiver;
+        }
         let config = NamespaceConfig::default();
         let put = Command::Put { config, expected_version: None };
-        let reply = Box::new(move |answer| {
-            let _ = sender.send(answer);
+        let reply = Box::new(move |_| {
+            let _ = sender.send(());
         });
         self.command(DEFAULT_NAMESPACE, put, false, reply);
-        // Nothing else is asked of the shards yet: it is answered or the shards have ended.
-        let _: Result<Result<CommandReply, Rejection>, _> = receiver.recv();
+        receiver
     }
 
     fn common(&self) -> &Common {
@@ -200,6 +201,9 @@ impl Engine {
         // Acquire pairs with the release in `stop`.
         if common.is_stopping.load(Ordering::Acquire) {
             return Err(Rejection::Stopping);
+        }
+        if common.is_poisoned() {
+            return Err(Rejection::Poisoned);
         }
         let cells = &common.cells[shard];
         let before = cells.queue_bytes.fetch_add(cost_bytes, Ordering::Relaxed);
@@ -373,6 +377,22 @@ impl Engine {
         let mut all = metrics::sum(common.cells.iter());
         all.output_log_bytes = common.outputs.len_bytes() as u64;
         all.outputs = common.outputs.appended();
+        all.lateness = common.engine_cells.lateness();
+        all.syncs = common.engine_cells.syncs();
+        all.log_bytes = common.segments.as_ref().map_or(0, |segments| segments.bytes());
+        all.checkpoint_failures = common.checkpoints.failures();
+        let infos = common.checkpoints.infos();
+        if let Some(last) = infos.iter().find(|info| info.ended_ms.is_some()) {
+            all.checkpoint_size_bytes = last.total_bytes;
+            all.checkpoint_last_success_ms = last.ended_ms;
+            let took_ms = last.ended_ms.unwrap_or(last.began_ms).saturating_sub(last.began_ms);
+            all.checkpoint_duration_seconds = took_ms.max(0) as f64 / 1_000.0;
+        }
+        if let Some(recovery) = common.recovery.get() {
+            all.recovery_duration_seconds = recovery.seconds;
+            all.log_replay_bytes = recovery.replayed_bytes;
+        }
+        all.data_dir_free_bytes = common.free_bytes();
         all
     }
 
@@ -385,7 +405,14 @@ impl Engine {
             alive: cells.is_alive.load(Ordering::Acquire),
         });
         let stopping = common.is_stopping.load(Ordering::Acquire);
-        EngineStatus { stopping, clock, shards: shards.collect() }
+        EngineStatus {
+            stopping,
+            clock,
+            shards: shards.collect(),
+            poisoned: common.poison.get().cloned(),
+            is_disk_full: common.segments.as_ref().is_some_and(|segments| segments.is_full()),
+            recovered: common.recovery.get().cloned(),
+        }
     }
 
     /// Accepts the leap of the clock that is held.
@@ -400,11 +427,38 @@ impl Engine {
         }
     }
 
-    /// Stops: takes nothing more in, works off what was taken, ends the streams, joins the threads.
+    /// Begins a checkpoint, or joins the next one; the reply comes once it is published.
+    pub fn checkpoint(&self, reply: Reply<Result<CheckpointInfo, Rejection>>) {
+        let Some(to) = self.common().parts.get() else {
+            reply(Err(Rejection::NotDurable));
+            return;
+        };
+        let begin = Checkpoint::Begin(Box::new(move |info| reply(Ok(info))));
+        // A checkpointer that has ended drops the reply.
+        let _ = to.send(begin);
+    }
+
+    /// The checkpoints of this process, and the one it began from: the newest first.
+    pub fn checkpoints(&self) -> Vec<CheckpointInfo> {
+        self.common().checkpoints.infos()
+    }
+
+    /// Stops: takes nothing more in, works off what was taken, takes a last checkpoint, ends the
+    /// streams, joins the threads.
     pub fn stop(&self) {
         let common = self.common();
         // Release pairs with the acquire in `admit` and in the workers.
         common.is_stopping.store(true, Ordering::Release);
+        self.nudge();
+        if common.parts.get().is_some() && !common.is_poisoned() {
+            let (sender, receiver) = mpsc::channel();
+            self.checkpoint(Box::new(move |done| {
+                let _ = sender.send(done);
+            }));
+            // Without it the next start follows the log: nothing is lost but time.
+            let _: Result<_, mpsc::RecvTimeoutError> = receiver.recv_timeout(LAST_CHECKPOINT_MAX);
+        }
+        common.end();
         self.nudge();
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
@@ -414,3 +468,6 @@ impl Engine {
         common.outputs.close();
     }
 }
+
+/// How long a stop waits for its checkpoint.
+const LAST_CHECKPOINT_MAX: Duration = Duration::from_secs(20);

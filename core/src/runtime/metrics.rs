@@ -2,6 +2,8 @@
 //! path touches no shared counter.
 
 use crate::op::ResultKind;
+use crate::output::OutputBytes;
+use crate::ports::MachineClock;
 use crate::stats::Stats;
 use crossbeam_utils::CachePadded;
 use std::sync::Mutex;
@@ -43,6 +45,24 @@ pub struct EngineMetrics {
     pub memory: Vec<(&'static str, u64)>,
     /// By shard.
     pub shards: Vec<ShardMetrics>,
+    /// How long syncs of the log took.
+    pub syncs: SyncHistogram,
+    /// Bytes of the log's and the output log's files, those made in advance included.
+    pub log_bytes: u64,
+    /// Bytes of the log that were followed at the start.
+    pub log_replay_bytes: u64,
+    /// Bytes that the last checkpoint consists of.
+    pub checkpoint_size_bytes: u64,
+    /// How long it took.
+    pub checkpoint_duration_seconds: f64,
+    /// When it was published, in milliseconds since the epoch; `None`: there was none yet.
+    pub checkpoint_last_success_ms: Option<i64>,
+    /// How often storing a piece of a checkpoint failed.
+    pub checkpoint_failures: u64,
+    /// How long the recovery at the start took.
+    pub recovery_duration_seconds: f64,
+    /// Bytes free where the data directory is; `None`: there is none, or they are not known.
+    pub data_dir_free_bytes: Option<u64>,
 }
 
 /// Processing timers pending and due within 1 s, 10 s, 1 min, 10 min, 1 h, 1 d, and at all.
@@ -98,13 +118,6 @@ impl LatenessHistogram {
         self.counts[bucket.min(LATENESS_BOUNDS_MS.len() - 1)] += 1;
         self.sum_ms += lateness_ms;
     }
-
-    fn add(&mut self, other: &Self) {
-        for (sum, count) in self.counts.iter_mut().zip(other.counts) {
-            *sum += count;
-        }
-        self.sum_ms += other.sum_ms;
-    }
 }
 
 /// The cells of one shard: written by its thread, read by scrapes. Nothing is ordered by them.
@@ -116,6 +129,13 @@ pub(super) struct ShardCells {
     pub(super) throttled: AtomicU64,
     pub(super) is_alive: AtomicBool,
     pub(super) last_turn_ms: AtomicI64,
+    /// Turns that the committer has let go: all that went to it before are done.
+    pub(super) turns_done: CachePadded<AtomicU64>,
+    /// Bytes on their way to the journal, and bytes whose place in it is assured.
+    pub(super) log_pending_bytes: CachePadded<AtomicU64>,
+    pub(super) log_assured_bytes: AtomicU64,
+    /// Bytes that were appended to the journal since the start.
+    pub(super) log_bytes: AtomicU64,
     /// Written once a turn, read by scrapes: never waited for by the shard.
     figures: Mutex<Figures>,
 }
@@ -124,7 +144,6 @@ pub(super) struct ShardCells {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
     pub(super) stats: Stats,
-    pub(super) lateness: LatenessHistogram,
     pub(super) busy_seconds: f64,
     pub(super) due_within: DueWithin,
     pub(super) overdue: u64,
@@ -142,6 +161,76 @@ impl ShardCells {
 
     fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Upper bounds of the buckets of the time that a sync takes, in seconds.
+pub const SYNC_BOUNDS_SECONDS: [f64; 12] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, f64::INFINITY];
+
+/// A histogram of how long syncs of the log took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SyncHistogram {
+    /// How many fell into each bucket (not cumulative), in the order of [`SYNC_BOUNDS_SECONDS`].
+    pub counts: [u64; SYNC_BOUNDS_SECONDS.len()],
+    /// The sum of all, in seconds.
+    pub sum_seconds: f64,
+}
+
+/// The cells of the engine as a whole. Nothing is ordered by them.
+#[derive(Debug, Default)]
+pub(super) struct EngineCells {
+    lateness: Mutex<LatenessHistogram>,
+    syncs: Mutex<SyncHistogram>,
+    part_bytes: AtomicUsize,
+}
+
+impl EngineCells {
+    /// Counts how late the fires of a block are, as they are released.
+    pub(super) fn observe_lateness(&self, block: &OutputBytes, clock: &dyn MachineClock) {
+        if !block.is_live {
+            return;
+        }
+        let now = clock.realtime_micros();
+        let mut lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
+        for fire_at in block.live_fire_times() {
+            let late = now.saturating_sub(fire_at.as_millis().saturating_mul(1_000)).max(0);
+            lateness.observe(late as f64 / 1_000.0);
+        }
+    }
+
+    /// Counts a sync.
+    pub(super) fn observe_sync(&self, micros: i64) {
+        let seconds = micros.max(0) as f64 / 1e6;
+        let bucket = SYNC_BOUNDS_SECONDS.partition_point(|bound| *bound < seconds);
+        let mut syncs = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        syncs.counts[bucket.min(SYNC_BOUNDS_SECONDS.len() - 1)] += 1;
+        syncs.sum_seconds += seconds;
+    }
+
+    /// A part of a snapshot is on its way to the store.
+    pub(super) fn add_part(&self, bytes: usize) {
+        self.part_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A part of a snapshot is with the store.
+    pub(super) fn take_part(&self, bytes: usize) {
+        self.part_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of snapshots on their way to the store.
+    pub(super) fn part_bytes(&self) -> usize {
+        self.part_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How late fires were.
+    pub(super) fn lateness(&self) -> LatenessHistogram {
+        *self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long syncs took.
+    pub(super) fn syncs(&self) -> SyncHistogram {
+        *self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,7 +252,6 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
         all.overdue_at_registration += overdue_at_registration;
         all.keys += keys;
         all.overdue += figures.overdue;
-        all.lateness.add(&figures.lateness);
         for (sum, count) in all.due_within.counts.iter_mut().zip(figures.due_within.counts) {
             *sum += count;
         }

@@ -2,17 +2,40 @@
 //! this folder starts a thread, reads a clock or waits.
 
 mod batch;
+mod checkpoints;
 mod clock;
+mod committer;
+mod common;
 mod directory;
+mod disk;
 mod engine;
+mod fault;
 mod merge;
 mod metrics;
+mod node;
+mod open;
 mod output_log;
+mod publisher;
+mod recovered;
+mod storage_options;
+mod threads;
 mod worker;
 
+pub use crate::output::OutputBlock;
+pub use crate::snapshot::SnapshotFault;
+pub use crate::storage::DiskFault;
 pub use batch::{Ack, Batch, Reply};
+pub use checkpoints::CheckpointInfo;
 pub use clock::{ClockOptions, ClockStatus, OnStep, SystemClock};
 pub use directory::{Directory, NamespaceEntry};
+pub use disk::{FolderDisk, FolderFault, LOCK_FILE};
 pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus};
-pub use metrics::{DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics};
-pub use output_log::{OutputBlock, OutputLog, OutputRead, ReadRejection};
+pub use fault::{Fault, FaultClass};
+pub use metrics::{
+    DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, SYNC_BOUNDS_SECONDS,
+    ShardMetrics, SyncHistogram,
+};
+pub use node::{Node, NodePart};
+pub use output_log::{OutputLog, OutputRead, ReadRejection};
+pub use recovered::RecoveryInfo;
+pub use storage_options::{SEGMENT_BYTES_DEFAULT, StorageOptions};

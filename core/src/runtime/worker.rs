@@ -1,18 +1,16 @@
 //! The thread of a shard: takes turns while there is work, sleeps until there is some.
 
 use super::clock::AdjustedClock;
-use super::directory::Namespaces;
-use super::metrics::{DueWithin, LatenessHistogram, ShardCells};
-use super::output_log::OutputLog;
+use super::committer::{Commit, hand_on};
+use super::common::{Common, OutputTurn, Publish, Queued, Turns};
+use super::metrics::{DueWithin, ShardCells};
 use crate::due_counts::SecondCounts;
-use crate::key_group::{Layout, ShardIndex};
-use crate::output::OutputBytes;
-use crate::ports::Registry;
-use crate::shard::{Message, Next, Pace, Room, Shard, Turn};
+use crate::key_group::ShardIndex;
+use crate::shard::{Next, Room, Shard, Turn};
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// No sleep is longer: the clock may step, and is looked at again after each.
@@ -20,29 +18,23 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Figures that take a walk to gather are gathered no more often than this.
 const WALK_EVERY_MS: i64 = 500;
 
-/// A request as it waits in a queue.
-pub(super) struct Queued {
-    pub(super) message: Message,
-    pub(super) cost_bytes: usize,
-}
+/// Bytes of the log that operations leave to ticks and control records.
+const LOG_RESERVE_BYTES: u64 = 256 << 10;
+/// Bytes of outputs that may wait to become readable; beyond that nothing fires until they are.
+const OUTPUT_BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Bytes of snapshots that may wait to be stored; beyond that none are written until they are.
+const PART_BACKLOG_BYTES_MAX: usize = 64 << 20;
 
-/// What the threads of an engine share.
-pub(super) struct Common {
-    pub(super) layout: Layout,
-    pub(super) clock: AdjustedClock,
-    pub(super) namespaces: Arc<Namespaces>,
-    pub(super) outputs: Arc<OutputLog>,
-    pub(super) queues: Vec<Sender<Queued>>,
-    pub(super) cells: Vec<ShardCells>,
-    pub(super) is_stopping: AtomicBool,
-}
-
+/// See the module.
 pub(super) struct Worker {
     index: ShardIndex,
     common: Arc<Common>,
     queue: Receiver<Queued>,
     shard: Shard,
-    lateness: LatenessHistogram,
+    turns: Turns,
+    /// Turns that went to the committer.
+    turns_sent: u64,
+    outputs: Option<Sender<Publish>>,
     busy: Duration,
     walked_ms: i64,
 }
@@ -57,27 +49,28 @@ impl Drop for Alive<'_> {
 }
 
 impl Worker {
-    pub(super) fn new(index: ShardIndex, common: Arc<Common>, queue: Receiver<Queued>) -> Self {
-        let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
-        let shard = Shard::new(index, common.layout, Pace::default(), registry);
-        let lateness = LatenessHistogram::default();
-        Self { index, common, queue, shard, lateness, busy: Duration::ZERO, walked_ms: i64::MIN }
+    /// A worker on a shard that is as it was left.
+    pub(super) fn new(
+        index: ShardIndex,
+        common: Arc<Common>,
+        queue: Receiver<Queued>,
+        shard: Shard,
+        turns: Turns,
+        outputs: Option<Sender<Publish>>,
+    ) -> Self {
+        let (turns_sent, busy, walked_ms) = (0, Duration::ZERO, i64::MIN);
+        Self { index, common, queue, shard, turns, turns_sent, outputs, busy, walked_ms }
     }
 
-    /// Runs until the engine stops and what was taken in is worked off.
+    /// Runs until the engine has stopped.
     pub(super) fn run(mut self) {
         let common = Arc::clone(&self.common);
-        let cells = &common.cells[self.index.0 as usize];
-        let _alive = Alive(cells);
+        let _alive = Alive(&common.cells[self.index.0 as usize]);
         let mut first = None;
         loop {
-            let look = common.clock.look();
             let started = read_stopwatch();
-            let next =
-                self.turn(&common, Timestamp::from_millis(look.now_ms), look.is_held, first.take());
+            let next = self.step(first.take());
             self.busy += started.elapsed();
-            cells.last_turn_ms.store(look.now_ms, Ordering::Relaxed);
-            self.publish(cells, look.now_ms);
             let wait = match next {
                 Next::Now => {
                     // In a storm: whoever serves requests on this core goes first for a moment.
@@ -85,7 +78,7 @@ impl Worker {
                     continue;
                 }
                 // Acquire: what was sent before the engine said so is in the queue.
-                _ if common.is_stopping.load(Ordering::Acquire) && self.queue.is_empty() => return,
+                _ if common.is_ended.load(Ordering::Acquire) && self.queue.is_empty() => return,
                 Next::At(time) => until(&common.clock, time),
                 Next::Never => SLEEP_MAX,
             };
@@ -97,13 +90,11 @@ impl Worker {
         }
     }
 
-    fn turn(
-        &mut self,
-        common: &Common,
-        now: Timestamp,
-        is_held: bool,
-        mut first: Option<Queued>,
-    ) -> Next {
+    /// Takes one turn, `first` before the rest of the queue.
+    pub(super) fn step(&mut self, mut first: Option<Queued>) -> Next {
+        let common = Arc::clone(&self.common);
+        let look = common.clock.look();
+        let now = Timestamp::from_millis(look.now_ms);
         let cells = &common.cells[self.index.0 as usize];
         let queue = &self.queue;
         let mut inbox = || {
@@ -112,26 +103,76 @@ impl Worker {
             cells.queue_depth.fetch_sub(1, Ordering::Relaxed);
             Some(queued.message)
         };
-        let (turn, next) = self.shard.turn(now, is_held, Room::ENDLESS, &mut inbox);
+        let is_stopping = common.is_stopping.load(Ordering::Acquire);
+        let room = self.room(&common);
+        let (turn, next) = self.shard.turn(now, look.is_held || is_stopping, room, &mut inbox);
         if !turn.is_empty() {
-            self.commit(common, turn, now);
+            self.hand_over(&common, turn, now);
         }
+        cells.last_turn_ms.store(look.now_ms, Ordering::Relaxed);
+        self.publish(cells, look.now_ms);
         next
     }
 
-    /// Without files, what is applied is as durable as it gets.
-    fn commit(&mut self, common: &Common, turn: Turn, now: Timestamp) {
+    /// Whether nothing waits in its queue.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn room(&self, common: &Common) -> Room {
+        let Some(segments) = &common.segments else {
+            return Room::ENDLESS;
+        };
+        let cells = &common.cells[self.index.0 as usize];
+        // Acquire pairs with the committer, which lowers what is assured before what is pending.
+        let pending = cells.log_pending_bytes.load(Ordering::Acquire);
+        let assured = cells.log_assured_bytes.load(Ordering::Acquire);
+        let segment_bytes = segments.segment_bytes();
+        Room {
+            log_bytes: assured.saturating_sub(pending),
+            reserve_bytes: LOG_RESERVE_BYTES.min(segment_bytes / 8),
+            is_widest: pending == 0 && assured >= segment_bytes / 2,
+            is_full: segments.is_full(),
+            are_outputs_held: common.outputs.backlog_bytes() > OUTPUT_BACKLOG_BYTES_MAX,
+            are_parts_held: common.engine_cells.part_bytes() > PART_BACKLOG_BYTES_MAX,
+        }
+    }
+
+    fn hand_over(&mut self, common: &Common, turn: Turn, now: Timestamp) {
+        let Turns::Journal(committer) = &self.turns else {
+            self.release(common, turn, now);
+            return;
+        };
+        let cells = &common.cells[self.index.0 as usize];
+        // Acquire: what the committer let go, it let go before this turn does.
+        let is_idle = cells.turns_done.load(Ordering::Acquire) == self.turns_sent;
+        if turn.blocks.is_empty() && is_idle {
+            self.release(common, turn, now);
+            return;
+        }
+        cells.log_pending_bytes.fetch_add(turn.cost_bytes() as u64, Ordering::AcqRel);
+        self.turns_sent += 1;
+        // A committer that has ended has said why; what waited is dropped with the turn.
+        let _ = committer.send(Commit::Turn(turn));
+    }
+
+    /// Lets a turn go that needs no commit.
+    fn release(&mut self, common: &Common, turn: Turn, now: Timestamp) {
         let Turn { blocks: _, written, synced, outputs, visible } = turn;
         for release in written {
             release();
         }
-        let mut send = |shard, message| common.send(shard, message);
-        for block in outputs {
-            observe(&mut self.lateness, &common.clock, &block);
-            common.outputs.append(block, now.as_millis());
+        common.run(synced);
+        if let Some(to) = &self.outputs {
+            hand_on(to, OutputTurn { outputs, visible });
+            return;
         }
-        synced.run(&mut send);
-        visible.run(&mut send);
+        for block in &outputs {
+            common.engine_cells.observe_lateness(block, common.clock.machine());
+        }
+        let now_ms = now.as_millis();
+        common.outputs.publish_now(outputs.into_iter().map(|block| (block, now_ms)));
+        common.run(visible);
     }
 
     fn publish(&mut self, cells: &ShardCells, now_ms: i64) {
@@ -139,10 +180,9 @@ impl Worker {
         if walks {
             self.walked_ms = now_ms;
         }
-        let (shard, lateness, busy) = (&self.shard, self.lateness, self.busy);
+        let (shard, busy) = (&self.shard, self.busy);
         cells.publish(|figures| {
             figures.stats = *shard.stats();
-            figures.lateness = lateness;
             figures.busy_seconds = busy.as_secs_f64();
             figures.oldest_due_ms = shard.oldest_due().map(Timestamp::as_millis);
             if !walks {
@@ -164,35 +204,11 @@ impl Worker {
     }
 }
 
-impl Common {
-    /// Sends between shards: never refused, there are few of them.
-    pub(super) fn send(&self, shard: ShardIndex, message: Message) {
-        let place = shard.0 as usize;
-        self.cells[place].queue_depth.fetch_add(1, Ordering::Relaxed);
-        let queued = Queued { message, cost_bytes: 0 };
-        if self.queues[place].send(queued).is_err() {
-            // The shard has ended; so does the engine.
-            self.cells[place].queue_depth.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// How long until the machine's clock reads this time.
 fn until(clock: &AdjustedClock, time: Timestamp) -> Duration {
     let now = clock.machine().realtime_micros();
     let wait = time.as_millis().saturating_mul(1_000).saturating_sub(now);
     Duration::from_micros(wait.max(0) as u64).min(SLEEP_MAX)
-}
-
-fn observe(lateness: &mut LatenessHistogram, clock: &AdjustedClock, block: &OutputBytes) {
-    if !block.is_live {
-        return;
-    }
-    let now = clock.machine().realtime_micros();
-    for fire_at in block.live_fire_times() {
-        let late = now.saturating_sub(fire_at.as_millis().saturating_mul(1_000)).max(0);
-        lateness.observe(late as f64 / 1_000.0);
-    }
 }
 
 #[allow(

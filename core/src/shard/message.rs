@@ -1,13 +1,14 @@
 //! What is said to a shard.
 
 use crate::error::Rejection;
-use crate::key_group::LaneIndex;
+use crate::key_group::{KeyGroup, LaneIndex};
 use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
 use crate::ports::NamespaceGauge;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
 use crate::time::Domain;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -38,8 +39,20 @@ pub(crate) enum Message {
     Step(Step),
     /// A lane of another shard says how far it is with a step of a namespace at home in this lane.
     StepDone(LaneIndex, StepDone),
+    /// Begin a round of snapshots.
+    Checkpoint(CheckpointRequest),
     /// Look up: something outside of the queue has changed.
     Nudge,
+}
+
+/// Which snapshots a round is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointRequest {
+    pub(crate) round: u64,
+    /// Partitions that are written although nothing happened to them.
+    pub(crate) rewrite: Arc<BTreeSet<(NamespaceId, KeyGroup)>>,
+    /// How long the round should take, in milliseconds; 0: as fast as it can.
+    pub(crate) over_ms: i64,
 }
 
 /// The operations of a request that go to one shard.

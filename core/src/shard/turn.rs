@@ -8,6 +8,7 @@ use super::message::Message;
 use crate::key_group::ShardIndex;
 use crate::log::LaneBlock;
 use crate::output::OutputBytes;
+use crate::snapshot::Part;
 
 /// Called once, when its time has come. It must not block.
 pub(crate) type Release = Box<dyn FnOnce() + Send>;
@@ -34,22 +35,25 @@ pub(crate) struct Then {
     pub(crate) releases: Vec<Release>,
     /// Messages to shards, the sender's own included.
     pub(crate) sends: Vec<(ShardIndex, Message)>,
+    /// Parts of the snapshots that a checkpoint is made of.
+    pub(crate) parts: Vec<Part>,
 }
 
 impl Then {
     /// Whether nothing follows.
     pub(crate) fn is_empty(&self) -> bool {
-        self.releases.is_empty() && self.sends.is_empty()
+        self.releases.is_empty() && self.sends.is_empty() && self.parts.is_empty()
     }
 
     /// Lets it follow.
-    pub(crate) fn run(self, send: &mut dyn FnMut(ShardIndex, Message)) {
+    pub(crate) fn run(self, send: &mut dyn FnMut(ShardIndex, Message), part: &mut dyn FnMut(Part)) {
         for release in self.releases {
             release();
         }
         for (shard, message) in self.sends {
             send(shard, message);
         }
+        self.parts.into_iter().for_each(part);
     }
 }
 
@@ -62,21 +66,39 @@ impl Turn {
             && self.outputs.is_empty()
             && self.visible.is_empty()
     }
+
+    /// What its blocks take on disk, at most.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        self.blocks.iter().map(LaneBlock::cost_bytes).sum()
+    }
 }
 
 /// What may be appended in a turn.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Room {
     /// Bytes of the log, blocks' heads included, whose place is assured.
     pub(crate) log_bytes: u64,
+    /// Bytes of these that operations leave to ticks and control records.
+    pub(crate) reserve_bytes: u64,
+    /// There is as much as there ever will be: what does not fit now never will.
+    pub(crate) is_widest: bool,
     /// There will be no more until somebody makes room: refuse instead of waiting.
     pub(crate) is_full: bool,
     /// So much waits to become readable that nothing more may fire.
     pub(crate) are_outputs_held: bool,
+    /// So much waits to be stored that no more snapshots may be written.
+    pub(crate) are_parts_held: bool,
 }
 
 impl Room {
     /// As much as one likes.
-    pub(crate) const ENDLESS: Self =
-        Self { log_bytes: u64::MAX, is_full: false, are_outputs_held: false };
+    pub(crate) const ENDLESS: Self = Self {
+        log_bytes: u64::MAX,
+        reserve_bytes: 0,
+        is_widest: true,
+        is_full: false,
+        are_outputs_held: false,
+        are_parts_held: false,
+    };
 }

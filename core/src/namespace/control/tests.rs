@@ -83,6 +83,20 @@ fn a_namespace_is_published_when_every_lane_has_it() {
 }
 
 #[test]
+fn a_namespace_that_is_gone_is_not_published_any_more() {
+    let mut world = World::new();
+    let put = Command::Put { config: NamespaceConfig::default(), expected_version: None };
+    let mut steps = world.command("orders", &put, 0);
+    steps.extend(world.command("orders", &Command::Delete { force: false }, 0));
+    for step in steps {
+        if let ControlEffect::Send(step) = step {
+            let effects = world.finish(&step, 0);
+            assert!(!effects.iter().any(|it| matches!(it, ControlEffect::Publish { .. })));
+        }
+    }
+}
+
+#[test]
 fn the_same_configuration_again_changes_nothing() {
     let mut world = World::new();
     world.create("orders", manual());

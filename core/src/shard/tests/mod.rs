@@ -10,11 +10,13 @@ mod behaviour;
 mod oracle;
 
 use super::*;
+use crate::lane::AsOf;
 use crate::log::{LaneBlock, Record, encode_op};
 use crate::namespace::{Asked, Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
 use crate::op::{Only, Op, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
+use crate::snapshot::Part;
 use crate::time::Domain;
 use oracle::{Fire, Oracle};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -49,6 +51,7 @@ mod rand_like {
 struct Outside {
     blocks: Vec<LaneBlock>,
     outputs: Vec<OutputBytes>,
+    parts: Vec<Part>,
     registry: Arc<TestRegistry>,
 }
 
@@ -116,8 +119,9 @@ impl World {
         self.outside.blocks.extend(blocks);
         self.outside.outputs.extend(outputs);
         let mut send = |_, message| self.inbox.push_back(message);
-        synced.run(&mut send);
-        visible.run(&mut send);
+        let mut part = |part| self.outside.parts.push(part);
+        synced.run(&mut send, &mut part);
+        visible.run(&mut send, &mut part);
         if self.inbox.is_empty() { next } else { Next::Now }
     }
 
@@ -190,6 +194,51 @@ impl World {
         fires
     }
 
+    /// Another shard that has followed the log so far, and what it emitted.
+    fn follow(&self) -> (World, Vec<OutputBytes>) {
+        let mut other = World::new(Pace::default(), self.now.as_millis());
+        let mut outputs = Vec::new();
+        for block in &self.outside.blocks {
+            let followed =
+                other.shard.replay(block, &AsOf::default(), &mut |block| outputs.push(block));
+            followed.expect("the log can be followed");
+        }
+        let mut numbers = BTreeMap::new();
+        other.shard.add_applied_numbers(&mut numbers);
+        let turn = other.shard.recovered(&numbers);
+        assert!(turn.synced.sends.is_empty(), "every lane has every step");
+        (other, outputs)
+    }
+
+    /// Checks that a shard that follows the log comes to the same: outputs, and what is there.
+    fn check_replay(&self, namespaces: &[NamespaceId], keys: u64) {
+        let (other, outputs) = self.follow();
+        assert_eq!(all_records(&outputs), all_records(&self.outside.outputs));
+        let published = |world: &World| world.outside.registry.published.lock().unwrap().clone();
+        assert_eq!(published(&other), published(self));
+        for (mine, its) in self.shard.lanes.iter().zip(&other.shard.lanes) {
+            assert_eq!(mine.last_position(), its.last_position());
+            for id in namespaces {
+                let Some(home) = mine.find(*id) else {
+                    assert_eq!(its.find(*id), None);
+                    continue;
+                };
+                let (mine, its) = (mine.home(home), its.home(its.find(*id).expect("it is there")));
+                for domain in Domain::ALL {
+                    let (mine, its) = (mine.timeline.of(domain), its.timeline.of(domain));
+                    assert_eq!(mine.reached, its.reached);
+                    assert_eq!(mine.counts.total(), its.counts.total());
+                }
+                for key in (0..keys).map(key_of) {
+                    let group = self.layout.group_of(xxh3_64(key.as_bytes()));
+                    let timers = mine.key_timers(&self.shard.shared.pools, group, key.as_bytes());
+                    let its = its.key_timers(&other.shard.shared.pools, group, key.as_bytes());
+                    assert_eq!(timers, its, "{key}");
+                }
+            }
+        }
+    }
+
     /// Lets oracles follow the log, and compares outcomes, outputs and what is still there.
     fn check(&self, namespaces: &[(NamespaceId, ClockKind, i64)]) {
         let mut oracles = BTreeMap::new();
@@ -225,6 +274,16 @@ impl World {
             assert_eq!(homes.map(|home| home.timeline.pending()).sum::<u64>(), pending);
         }
     }
+}
+
+/// Output records by what makes them themselves.
+fn all_records(blocks: &[OutputBytes]) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for it in blocks.iter().flat_map(OutputBytes::iter) {
+        let before = all.insert(it.id.to_string(), format!("{it:?}"));
+        assert_eq!(before, None, "an id is never used twice");
+    }
+    all
 }
 
 type Oracles = BTreeMap<(u16, NamespaceId), Oracle>;
@@ -387,6 +446,7 @@ fn play(seed: u64, ops: u64) {
         }
     }
     world.settle();
+    world.check_replay(&[namespaces[0].0, namespaces[1].0], keys);
     world.now = Timestamp::MAX;
     world.clock("m", i64::MAX);
     for name in ["m", "s"] {
@@ -400,6 +460,7 @@ fn play(seed: u64, ops: u64) {
     }
     world.settle();
     world.check(&namespaces);
+    world.check_replay(&[namespaces[0].0, namespaces[1].0], keys);
     assert!(world.shard.memory().iter().all(|(part, bytes)| *part != "payloads" || *bytes == 0));
     assert_eq!(world.shard.stats().keys, 0, "everything has fired or was cancelled");
     assert_eq!(world.shard.near().total(), 0);

@@ -21,7 +21,7 @@ use http::{HeaderValue, Response, StatusCode};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwheel::output::{Cursor, NamespaceId};
+use stormwheel::output::{Cursor, NamespaceId, OutputFault};
 use stormwheel::runtime::{OutputLog, ReadRejection};
 use stream::OutputStream;
 
@@ -112,6 +112,7 @@ impl Reader {
                 );
                 Problem::new(&kinds::CURSOR_AHEAD, detail).field("cursor")
             }
+            ReadRejection::Fault(fault) => damaged(&fault, self.namespace, self.position),
         }
     }
 }
@@ -242,6 +243,21 @@ fn start_stream(mut reader: Reader, exchange: &Exchange<'_>) -> Result<Response<
     Ok(response)
 }
 
+/// What a reader is told of damage. Where it is stands in the log of the service: a reader can do
+/// nothing with the name of a file.
+fn damaged(fault: &OutputFault, namespace: NamespaceId, after: Cursor) -> Problem {
+    tracing::error!(
+        file = fault.file,
+        offset = fault.offset,
+        detail = fault.detail,
+        namespace = namespace.0,
+        after = after.0,
+        "outputs cannot be read"
+    );
+    let detail = format!("the records after {} cannot be read", after.0);
+    Problem::new(&kinds::OUTPUTS_DAMAGED, detail)
+}
+
 /// The last words of a stream that cannot go on.
 fn last_words(reader: &Reader, out: &mut Vec<u8>, refusal: &Problem) {
     reader.format.write_problem(out, refusal);
@@ -250,4 +266,22 @@ fn last_words(reader: &Reader, out: &mut Vec<u8>, refusal: &Problem) {
         slug = refusal.kind.slug,
         "a stream ended"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_of_damage_learns_nothing_of_the_files() {
+        let (file, detail) = ("outputs/0000000001.out".to_owned(), "checksum".to_owned());
+        let fault = OutputFault { file, offset: 4_096, detail };
+        let problem = damaged(&fault, NamespaceId(1), Cursor(7));
+        assert_eq!(problem.kind.status, 500);
+        let text = String::from_utf8(problem.to_json()).unwrap();
+        assert!(text.contains("after 7"), "{text}");
+        assert!(
+            !text.contains("0000000001") && !text.contains("4096") && !text.contains("checksum")
+        );
+    }
 }

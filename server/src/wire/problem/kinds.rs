@@ -162,6 +162,9 @@ kinds! {
     INTERNAL = 500 "internal", "The service made a mistake",
         "Something failed that should not have, and it is not your request's fault. The log of the service has the details under the request id of the answer.\n\n\
          Whether the operation took effect is not known: repeat it if that is harmless. Please report it.";
+    OUTPUTS_DAMAGED = 500 "outputs-damaged", "Outputs cannot be read",
+        "What stands behind the cursor in the output log is damaged on disk, or the disk did not give it. Timers are not concerned, and nothing was skipped.\n\n\
+         The service's log names the file and the place. Look at the disk. If it stays so, go on with `cursor=latest` or a cursor behind the damage; what lies between is lost to this reader.";
     STARTING = 503 "starting", "The service is starting",
         "The service is up but still recovering its state and takes no requests yet. /readyz shows the progress.\n\n\
          Wait for Retry-After and try again.";

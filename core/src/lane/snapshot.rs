@@ -1,0 +1,104 @@
+//! What a lane holds beside its partitions, taken out and put back; and the way to its partitions
+//! for whoever writes them.
+
+use super::{Lane, LaneNamespace, Shared};
+use crate::key_group::{KeyGroup, Layout};
+use crate::output::NamespaceId;
+use crate::ports::Gauges;
+use crate::snapshot::{DomainHead, LaneHead, NamespaceHead, Producer, SnapshotFault};
+use crate::time::{Domain, Timestamp};
+use crate::timeline::Timeline;
+
+impl Lane {
+    /// What the lane knows beside its partitions, at its position. A namespace that is being let go
+    /// is not in it.
+    pub(crate) fn head(&self) -> LaneHead {
+        let namespaces = self.homes.iter().flatten().map(|it| it.head());
+        LaneHead { position: self.last_position(), namespaces: namespaces.collect() }
+    }
+
+    /// Puts back what the lane knew; it is new and has applied nothing yet.
+    ///
+    /// An advance that was under way is over: partitions are written once they have nothing due
+    /// left. Control records that waited for it are sent again by their namespaces' homes.
+    pub(crate) fn load_head(&mut self, head: LaneHead, gauges: &dyn Gauges) {
+        debug_assert!(self.position == 1 && self.by_id.is_empty(), "the lane is new");
+        self.position = head.position + 1;
+        for it in head.namespaces {
+            self.admit(LaneNamespace::from_head(it, gauges));
+        }
+    }
+
+    /// Puts a partition back, which must not be there yet, and returns its producers. `None`: the
+    /// namespace is not on this lane. `what` is how faults call the snapshot.
+    #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
+    pub(crate) fn load_partition(
+        &mut self,
+        shared: &mut Shared,
+        layout: Layout,
+        namespace: NamespaceId,
+        group: KeyGroup,
+        now: Timestamp,
+        what: &str,
+        bytes: &[u8],
+    ) -> Result<Option<Vec<Producer>>, SnapshotFault> {
+        let Some(home) = self.find(namespace) else {
+            return Ok(None);
+        };
+        let (index, first_group, groups) = (self.index, self.first_group, self.groups);
+        let it = self.home_mut(home);
+        if layout.lane_of(group).0 != index || it.partition(group).is_some() {
+            let detail = "a partition stands twice, or on a lane where it does not belong";
+            return Err(SnapshotFault::damaged(what, 0, detail));
+        }
+        it.ensure_partition(group, first_group, groups);
+        let producers = it.with_partition(shared, index, group, 0, now, |partition, cx| {
+            partition.load(cx, layout, group, what, bytes)
+        })?;
+        self.list_on_agenda(home);
+        self.mark_changed(home);
+        Ok(Some(producers))
+    }
+
+    /// Keys of the partitions that have changed since a snapshot of them began last.
+    pub(crate) fn dirty_keys(&self) -> u64 {
+        let partitions = self.homes.iter().flatten().flat_map(|it| it.partitions());
+        let dirty = partitions.filter(|partition| partition.is_dirty());
+        dirty.map(|partition| partition.table().len() as u64).sum()
+    }
+}
+
+impl LaneNamespace {
+    fn head(&self) -> NamespaceHead {
+        let domains = Domain::ALL.map(|domain| {
+            let it = self.timeline.of(domain);
+            DomainHead { reached: it.reached, wheel_at: it.wheel.position() }
+        });
+        NamespaceHead {
+            id: self.id,
+            config: self.config.clone(),
+            applied_number: self.applied_number,
+            manual_now: self.manual_now,
+            domains,
+        }
+    }
+
+    fn from_head(head: NamespaceHead, gauges: &dyn Gauges) -> Self {
+        let NamespaceHead { id, config, applied_number, manual_now, domains } = head;
+        let gauge = gauges.gauge(id);
+        let mut it = Self::new(id, config, applied_number, Timestamp::MIN, gauge);
+        it.timeline = Timeline::standing_at(domains.map(|domain| domain.wheel_at));
+        for (domain, head) in Domain::ALL.into_iter().zip(domains) {
+            let time = it.timeline.of_mut(domain);
+            time.reached = head.reached;
+            if let Some(reached) = head.reached {
+                time.counts.advance(reached);
+            }
+        }
+        it.manual_now = manual_now;
+        it
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Checkpoints: when a round begins, what is known of it, and what goes once it is published.
+
+use super::committer::Commit;
+use super::common::{Common, Publish};
+use crate::key_group::ShardIndex;
+use crate::shard::{CheckpointRequest, Message};
+use crate::snapshot::{Manifest, Part};
+use crate::storage::{Checkpointer, DiskFault, OldJournals, Published};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is said to it.
+pub(super) enum Checkpoint {
+    /// A part of the round under way.
+    Part(Part),
+    /// Begin a round, or join the next one; told once it is published.
+    Begin(Box<dyn FnOnce(CheckpointInfo) + Send>),
+}
+
+/// A checkpoint, under way or done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckpointInfo {
+    /// Its number; later ones are greater.
+    pub number: u64,
+    /// When it began, by the adjusted clock.
+    pub began_ms: i64,
+    /// When its manifest was published; `None`: it is under way.
+    pub ended_ms: Option<i64>,
+    /// Bytes of all objects that it consists of.
+    pub total_bytes: u64,
+    /// Bytes that were written for it.
+    pub written_bytes: u64,
+    /// Keys that were written for it.
+    pub written_keys: u64,
+    /// Partitions that were written for it.
+    pub written_partitions: u64,
+    /// What kept it from going on when it was last tried, if something did.
+    pub failure: Option<String>,
+}
+
+/// How rounds are spaced and paced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CheckpointsOptions {
+    pub(super) interval_ms: i64,
+    pub(super) over_ms: i64,
+}
+
+/// What others may see of it.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointBoard {
+    infos: Mutex<VecDeque<CheckpointInfo>>,
+    failures: std::sync::atomic::AtomicU64,
+}
+
+/// How many are remembered.
+const INFOS_MAX: usize = 100;
+
+/// See the module.
+pub(super) struct Checkpoints {
+    common: Arc<Common>,
+    checkpointer: Checkpointer,
+    old: OldJournals,
+    committers: Vec<Sender<Commit>>,
+    publisher: Sender<Publish>,
+    options: CheckpointsOptions,
+    inbox: Receiver<Checkpoint>,
+    /// Who waits for the round under way, and who for the next one.
+    joined: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
+    asked: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
+    /// When the last round began.
+    began_ms: i64,
+    /// What had been appended to the journals when it did.
+    appended: u64,
+    info: CheckpointInfo,
+    /// What a publication left to be cut.
+    cut: Option<Arc<[u64]>>,
+}
+
+impl Checkpoints {
+    pub(super) fn new(
+        common: Arc<Common>,
+        checkpointer: Checkpointer,
+        old: OldJournals,
+        committers: Vec<Sender<Commit>>,
+        publisher: Sender<Publish>,
+        options: CheckpointsOptions,
+        loaded: Option<&Manifest>,
+    ) -> Self {
+        let (sender, inbox) = unbounded();
+        // It is set once.
+        let _ = common.parts.set(sender);
+        let began_ms = common.clock.look().now_ms;
+        if let Some(manifest) = loaded {
+            common.checkpoints.note(&CheckpointInfo {
+                number: manifest.checkpoint.into(),
+                began_ms: manifest.now_ms,
+                ended_ms: Some(manifest.created_ms),
+                total_bytes: checkpointer.total_bytes(),
+                ..CheckpointInfo::default()
+            });
+        }
+        Self {
+            common,
+            checkpointer,
+            old,
+            committers,
+            publisher,
+            options,
+            inbox,
+            joined: Vec::new(),
+            asked: Vec::new(),
+            began_ms,
+            appended: 0,
+            info: CheckpointInfo::default(),
+            cut: None,
+        }
+    }
+
+    /// What comes in.
+    pub(super) fn inbox(&self) -> &Receiver<Checkpoint> {
+        &self.inbox
+    }
+
+    /// How long until a round begins by itself, in milliseconds; `None`: never.
+    pub(super) fn due_in_ms(&self, now_ms: i64) -> Option<i64> {
+        let interval_ms = self.options.interval_ms;
+        (interval_ms > 0)
+            .then(|| self.began_ms.saturating_add(interval_ms).saturating_sub(now_ms).max(0))
+    }
+
+    /// Whether it has something to do that does not wait for others.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.checkpointer.is_idle() || self.cut.is_some()
+    }
+
+    /// Takes what has come in, `first` before the rest, stores what is complete, publishes, and
+    /// begins a round if it is time for one. Returns whether there was anything.
+    pub(super) fn step(&mut self, first: Option<Checkpoint>) -> Result<bool, DiskFault> {
+        let mut was_busy = first.is_some() || self.is_busy();
+        let mut next = first.or_else(|| self.inbox.try_recv().ok());
+        if let Some(checkpoint) = next.take() {
+            was_busy = true;
+            match checkpoint {
+                Checkpoint::Part(part) => {
+                    let bytes = part.len_bytes();
+                    self.checkpointer.take(part);
+                    self.common.engine_cells.take_part(bytes);
+                }
+                Checkpoint::Begin(reply) => self.asked.push(reply),
+            }
+        }
+        let now_ms = self.common.clock.look().now_ms;
+        if self.is_busy() {
+            match self.checkpointer.step() {
+                Ok(published) => {
+                    self.info.failure = None;
+                    if let Some(published) = published {
+                        self.published(published, now_ms);
+                    }
+                }
+                Err(fault) => {
+                    self.info.failure = Some(fault.to_string());
+                    self.common.checkpoints.failures.fetch_add(1, Ordering::Relaxed);
+                    self.common.checkpoints.note(&self.info);
+                    return Err(fault);
+                }
+            }
+            if let Some(cut) = self.cut.take() {
+                let segments = self.common.segments.as_ref().expect("there are files");
+                self.old.cut(&cut, segments)?;
+            }
+        }
+        if self.checkpointer.is_under_way() {
+            self.update_info();
+            return Ok(was_busy);
+        }
+        let is_due = self.due_in_ms(now_ms) == Some(0) && self.has_news();
+        if is_due || !self.asked.is_empty() {
+            self.begin(now_ms);
+            return Ok(true);
+        }
+        Ok(was_busy)
+    }
+
+    /// Whether something was written down since the last round began.
+    fn has_news(&self) -> bool {
+        self.common.appended() != self.appended
+    }
+
+    fn begin(&mut self, now_ms: i64) {
+        self.joined.append(&mut self.asked);
+        self.began_ms = now_ms;
+        self.appended = self.common.appended();
+        let created_ms = self.common.clock.machine().realtime_ms();
+        let rewrite = self.checkpointer.begin(now_ms, created_ms, self.common.outputs.latest());
+        let rewrite = Arc::new(rewrite);
+        let number = self.checkpointer.number();
+        self.info = CheckpointInfo {
+            number: number.into(),
+            began_ms: now_ms,
+            total_bytes: self.checkpointer.total_bytes(),
+            ..CheckpointInfo::default()
+        };
+        self.common.checkpoints.note(&self.info);
+        // Nobody is served any more while the engine stops: no reason to go slowly.
+        let is_stopping = self.common.is_stopping.load(Ordering::Acquire);
+        let over_ms = if is_stopping { 0 } else { self.options.over_ms };
+        for shard in 0..self.common.layout.shards() {
+            let rewrite = Arc::clone(&rewrite);
+            let request = CheckpointRequest { round: number.into(), rewrite, over_ms };
+            self.common.send(ShardIndex(shard), Message::Checkpoint(request));
+        }
+    }
+
+    fn update_info(&mut self) {
+        let figures = self.checkpointer.figures();
+        self.info.written_bytes = figures.bytes;
+        self.info.written_keys = figures.keys;
+        self.info.written_partitions = figures.partitions;
+        self.common.checkpoints.note(&self.info);
+    }
+
+    fn published(&mut self, published: Published, now_ms: i64) {
+        let Published { cut, floor, figures, .. } = published;
+        self.info.written_bytes = figures.bytes;
+        self.info.written_keys = figures.keys;
+        self.info.written_partitions = figures.partitions;
+        self.info.total_bytes = self.checkpointer.total_bytes();
+        self.info.ended_ms = Some(now_ms);
+        self.common.checkpoints.note(&self.info);
+        for committer in &self.committers {
+            // One that has ended has nothing left to cut.
+            let _ = committer.send(Commit::Cut(Arc::clone(&cut)));
+        }
+        let _ = self.publisher.send(Publish::Floor(floor));
+        let segments = self.common.segments.as_ref().expect("there are files");
+        segments.set_other_bytes(self.checkpointer.total_bytes());
+        self.cut = Some(cut);
+        for reply in self.joined.drain(..) {
+            reply(self.info.clone());
+        }
+    }
+}
+
+impl CheckpointBoard {
+    /// Writes down how a checkpoint stands.
+    fn note(&self, info: &CheckpointInfo) {
+        let mut infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
+        match infos.front_mut() {
+            Some(newest) if newest.number == info.number => *newest = info.clone(),
+            _ => infos.push_front(info.clone()),
+        }
+        infos.truncate(INFOS_MAX);
+    }
+
+    /// The newest ones, newest first.
+    pub(super) fn infos(&self) -> Vec<CheckpointInfo> {
+        let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
+        infos.iter().cloned().collect()
+    }
+
+    /// How often storing something has failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}

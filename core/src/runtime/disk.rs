@@ -1,0 +1,295 @@
+//! A data directory as a [`Disk`]: files of the operating system, kept to one process by a lock.
+
+use crate::ports::{Disk, DiskFile};
+use std::fs::{File, OpenOptions, TryLockError, create_dir_all, read_dir};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// The file that is locked while a process owns the directory. It holds the owner's pid.
+pub const LOCK_FILE: &str = "LOCK";
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FolderFault {
+    /// Another process owns it.
+    #[error("{} is in use by process {}", folder.display(), holder(*pid))]
+    Held {
+        /// The data directory.
+        folder: PathBuf,
+        /// Who has it, as far as the lock file says so.
+        pid: Option<u32>,
+    },
+    /// The file system did not do what it was asked to.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the file system said.
+        source: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
+}
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub struct FolderDisk {
+    folder: PathBuf,
+    /// Locked as long as it is open; none if this disk is for reading only.
+    lock: Option<File>,
+}
+
+impl FolderDisk {
+    /// Opens a data directory for this process alone; it is made if there is none.
+    pub fn open(folder: &Path) -> Result<Self, FolderFault> {
+        let fault = |path: &Path, action| {
+            let path = path.to_owned();
+            move |source| FolderFault::Io { path, action, source }
+        };
+        create_dir_all(folder).map_err(fault(folder, "create"))?;
+        let path = folder.join(LOCK_FILE);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(fault(&path, "open"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                // The pid only helps to find the owner: without it the answer is the same.
+                let _ = lock.read_to_string(&mut text);
+                let pid = text.trim().parse().ok();
+                return Err(FolderFault::Held { folder: folder.to_owned(), pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(fault(&path, "lock")(source)),
+        }
+        lock.set_len(0).map_err(fault(&path, "write"))?;
+        writeln!(lock, "{}", std::process::id()).map_err(fault(&path, "write"))?;
+        Ok(Self { folder: folder.to_owned(), lock: Some(lock) })
+    }
+
+    /// Opens a data directory for looking at it: nothing is written, and nobody is kept out.
+    pub fn open_read_only(folder: &Path) -> Result<Self, FolderFault> {
+        read_dir(folder).map_err(|source| FolderFault::Io {
+            path: folder.to_owned(),
+            action: "open",
+            source,
+        })?;
+        Ok(Self { folder: folder.to_owned(), lock: None })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The path of a name, which stays below the folder.
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        let is_below = !name.is_empty()
+            && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if is_below {
+            Ok(self.folder.join(name))
+        } else {
+            Err(io::Error::new(ErrorKind::InvalidInput, "the name leads out of the folder"))
+        }
+    }
+
+    /// The same, for something that changes it.
+    fn path_to_change(&self, name: &str) -> io::Result<PathBuf> {
+        if self.lock.is_none() {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
+        self.path(name)
+    }
+
+    /// Makes the folder of a path if there is none; durable, so that syncing what is in it is enough.
+    fn make_parent(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else {
+            return Ok(());
+        };
+        create_dir_all(parent)?;
+        let mut changed = parent;
+        while changed != self.folder
+            && let Some(above) = changed.parent()
+        {
+            File::open(above)?.sync_all()?;
+            changed = above;
+        }
+        Ok(())
+    }
+}
+
+impl Disk for FolderDisk {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path_to_change(name)?;
+        self.make_parent(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(FolderFile { file }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let is_owner = self.lock.is_some();
+        let file = OpenOptions::new().read(true).write(is_owner).open(self.path(name)?)?;
+        Ok(Arc::new(FolderFile { file }))
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let path = if folder.is_empty() { self.folder.clone() } else { self.path(folder)? };
+        let entries = match read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            // A name that is no text is none of ours.
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path_to_change(from)?, self.path_to_change(to)?);
+        self.make_parent(&to)?;
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path_to_change(name)?)
+    }
+
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        let path =
+            if folder.is_empty() { self.folder.clone() } else { self.path_to_change(folder)? };
+        match File::open(path) {
+            Ok(opened) => opened.sync_all(),
+            // A folder that was never made has no names.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.folder)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct FolderFile {
+    file: File,
+}
+
+impl DiskFile for FolderFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // The length is part of what fdatasync makes durable; the times of the file are not.
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of this process's own, gone at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("stormwheel-disk-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn files_are_made_read_renamed_and_removed() {
+        let folder = Folder::new("files");
+        let disk = FolderDisk::open(&folder.0).unwrap();
+        assert_eq!(disk.list("journal").unwrap(), Vec::<String>::new());
+        disk.sync_folder("journal").unwrap();
+        let file = disk.create("spare/2").unwrap();
+        assert_eq!(file.write_at(5, b"abc").unwrap(), 3);
+        file.sync().unwrap();
+        assert_eq!(disk.create("spare/2").err().unwrap().kind(), ErrorKind::AlreadyExists);
+        drop(disk.create("spare/1").unwrap());
+        assert_eq!(disk.list("spare").unwrap(), ["1", "2"]);
+        disk.rename("spare/2", "journal/x.log").unwrap();
+        disk.sync_folder("journal").unwrap();
+        disk.remove("spare/1").unwrap();
+        let file = disk.open("journal/x.log").unwrap();
+        assert_eq!(file.len_bytes().unwrap(), 8);
+        let mut bytes = [9; 8];
+        assert_eq!(file.read_at(3, &mut bytes).unwrap(), 5);
+        assert_eq!(&bytes[..5], b"\0\0abc");
+        assert_eq!(disk.list("spare").unwrap(), Vec::<String>::new());
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn names_stay_below_the_folder() {
+        let folder = Folder::new("names");
+        let disk = FolderDisk::open(&folder.0).unwrap();
+        for name in ["", "..", "../x", "a/../../x", "/etc/passwd", "./x", "a/.."] {
+            assert_eq!(disk.create(name).err().unwrap().kind(), ErrorKind::InvalidInput, "{name}");
+            assert_eq!(disk.open(name).err().unwrap().kind(), ErrorKind::InvalidInput, "{name}");
+            assert!(disk.remove(name).is_err(), "{name}");
+            assert!(disk.rename("LOCK", name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_one_owner() {
+        let folder = Folder::new("lock");
+        let first = FolderDisk::open(&folder.0).unwrap();
+        let fault = FolderDisk::open(&folder.0).unwrap_err();
+        let pid = std::process::id();
+        assert_eq!(fault.to_string(), format!("{} is in use by process {pid}", folder.0.display()));
+        let reader = FolderDisk::open_read_only(&folder.0).unwrap();
+        assert_eq!(reader.create("x").err().unwrap().kind(), ErrorKind::ReadOnlyFilesystem);
+        drop(first);
+        FolderDisk::open(&folder.0).unwrap();
+    }
+
+    #[test]
+    fn a_reader_makes_nothing() {
+        let folder = Folder::new("reader");
+        assert!(FolderDisk::open_read_only(&folder.0).is_err());
+        assert!(!folder.0.exists());
+    }
+}

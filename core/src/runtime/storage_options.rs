@@ -1,0 +1,54 @@
+//! Where an engine keeps what must survive it.
+
+use crate::ports::{Disk, SnapshotStore};
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes of a segment unless asked otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// See the module. Without it everything is in memory, and gone with the process.
+#[derive(Clone)]
+pub struct StorageOptions {
+    /// The data directory: journals and the output log.
+    pub disk: Arc<dyn Disk>,
+    /// Where snapshots go.
+    pub snapshots: Arc<dyn SnapshotStore>,
+    /// Bytes of each file that is made of the log, in advance.
+    pub segment_bytes: u64,
+    /// Bytes that all files of the data directory may have together.
+    pub max_disk_bytes: u64,
+    /// How often a checkpoint begins by itself; 0: only when asked for.
+    pub checkpoint_interval_ms: i64,
+    /// How long a checkpoint is spread over; 0: as fast as it can.
+    pub checkpoint_over_ms: i64,
+    /// Follow what is left of a log that another version of the engine wrote.
+    pub replay_other_version: bool,
+}
+
+impl StorageOptions {
+    /// The usual options, over these.
+    pub fn new(disk: Arc<dyn Disk>, snapshots: Arc<dyn SnapshotStore>) -> Self {
+        Self {
+            disk,
+            snapshots,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            max_disk_bytes: u64::MAX,
+            checkpoint_interval_ms: 60_000,
+            checkpoint_over_ms: 10_000,
+            replay_other_version: false,
+        }
+    }
+}
+
+impl fmt::Debug for StorageOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StorageOptions")
+            .field("segment_bytes", &self.segment_bytes)
+            .field("max_disk_bytes", &self.max_disk_bytes)
+            .field("checkpoint_interval_ms", &self.checkpoint_interval_ms)
+            .field("checkpoint_over_ms", &self.checkpoint_over_ms)
+            .field("replay_other_version", &self.replay_other_version)
+            .finish_non_exhaustive()
+    }
+}

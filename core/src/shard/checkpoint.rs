@@ -1,0 +1,204 @@
+//! A round of snapshots: each lane's head at once, then the partitions that have changed, one after
+//! another, in slices between batches.
+//!
+//! A partition is written as of a position at or after its lane's head, when its namespace has no
+//! due work on that lane; so the log, followed from the head, finds nothing due in it that fired
+//! before. Namespaces that come up during the round wait for the next one: all that is known of them
+//! stands behind the head.
+
+use super::{CheckpointRequest, Shard};
+use crate::key_group::KeyGroup;
+use crate::limits::CHECKPOINT_STEP_MS;
+use crate::output::NamespaceId;
+use crate::snapshot::{Part, encode_controls, encode_head};
+use crate::time::Timestamp;
+use std::collections::VecDeque;
+
+/// See the module.
+pub(super) struct Round {
+    request: CheckpointRequest,
+    began: Timestamp,
+    /// Keys that were to be written when it began, and how many have been.
+    keys: u64,
+    keys_written: u64,
+    waiting: VecDeque<Visit>,
+    writing: Option<Writing>,
+}
+
+/// A namespace on one lane, and which of its key groups is next.
+struct Visit {
+    place: usize,
+    namespace: NamespaceId,
+    next_group: u16,
+}
+
+/// A partition that is being written.
+struct Writing {
+    visit: Visit,
+    group: KeyGroup,
+    position: u64,
+    keys: u64,
+    bytes: Vec<u8>,
+}
+
+/// What a slice came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is no round, or it has ended.
+    Idle,
+    /// There is more to be written.
+    More,
+    /// There is more, but not now: it is paced, or waits for fires or for the store.
+    Later,
+}
+
+impl Shard {
+    /// Begins a round; one that is under way is given up.
+    pub(super) fn begin_round(&mut self, request: CheckpointRequest, now: Timestamp) {
+        let (mut waiting, mut keys) = (VecDeque::new(), 0);
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let head = lane.head();
+            let namespaces: Vec<NamespaceId> = head.namespaces.iter().map(|it| it.id).collect();
+            for namespace in namespaces.iter().copied() {
+                waiting.push_back(Visit { place, namespace, next_group: 0 });
+            }
+            let (position, head) = (head.position, head.encode());
+            let controls = encode_controls(&self.controls[place].to_state());
+            let lane_index = lane.index();
+            let part = Part::Head { lane: lane_index, position, namespaces, head, controls };
+            self.turn.visible.parts.push(part);
+            keys += lane.dirty_keys();
+        }
+        let (keys_written, writing) = (0, None);
+        let began = now;
+        self.round = Some(Round { request, began, keys, keys_written, waiting, writing });
+    }
+
+    /// Writes on, spending about one of the budget for each key.
+    pub(super) fn checkpoint_slice(&mut self, now: Timestamp) -> Progress {
+        let Some(mut round) = self.round.take() else {
+            return Progress::Idle;
+        };
+        let mut budget = self.pace.budget.min(round.allowance(now));
+        let mut skipped = 0;
+        while budget > 0 && !self.room.are_parts_held {
+            if round.writing.is_none() {
+                if skipped > round.waiting.len() {
+                    break;
+                }
+                let Some(visit) = round.waiting.pop_front() else {
+                    let Round { request, .. } = round;
+                    let shard = self.layout.shard_of(self.lanes[0].index());
+                    let done = Part::Done { shard, round: request.round };
+                    self.turn.visible.parts.push(done);
+                    return Progress::Idle;
+                };
+                if self.lanes[visit.place].find(visit.namespace).is_none() {
+                    self.write_off(&visit);
+                    continue;
+                }
+                if self.is_draining(&visit) {
+                    skipped += 1;
+                    round.waiting.push_back(visit);
+                    continue;
+                }
+                budget -= 1;
+                round.writing = self.begin_partition(visit, &round.request);
+                continue;
+            }
+            let before = budget;
+            let Some(writing) = &mut round.writing else { continue };
+            let is_done = self.write_partition(writing, &mut budget);
+            round.keys_written += u64::from(before - budget);
+            if is_done && let Some(writing) = round.writing.take() {
+                let Writing { visit, group, position, keys, bytes } = writing;
+                let namespace = visit.namespace;
+                let part = Part::Partition { namespace, group, position, keys, bytes };
+                self.turn.visible.parts.push(part);
+                round.waiting.push_front(visit);
+            }
+        }
+        self.round = Some(round);
+        if budget == self.pace.budget || self.room.are_parts_held || budget > 0 {
+            Progress::Later
+        } else {
+            Progress::More
+        }
+    }
+
+    fn is_draining(&self, visit: &Visit) -> bool {
+        let lane = &self.lanes[visit.place];
+        lane.find(visit.namespace).is_some_and(|home| lane.home(home).timeline.is_draining())
+    }
+
+    /// Begins with the next partition of a namespace that is to be written, if there is one.
+    fn begin_partition(
+        &mut self,
+        mut visit: Visit,
+        request: &CheckpointRequest,
+    ) -> Option<Writing> {
+        let lane = &mut self.lanes[visit.place];
+        let position = lane.last_position();
+        let home = lane.find(visit.namespace)?;
+        let groups = lane.groups();
+        let it = lane.home_mut(home);
+        while visit.next_group < groups.end {
+            let group = KeyGroup(visit.next_group.max(groups.start));
+            visit.next_group = group.0 + 1;
+            let Some(partition) = it.partition_mut(group) else { continue };
+            let namespace = visit.namespace;
+            if partition.is_dirty() || request.rewrite.contains(&(namespace, group)) {
+                let keys = partition.begin_snapshot(&[]);
+                return Some(Writing { visit, group, position, keys, bytes: Vec::new() });
+            }
+        }
+        None
+    }
+
+    /// Writes on at a partition; returns whether it is all there.
+    fn write_partition(&mut self, writing: &mut Writing, budget: &mut u32) -> bool {
+        let lane = &mut self.lanes[writing.visit.place];
+        let Some(home) = lane.find(writing.visit.namespace) else {
+            // It has gone meanwhile, with its namespace.
+            writing.position = lane.last_position();
+            (writing.keys, writing.bytes) = (0, empty_partition());
+            return true;
+        };
+        let it = lane.home_mut(home);
+        let pools = &mut self.shared.pools;
+        it.partition_mut(writing.group)
+            .is_none_or(|partition| partition.write_slice(pools, &mut writing.bytes, budget))
+    }
+
+    /// A namespace that stands in the lane's head has gone before all of it was written. What may
+    /// not have been written is written as empty, as of now: else the log, followed from the head to
+    /// the removal, would work on partitions that are older than the head.
+    fn write_off(&mut self, visit: &Visit) {
+        let lane = &self.lanes[visit.place];
+        let (namespace, position) = (visit.namespace, lane.last_position());
+        for group in lane.groups().skip_while(|group| *group < visit.next_group) {
+            let (group, bytes) = (KeyGroup(group), empty_partition());
+            let part = Part::Partition { namespace, group, position, keys: 0, bytes };
+            self.turn.visible.parts.push(part);
+        }
+    }
+}
+
+fn empty_partition() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_head(&mut bytes, &[], 0);
+    bytes
+}
+
+impl Round {
+    /// How many keys may be written by now.
+    fn allowance(&self, now: Timestamp) -> u32 {
+        if self.request.over_ms <= 0 {
+            return u32::MAX;
+        }
+        let elapsed = now.saturating_since(self.began).max(0) + CHECKPOINT_STEP_MS;
+        let share = i128::from(self.keys) * i128::from(elapsed) / i128::from(self.request.over_ms);
+        let left = share - i128::from(self.keys_written);
+        left.clamp(0, i128::from(u32::MAX)) as u32
+    }
+}

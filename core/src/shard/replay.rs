@@ -1,0 +1,95 @@
+//! A shard on its way back: its lanes follow the log, then the namespaces that are at home here say
+//! again what some lane has missed.
+
+use super::{Shard, Turn};
+use crate::error::ReplayFault;
+use crate::key_group::{KeyGroup, LaneIndex};
+use crate::lane::AsOf;
+use crate::log::LaneBlock;
+use crate::namespace::{ControlRecord, Controls, ControlsState, Ticket};
+use crate::output::{NamespaceId, OutputBytes};
+use crate::snapshot::{LaneHead, SnapshotFault};
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Nobody waits for the answer to a command that is followed.
+const NOBODY: Ticket = Ticket(0);
+
+/// How far all lanes together are with the control records of each namespace: lane by lane, the
+/// number of the last one that was applied; absent: the namespace is not there.
+pub(crate) type AppliedNumbers = BTreeMap<NamespaceId, BTreeMap<LaneIndex, u64>>;
+
+impl Shard {
+    /// Puts the head of a lane back; the shard is new.
+    pub(crate) fn load_head(&mut self, lane: LaneIndex, head: LaneHead) {
+        let registry = Arc::clone(&self.registry);
+        self.lane_mut(lane).load_head(head, &*registry);
+    }
+
+    /// Puts the controls back that are at home in a lane.
+    pub(crate) fn load_controls(&mut self, lane: LaneIndex, state: ControlsState) {
+        let place = (lane.0 - self.first_lane) as usize;
+        self.controls[place] = Controls::from_state(lane.0, self.layout.lanes(), state);
+    }
+
+    /// Puts a partition back; returns how many keys it has. `what` is how faults call the snapshot.
+    pub(crate) fn load_partition(
+        &mut self,
+        lane: LaneIndex,
+        namespace: NamespaceId,
+        group: KeyGroup,
+        now_ms: i64,
+        what: &str,
+        bytes: &[u8],
+    ) -> Result<u64, SnapshotFault> {
+        let now = Timestamp::from_millis(now_ms);
+        let (layout, shared) = (self.layout, &mut self.shared);
+        let lane = &mut self.lanes[(lane.0 - self.first_lane) as usize];
+        let before = shared.stats.keys;
+        lane.load_partition(shared, layout, namespace, group, now, what, bytes)?;
+        Ok(shared.stats.keys - before)
+    }
+
+    /// Follows a block of one of its lanes.
+    pub(crate) fn replay(
+        &mut self,
+        block: &LaneBlock,
+        as_of: &AsOf,
+        emit: &mut dyn FnMut(OutputBytes),
+    ) -> Result<(), ReplayFault> {
+        let place = (block.lane - self.first_lane) as usize;
+        let (controls, effects) = (&mut self.controls[place], &mut self.effects);
+        let mut control = |record: &ControlRecord, now: Timestamp| match record {
+            ControlRecord::Command(asked) => controls.command(NOBODY, asked, now, effects),
+            ControlRecord::IdleSilent => controls.idle_silent(now, effects),
+        };
+        let gauges = &*self.registry;
+        let shared = &mut self.shared;
+        let lane = &mut self.lanes[place];
+        lane.replay(shared, self.layout, block, as_of, gauges, &mut control, emit)?;
+        // What was to be done then was done, or is asked for again at the end.
+        self.effects.clear();
+        Ok(())
+    }
+
+    /// Adds what its lanes have applied.
+    pub(crate) fn add_applied_numbers(&self, numbers: &mut AppliedNumbers) {
+        for (place, lane) in self.lanes.iter().enumerate() {
+            for (namespace, number) in lane.applied_numbers() {
+                let lane = LaneIndex(self.first_lane + place as u16);
+                numbers.entry(namespace).or_default().insert(lane, number);
+            }
+        }
+    }
+
+    /// Everything has been followed: makes the namespaces at home here known, and sends the control
+    /// records again that some lane has not applied. Returns what is to be committed.
+    pub(crate) fn recovered(&mut self, numbers: &AppliedNumbers) -> Turn {
+        for controls in &mut self.controls {
+            controls.recovered(numbers, &mut self.effects);
+        }
+        self.work_effects();
+        std::mem::take(&mut self.turn)
+    }
+}

@@ -1,0 +1,586 @@
+//! Recovery: what the journals of all earlier runs say, lane by lane, and their sealing.
+//!
+//! A journal that was not sealed is scanned to its end and sealed there, so that it says the same
+//! for ever: what may be in the page cache only is written again and synced, then an `end` block is
+//! written and synced, then the segments behind it go. Each step may be cut off by another crash
+//! and is done again from the beginning. Only once all journals are sealed may a new epoch begin,
+//! so an unsealed journal of any but the newest epoch has lost its end.
+
+use super::old_journals::{OldJournals, OldSegment};
+use super::segments::zero;
+use super::{DiskFault, read_full, write_all};
+use crate::log::block::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, NO_LANE, decode, encode};
+use crate::log::scan::{Corrupt, Ending, Found, Scan, Scanner};
+use crate::log::segment::{
+    HeaderFlaw, JOURNAL_FOLDER, JournalSegment, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+};
+use crate::ports::{Disk, DiskFile};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// How to read the journals.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecoveryOptions {
+    pub(crate) directory_id: [u8; 16],
+    pub(crate) lanes: u16,
+    /// Seal what is not sealed. Without it nothing is written, and no new epoch may begin.
+    pub(crate) seal: bool,
+    /// The version of the engine, for the blocks that seal.
+    pub(crate) engine_version: u16,
+}
+
+/// Why the journals cannot be replayed. Nothing was skipped, and nothing was changed but sealing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecoveryFault {
+    /// The disk did not do what it was asked to.
+    #[error(transparent)]
+    Disk(#[from] DiskFault),
+    /// What was durable is not there, or is not what was written.
+    #[error("{0}")]
+    Corrupt(#[from] Corruption),
+    /// Records are missing between those that are there.
+    #[error("positions {from}..{to} of lane {lane} are missing; behind them comes {file}")]
+    Missing {
+        /// The lane.
+        lane: u16,
+        /// The first one that is missing.
+        from: u64,
+        /// The last one that is missing.
+        to: u64,
+        /// What has the records behind them.
+        file: String,
+    },
+    /// Two blocks hold the same position.
+    #[error("position {position} of lane {lane} stands in {first} and again in {second}")]
+    Twice {
+        /// The lane.
+        lane: u16,
+        /// The first position that stands twice.
+        position: u64,
+        /// One file.
+        first: String,
+        /// The other, or the same.
+        second: String,
+    },
+    /// A later version of the software wrote it.
+    #[error(
+        "{file} is of format {found}, known is 1: start the version that wrote it, or a later one"
+    )]
+    Newer {
+        /// The file.
+        file: String,
+        /// Its format.
+        found: u32,
+    },
+    /// It belongs to another data directory.
+    #[error("{file} belongs to another data directory")]
+    Foreign {
+        /// The file.
+        file: String,
+    },
+}
+
+/// Damage, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct Corruption {
+    /// The file.
+    pub file: String,
+    /// Where in the file.
+    pub offset: u64,
+    /// Which block of its journal should stand there, if that is known.
+    pub sequence: Option<u64>,
+    /// The lane of that block, if that is known.
+    pub lane: Option<u16>,
+    /// The first position in that block, if that is known.
+    pub position: Option<u64>,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged at offset {}: {}", self.file, self.offset, self.detail)?;
+        if let Some(sequence) = self.sequence {
+            write!(f, " (block {sequence}")?;
+            if let Some(lane) = self.lane {
+                write!(f, ", lane {lane}")?;
+            }
+            if let Some(position) = self.position {
+                write!(f, ", from position {position}")?;
+            }
+            write!(f, ")")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a block of records is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockRef {
+    pub(crate) lane: u16,
+    pub(crate) epoch: u32,
+    /// The position of the first record.
+    pub(crate) first: u64,
+    /// How many records, at least one.
+    pub(crate) count: u32,
+    /// The intake clock.
+    pub(crate) now_ms: i64,
+    /// The version of the engine that wrote it.
+    pub(crate) engine_version: u16,
+    /// Which block of its journal it is.
+    pub(crate) sequence: u64,
+    /// Which of [`Recovered::files`] it is in.
+    pub(crate) file: u32,
+    pub(crate) offset: u64,
+    /// Bytes of the records.
+    pub(crate) length: u32,
+    pub(crate) crc: u32,
+}
+
+impl BlockRef {
+    /// The position of the last record.
+    pub(crate) fn last(&self) -> u64 {
+        // Blocks without records, or beyond the last position, do not pass the scan.
+        self.first + (u64::from(self.count) - 1)
+    }
+}
+
+/// A torn tail: none of it was ever answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TornTail {
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    /// The sequence that does not stand there.
+    pub(crate) sequence: u64,
+    /// Whole blocks that were void with it.
+    pub(crate) blocks: u64,
+}
+
+impl fmt::Display for TornTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, bytes, sequence, blocks } = self;
+        write!(f, "{file} ends at offset {offset}, before block {sequence}: ")?;
+        write!(f, "{bytes} bytes behind it ({blocks} whole blocks) never became durable")
+    }
+}
+
+/// A journal as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JournalSummary {
+    pub(crate) epoch: u32,
+    pub(crate) journal: u16,
+    pub(crate) segments: usize,
+    pub(crate) blocks: usize,
+    /// It was sealed before it was read.
+    pub(crate) was_sealed: bool,
+    pub(crate) last_sequence: u64,
+}
+
+/// What the journals say.
+pub(crate) struct Recovered {
+    /// The highest epoch that was seen; 0 if there are no journals.
+    pub(crate) highest_epoch: u32,
+    /// By lane, its blocks in the order of their positions. There may be gaps before the positions
+    /// that replay starts at: see [`Recovered::check_from`].
+    pub(crate) lanes: Vec<Vec<BlockRef>>,
+    /// The newest intake clock.
+    pub(crate) now_ms: Option<i64>,
+    pub(crate) torn: Vec<TornTail>,
+    pub(crate) journals: Vec<JournalSummary>,
+    /// Names in the folder of the journals that are not ours; they are left alone.
+    pub(crate) strangers: Vec<String>,
+    /// What is to be let go once the snapshots have passed it.
+    pub(crate) old: OldJournals,
+    pub(crate) files: Vec<SegmentFile>,
+}
+
+/// A segment that was read.
+pub(crate) struct SegmentFile {
+    pub(crate) name: Arc<str>,
+    file: Arc<dyn DiskFile>,
+    header: SegmentHeader,
+}
+
+impl Recovered {
+    /// Whether everything is there that is replayed when each lane has been brought to its start:
+    /// all positions above it, up to the lane's last.
+    pub(crate) fn check_from(&self, starts: &[u64]) -> Result<(), RecoveryFault> {
+        for lane in 0..self.lanes.len() as u16 {
+            let mut reached = starts.get(lane as usize).copied().unwrap_or(0);
+            for block in self.blocks_from(lane, reached) {
+                if block.first > reached + 1 {
+                    let file = self.file_name(block).to_owned();
+                    let (from, to) = (reached + 1, block.first - 1);
+                    return Err(RecoveryFault::Missing { lane, from, to, file });
+                }
+                reached = block.last();
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of a lane that hold a position above its start; of the first, some may be below.
+    pub(crate) fn blocks_from(&self, lane: u16, start: u64) -> &[BlockRef] {
+        let blocks = self.lanes.get(lane as usize).map_or(&[][..], Vec::as_slice);
+        &blocks[blocks.partition_point(|block| block.last() <= start)..]
+    }
+
+    /// The file that a block is in.
+    pub(crate) fn file_name(&self, block: &BlockRef) -> &str {
+        &self.files[block.file as usize].name
+    }
+
+    /// The records of a block, checked once more: the disk may have changed its mind.
+    pub(crate) fn read_block(&self, block: &BlockRef) -> Result<Vec<u8>, RecoveryFault> {
+        let file = &self.files[block.file as usize];
+        let mut bytes = vec![0; crate::log::block::block_size(block.length as usize)];
+        let read = read_full(&*file.file, block.offset, &mut bytes)
+            .map_err(DiskFault::at(&file.name, "read"))?;
+        match decode(&bytes[..read]) {
+            Ok((header, _)) if header.crc == block.crc && header.sequence == block.sequence => {
+                bytes.truncate(BLOCK_HEADER_BYTES + block.length as usize);
+                bytes.drain(..BLOCK_HEADER_BYTES);
+                Ok(bytes)
+            }
+            outcome => Err(Corruption {
+                file: file.name.to_string(),
+                offset: block.offset,
+                sequence: Some(block.sequence),
+                lane: Some(block.lane),
+                position: Some(block.first),
+                detail: outcome.map_or_else(
+                    |flaw| flaw.to_string(),
+                    |_| "another block stands where this one was".to_owned(),
+                ),
+            }
+            .into()),
+        }
+    }
+}
+
+/// Reads the journals of all epochs, and seals them if asked to.
+pub(crate) fn read_journals(
+    disk: &dyn Disk,
+    options: &RecoveryOptions,
+) -> Result<Recovered, RecoveryFault> {
+    let mut recovery = Recovery { disk, options, recovered: empty(options.lanes) };
+    let mut segments = Vec::new();
+    for name in disk.list(JOURNAL_FOLDER).map_err(DiskFault::at(JOURNAL_FOLDER, "list"))? {
+        match JournalSegment::parse(&name) {
+            Some(segment) => segments.push(segment),
+            None => recovery.recovered.strangers.push(format!("{JOURNAL_FOLDER}/{name}")),
+        }
+    }
+    if options.seal && !segments.is_empty() {
+        // What is decided on must not depend on names that a second crash takes back.
+        recovery.sync_folder()?;
+    }
+    segments.sort_unstable();
+    let highest_epoch = segments.last().map_or(0, |last| last.epoch);
+    recovery.recovered.highest_epoch = highest_epoch;
+    for journal in segments.chunk_by(|a, b| (a.epoch, a.journal) == (b.epoch, b.journal)) {
+        recovery.read_journal(journal, highest_epoch)?;
+    }
+    recovery.order()?;
+    Ok(recovery.recovered)
+}
+
+fn empty(lanes: u16) -> Recovered {
+    Recovered {
+        highest_epoch: 0,
+        lanes: vec![Vec::new(); lanes as usize],
+        now_ms: None,
+        torn: Vec::new(),
+        journals: Vec::new(),
+        strangers: Vec::new(),
+        old: OldJournals::default(),
+        files: Vec::new(),
+    }
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    options: &'a RecoveryOptions,
+    recovered: Recovered,
+}
+
+impl Recovery<'_> {
+    fn read_journal(
+        &mut self,
+        segments: &[JournalSegment],
+        highest_epoch: u32,
+    ) -> Result<(), RecoveryFault> {
+        let JournalSegment { epoch, journal, .. } = segments[0];
+        let mut scanner = Scanner::new();
+        let mut files = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let (file, bytes) = self.read_segment(*segment)?;
+            scanner.feed(&file.header, &bytes);
+            files.push(file);
+        }
+        let scan = scanner.finish();
+        match &scan.ending {
+            Ending::Corrupt(corrupt) => return Err(corruption(segments, &files, corrupt).into()),
+            Ending::Torn(_) | Ending::Clean if epoch < highest_epoch => {
+                return Err(Corruption {
+                    file: files[scan.end.segment].name.to_string(),
+                    offset: scan.end.offset,
+                    sequence: Some(scan.next_sequence),
+                    lane: None,
+                    position: None,
+                    detail: "the end of the journal is missing, and a later epoch has begun"
+                        .to_owned(),
+                }
+                .into());
+            }
+            Ending::Torn(torn) => self.recovered.torn.push(TornTail {
+                file: files[torn.place.segment].name.to_string(),
+                offset: torn.place.offset,
+                bytes: torn.bytes,
+                sequence: torn.sequence,
+                blocks: torn.blocks,
+            }),
+            Ending::Sealed | Ending::Clean => {}
+        }
+        self.check_lanes(&files, &scan.blocks)?;
+        // Journals of earlier epochs were all sealed before this one began.
+        if self.options.seal && epoch == highest_epoch {
+            self.seal(segments[0], &mut files, &scan)?;
+        }
+        self.recovered.journals.push(JournalSummary {
+            epoch,
+            journal,
+            segments: files.len(),
+            blocks: scan.blocks.len(),
+            was_sealed: scan.ending == Ending::Sealed,
+            last_sequence: scan.next_sequence - 1,
+        });
+        self.keep(files, &scan.blocks);
+        Ok(())
+    }
+
+    fn read_segment(
+        &self,
+        segment: JournalSegment,
+    ) -> Result<(SegmentFile, Vec<u8>), RecoveryFault> {
+        let name = segment.path();
+        let file = self.disk.open(&name).map_err(DiskFault::at(&name, "open"))?;
+        let length = file.len_bytes().map_err(DiskFault::at(&name, "measure"))?;
+        let damaged = |detail: String| Corruption {
+            file: name.clone(),
+            offset: 0,
+            sequence: None,
+            lane: None,
+            position: None,
+            detail,
+        };
+        let mut page = vec![0; SEGMENT_HEADER_BYTES];
+        let read = read_full(&*file, 0, &mut page).map_err(DiskFault::at(&name, "read"))?;
+        let header = SegmentHeader::decode(&page[..read]).map_err(|flaw| match flaw {
+            HeaderFlaw::Version(found) => RecoveryFault::Newer { file: name.clone(), found },
+            flaw => damaged(flaw.to_string()).into(),
+        })?;
+        if header.directory_id != self.options.directory_id {
+            return Err(RecoveryFault::Foreign { file: name });
+        }
+        let named =
+            JournalSegment { epoch: header.epoch, journal: header.journal, number: header.number };
+        if named != segment || header.kind != SegmentKind::Journal {
+            return Err(damaged("its header is that of another segment".to_owned()).into());
+        }
+        if length < header.size {
+            // It was written in full before it had this name.
+            let detail = format!("it has {length} bytes, its header says {}", header.size);
+            return Err(Corruption { offset: length, ..damaged(detail) }.into());
+        }
+        let mut bytes = page;
+        bytes.resize(header.size as usize, 0);
+        let rest = &mut bytes[SEGMENT_HEADER_BYTES..];
+        let read = read_full(&*file, SEGMENT_HEADER_BYTES as u64, rest)
+            .map_err(DiskFault::at(&name, "read"))?;
+        bytes.truncate(SEGMENT_HEADER_BYTES + read);
+        Ok((SegmentFile { name: name.into(), file, header }, bytes))
+    }
+
+    fn check_lanes(&self, files: &[SegmentFile], blocks: &[Found]) -> Result<(), Corruption> {
+        let lanes = self.options.lanes;
+        let strange = blocks
+            .iter()
+            .find(|block| block.header.kind == BlockKind::Records && block.header.lane >= lanes);
+        strange.map_or(Ok(()), |block| {
+            Err(Corruption {
+                file: files[block.place.segment].name.to_string(),
+                offset: block.place.offset,
+                sequence: Some(block.header.sequence),
+                lane: Some(block.header.lane),
+                position: Some(block.header.first),
+                detail: format!("there are {lanes} lanes"),
+            })
+        })
+    }
+
+    /// Makes what the scan says the last word on this journal.
+    fn seal(
+        &self,
+        journal: JournalSegment,
+        files: &mut Vec<SegmentFile>,
+        scan: &Scan,
+    ) -> Result<(), DiskFault> {
+        let end = scan.end;
+        let is_torn = matches!(scan.ending, Ending::Torn(_));
+        // Of a sealed journal this is the end: it stands, but is it on the disk?
+        let tail = scan.blocks.partition_point(|block| block.header.sequence <= scan.durable_to);
+        let tail = &scan.blocks[tail..];
+        for (index, file) in files.iter_mut().enumerate().take(end.segment + 1) {
+            let mut is_written = rewrite_tail(file, index, tail)?;
+            let first = scan.blocks.iter().find(|block| block.place.segment == index);
+            let first = first.map_or(scan.next_sequence, |block| block.header.sequence);
+            if file.header.first_sequence != first {
+                file.header.first_sequence = first;
+                write_all(&*file.file, 0, &file.header.encode())
+                    .map_err(DiskFault::at(&file.name, "write"))?;
+                is_written = true;
+            }
+            if index == end.segment && is_torn {
+                zero(&*file.file, end.offset, file.header.size)
+                    .map_err(DiskFault::at(&file.name, "write"))?;
+                is_written = true;
+            }
+            if is_written {
+                file.file.sync().map_err(DiskFault::at(&file.name, "sync"))?;
+            }
+        }
+        if scan.ending != Ending::Sealed {
+            // It claims that everything before it is durable, so only now.
+            self.write_end(journal, &files[end.segment], scan)?;
+        }
+        if files.len() > end.segment + 1 {
+            for file in files.drain(end.segment + 1..) {
+                self.disk.remove(&file.name).map_err(DiskFault::at(&file.name, "remove"))?;
+            }
+            self.sync_folder()?;
+        }
+        Ok(())
+    }
+
+    fn write_end(
+        &self,
+        journal: JournalSegment,
+        file: &SegmentFile,
+        scan: &Scan,
+    ) -> Result<(), DiskFault> {
+        let header = BlockHeader {
+            kind: BlockKind::End,
+            lane: NO_LANE,
+            length: 0,
+            count: 0,
+            epoch: journal.epoch,
+            journal: journal.journal,
+            engine_version: self.options.engine_version,
+            sequence: scan.next_sequence,
+            durable_to: scan.next_sequence - 1,
+            first: 0,
+            now_ms: scan.blocks.last().map_or(0, |block| block.header.now_ms),
+            chain: scan.no_lane_chain,
+            crc: 0,
+        };
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &header, &[]);
+        write_all(&*file.file, scan.end.offset, &bytes)
+            .map_err(DiskFault::at(&file.name, "write"))?;
+        file.file.sync().map_err(DiskFault::at(&file.name, "sync"))
+    }
+
+    fn sync_folder(&self) -> Result<(), DiskFault> {
+        self.disk.sync_folder(JOURNAL_FOLDER).map_err(DiskFault::at(JOURNAL_FOLDER, "sync"))
+    }
+
+    /// Notes the blocks of a journal with their lanes.
+    fn keep(&mut self, files: Vec<SegmentFile>, blocks: &[Found]) {
+        let base = self.recovered.files.len();
+        let mut old: VecDeque<OldSegment> = files
+            .iter()
+            .map(|file| OldSegment { name: Arc::clone(&file.name), lasts: BTreeMap::new() })
+            .collect();
+        for Found { place, header } in blocks {
+            if matches!(header.kind, BlockKind::Records | BlockKind::Mark) {
+                self.recovered.now_ms = self.recovered.now_ms.max(Some(header.now_ms));
+            }
+            let (BlockKind::Records, Some(last)) = (header.kind, header.last()) else { continue };
+            old[place.segment].lasts.insert(header.lane, last);
+            self.recovered.lanes[header.lane as usize].push(BlockRef {
+                lane: header.lane,
+                epoch: header.epoch,
+                first: header.first,
+                count: header.count,
+                now_ms: header.now_ms,
+                engine_version: header.engine_version,
+                sequence: header.sequence,
+                file: (base + place.segment) as u32,
+                offset: place.offset,
+                length: header.length,
+                crc: header.crc,
+            });
+        }
+        self.recovered.files.extend(files);
+        self.recovered.old.journals.push(old);
+    }
+
+    /// Orders the blocks of each lane and looks that no position stands twice.
+    fn order(&mut self) -> Result<(), RecoveryFault> {
+        for blocks in &mut self.recovered.lanes {
+            blocks.sort_by_key(|block| (block.epoch, block.first, block.sequence));
+        }
+        for (lane, blocks) in self.recovered.lanes.iter().enumerate() {
+            for pair in blocks.windows(2) {
+                if pair[1].first <= pair[0].last() {
+                    return Err(RecoveryFault::Twice {
+                        lane: lane as u16,
+                        position: pair[1].first,
+                        first: self.recovered.file_name(&pair[0]).to_owned(),
+                        second: self.recovered.file_name(&pair[1]).to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes again, as it is, what may be in the page cache only: a sync that failed in the run before
+/// left such pages clean.
+fn rewrite_tail(file: &SegmentFile, index: usize, tail: &[Found]) -> Result<bool, DiskFault> {
+    let mut own = tail.iter().filter(|block| block.place.segment == index);
+    let Some(first) = own.next() else { return Ok(false) };
+    let last = own.next_back().unwrap_or(first);
+    let from = first.place.offset;
+    let to = last.place.offset + last.header.size() as u64;
+    let mut bytes = vec![0; (to - from) as usize];
+    read_full(&*file.file, from, &mut bytes).map_err(DiskFault::at(&file.name, "read"))?;
+    write_all(&*file.file, from, &bytes).map_err(DiskFault::at(&file.name, "write"))?;
+    Ok(true)
+}
+
+fn corruption(segments: &[JournalSegment], files: &[SegmentFile], corrupt: &Corrupt) -> Corruption {
+    let missing = corrupt.missing_number.map(|number| {
+        let missing = JournalSegment { number, ..segments[0] }.path();
+        let behind = &files[corrupt.place.segment].name;
+        (missing, format!("{}; what is there ends in {behind}", corrupt.detail))
+    });
+    let (file, detail) = missing.unwrap_or_else(|| {
+        (files[corrupt.place.segment].name.to_string(), corrupt.detail.to_owned())
+    });
+    let is_missing = corrupt.missing_number.is_some();
+    Corruption {
+        file,
+        offset: if is_missing { 0 } else { corrupt.place.offset },
+        sequence: (corrupt.sequence != 0).then_some(corrupt.sequence),
+        lane: corrupt.lane,
+        position: corrupt.position,
+        detail,
+    }
+}
