@@ -118,6 +118,10 @@ impl Server {
         let listen = format!("127.0.0.1:{port}");
         let mut all = vec!["serve", "--listen", &listen];
         all.extend(args);
+        // Nothing is kept unless somebody says where.
+        if !args.contains(&"--data-dir") {
+            all.push("--in-memory");
+        }
         let process = Process::start(&server_binary(), &all, folder.path(), HINT);
         let mut server = Self { process, port, folder };
         let client = server.client();

@@ -181,7 +181,7 @@ impl Engine {
         let usual = EngineOptions::default();
         let or = |value: u16, usual: u16| if value == 0 { usual } else { value };
         let options = EngineOptions {
-            lanes: or(options.lanes, usual.lanes),
+            lanes: or(options.lanes, usual.lanes.max(options.shards)),
             max_parallelism: or(options.max_parallelism, usual.max_parallelism),
             ..options.clone()
         };
