@@ -40,6 +40,7 @@ const POISONED_LINGER: Duration = Duration::from_millis(500);
 
 /// Flags that set keys of the configuration.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ConfigArgs {
     /// TOML file to read
     #[arg(

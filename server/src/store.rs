@@ -68,7 +68,7 @@ impl ObjectSnapshots {
                         return Ok(None);
                     }
                     let local = LocalFileSystem::new_with_prefix(folder)
-                        .map_err(|error| told("open", &folder.to_string_lossy(), error))?;
+                        .map_err(|error| told("open", &folder.to_string_lossy(), &error))?;
                     // Whoever was faster opened the same folder.
                     let _ = opened.set(local.with_fsync(true));
                 }
@@ -97,14 +97,14 @@ impl SnapshotStore for ObjectSnapshots {
         let store = self.opened()?.ok_or(ErrorKind::NotFound)?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put = store.put_opts(&path, PutPayload::from(bytes), create);
-        self.runtime.block_on(put).map(drop).map_err(|error| told("put", name, error))
+        self.runtime.block_on(put).map(drop).map_err(|error| told("put", name, &error))
     }
 
     fn get(&self, name: &str) -> io::Result<Vec<u8>> {
         let path = self.path(name)?;
         let store = self.opened()?.ok_or(ErrorKind::NotFound)?;
         let get = async { store.get(&path).await?.bytes().await };
-        let bytes = self.runtime.block_on(get).map_err(|error| told("get", name, error))?;
+        let bytes = self.runtime.block_on(get).map_err(|error| told("get", name, &error))?;
         Ok(bytes.into())
     }
 
@@ -132,7 +132,7 @@ impl SnapshotStore for ObjectSnapshots {
             }
             Ok(())
         };
-        self.runtime.block_on(listing).map_err(|error| told("list", prefix, error))?;
+        self.runtime.block_on(listing).map_err(|error| told("list", prefix, &error))?;
         names.sort_unstable();
         Ok(names)
     }
@@ -144,7 +144,7 @@ impl SnapshotStore for ObjectSnapshots {
         };
         match self.runtime.block_on(store.delete(&path)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(told("remove", name, error)),
+            Err(error) => Err(told("remove", name, &error)),
         }
     }
 }
@@ -194,8 +194,8 @@ fn bucket(rest: &str, _: Handle) -> Result<ObjectSnapshots, String> {
 }
 
 /// An error of the library as one of the port: its kind, what was tried, and all it says.
-fn told(action: &str, name: &str, error: object_store::Error) -> io::Error {
-    let kind = match &error {
+fn told(action: &str, name: &str, error: &object_store::Error) -> io::Error {
+    let kind = match error {
         object_store::Error::NotFound { .. } => ErrorKind::NotFound,
         object_store::Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         object_store::Error::PermissionDenied { .. } => ErrorKind::PermissionDenied,
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(outside.kind(), ErrorKind::InvalidInput);
         let full = io::Error::from(ErrorKind::StorageFull);
         let full = object_store::Error::Generic { store: "x", source: Box::new(full) };
-        let full = told("put", "objects/a", full);
+        let full = told("put", "objects/a", &full);
         assert_eq!(full.kind(), ErrorKind::StorageFull);
         assert!(full.to_string().contains("put objects/a"), "{full}");
     }

@@ -131,13 +131,13 @@ async fn an_open_address_needs_to_be_asked_for() {
 
 /// A clock that can be made to answer nobody: a shard that reads it stands still.
 #[derive(Default)]
-struct StickyClock {
+pub(crate) struct StickyClock {
     is_stuck: Mutex<bool>,
     freed: Condvar,
 }
 
 impl StickyClock {
-    fn set_stuck(&self, is_stuck: bool) {
+    pub(crate) fn set_stuck(&self, is_stuck: bool) {
         *self.is_stuck.lock().unwrap() = is_stuck;
         self.freed.notify_all();
     }

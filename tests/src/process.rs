@@ -183,6 +183,18 @@ pub fn run_stormwheel(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs `stormwheel` to its end, which must be a failure, and gives its exit code and what it says.
+pub fn fail_stormwheel(args: &[&str]) -> (Option<i32>, String) {
+    let binary = server_binary();
+    let output = Command::new(&binary)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{} does not start: {error}; {HINT}", binary.display()));
+    assert!(!output.status.success(), "{args:?} succeeds");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// The binary that was built beside this test.
 fn server_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();

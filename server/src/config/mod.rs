@@ -29,6 +29,7 @@ const SEGMENT_PAGE_BYTES: usize = 4 << 10;
 /// Everything that can be set, with its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 pub struct ServerConfig {
     /// Where HTTP is served.
     pub listen: SocketAddr,

@@ -414,7 +414,6 @@ mod tests {
         check_condition("if-match", "*", true, false);
         check_condition("if-unmodified-since", "x", true, false);
         check_condition("idempotency-key", "x", true, false);
-        check_condition("stormwheel-sequence", "1", true, false);
         check_condition("x-other", "1", true, true);
     }
 
