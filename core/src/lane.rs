@@ -18,9 +18,9 @@ use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::keyed::Pools;
-use crate::log::{LaneBlock, encode_control, encode_step, encode_tick};
+use crate::log::{KeyRecord, LaneBlock, encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
-use crate::op::{Op, Outcome};
+use crate::op::Outcome;
 use crate::output::{NamespaceId, OutputBytes};
 use crate::partition::Partition;
 use crate::ports::Gauges;
@@ -149,12 +149,12 @@ impl Lane {
         home: HomeIndex,
         group: KeyGroup,
         hash: u64,
-        op: &Op<'_>,
+        record: &KeyRecord<'_>,
         bytes: &[u8],
         now: Timestamp,
     ) -> Outcome {
         let position = self.take_position(bytes);
-        self.apply_at(shared, home, group, hash, op, position, now)
+        self.apply_at(shared, home, group, hash, record, position, now)
     }
 
     #[inline]
@@ -165,7 +165,7 @@ impl Lane {
         home: HomeIndex,
         group: KeyGroup,
         hash: u64,
-        op: &Op<'_>,
+        record: &KeyRecord<'_>,
         position: u64,
         now: Timestamp,
     ) -> Outcome {
@@ -173,7 +173,7 @@ impl Lane {
         let it = self.homes[home.0 as usize].as_mut().expect("found in this turn");
         it.ensure_partition(group, first_group, self.groups);
         let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
-            partition.apply(cx, hash, op)
+            partition.take(cx, hash, record)
         });
         if it.timeline.of(Domain::Processing).wake < it.listed_at {
             self.list_on_agenda(home);

@@ -36,5 +36,8 @@ pub const QUEUE_BYTES_DEFAULT: usize = 64 << 20;
 pub const OUTPUT_BYTES_DEFAULT: usize = 1 << 30;
 /// Longest resolution and spread: a year of milliseconds.
 pub const WINDOW_MS_MAX: i64 = 366 * 86_400_000;
+/// Producers that a key group of a namespace remembers; beyond it, the one that was silent the longest is
+/// forgotten.
+pub const PRODUCERS_MAX: usize = 1_024;
 /// A checkpoint that is paced, or has to wait, is looked at again after so many milliseconds.
 pub const CHECKPOINT_STEP_MS: i64 = 1;

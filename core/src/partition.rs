@@ -9,7 +9,7 @@
 //! fires within its own record.
 
 mod context;
-#[allow(dead_code, reason = "the shard does not drive snapshots yet")]
+mod producers;
 mod snapshot;
 
 pub(crate) use context::Context;
@@ -17,14 +17,17 @@ pub(crate) use context::Context;
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
+use crate::log::KeyRecord;
 use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target, When};
 use crate::time::{Domain, Timestamp};
+use producers::Producers;
 use snapshot::Writing;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     table: KeyTable,
+    producers: Producers,
     /// Something has changed since the last snapshot of it began.
     is_dirty: bool,
     /// The snapshot of it that is being written.
@@ -35,6 +38,28 @@ impl Partition {
     /// The keys of the partition.
     pub(crate) fn table(&self) -> &KeyTable {
         &self.table
+    }
+
+    /// Takes an operation in: once only, if its producer says which one it is.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        hash: u64,
+        record: &KeyRecord<'_>,
+    ) -> Outcome {
+        let Some(produced) = &record.produced else {
+            return self.apply(cx, hash, &record.op);
+        };
+        if self.producers.has_taken(produced) {
+            return Ok(cx.registered(Domain::Processing, ResultKind::Repeated, None));
+        }
+        let outcome = self.apply(cx, hash, &record.op);
+        if outcome.is_ok() {
+            self.producers.take(produced);
+            self.is_dirty = true;
+        }
+        outcome
     }
 
     /// Applies an operation.

@@ -368,7 +368,7 @@ impl Shard {
             outcomes.push(match home {
                 None => Lane::UNKNOWN,
                 Some(home) => {
-                    lane.apply(&mut self.shared, *home, *group, *hash, &record.op, bytes, now)
+                    lane.apply(&mut self.shared, *home, *group, *hash, &record, bytes, now)
                 }
             });
         }

@@ -3,14 +3,15 @@
 
 use crate::config::{Effective, Layers, ServerConfig};
 use crate::logging;
-use crate::service::{Server, StartError};
+use crate::service::{RunningServer, Server, StartError};
 use clap::Args;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use stormwheel::runtime::SystemClock;
+use std::time::Duration;
+use stormwheel::runtime::{FaultKind, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// All went well.
@@ -20,12 +21,26 @@ pub const EXIT_FAILURE: u8 = 1;
 /// The command line or the configuration is wrong: starting again would not help.
 pub const EXIT_USAGE: u8 = 2;
 
+/// The data directory cannot be used: in use, not ours, of another layout, newer, read-only.
+/// Starting again would not help.
+pub const EXIT_DIRECTORY: u8 = 3;
+/// What was durable is not there, or is not what was written. Starting again would not help.
+pub const EXIT_CORRUPTION: u8 = 4;
+/// The disk failed: a write or a sync, after which nobody can tell what is on it.
+pub const EXIT_DISK: u8 = 5;
+
 /// What `--help` says of exit codes.
 pub const EXIT_CODES_HELP: &str = "Exit codes: 0 done or stopped as asked, 1 failed (an address in \
-use, a stop that took too long or was cut short by a second signal), 2 wrong usage or configuration (starting again would not help).";
+use, a stop that took too long or was cut short by a second signal), 2 wrong usage or configuration, 3 the data directory \
+cannot be used (in use, read-only, not one, of another layout or a newer version), 4 the data directory is damaged, 5 the disk \
+failed a write or a sync. After 2, 3 and 4 starting again would not help.";
+
+/// How long a poisoned service goes on telling so before the process ends.
+const POISONED_LINGER: Duration = Duration::from_millis(500);
 
 /// Flags that set keys of the configuration.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ConfigArgs {
     /// TOML file to read
     #[arg(
@@ -40,9 +55,15 @@ pub struct ConfigArgs {
     /// Listen beyond loopback although nothing authenticates yet
     #[arg(long)]
     insecure_listen: bool,
-    /// Where durable state will live; for now everything is in memory
+    /// Where everything is kept [default: ./stormwheel-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Keep nothing: what is acknowledged is gone when the process ends
+    #[arg(long)]
+    in_memory: bool,
+    /// Follow the tail of a log that another version wrote, with this one's rules
+    #[arg(long)]
+    replay_with_this_version: bool,
     /// Threads that own keys [default: half of the cores]
     #[arg(long, value_name = "N")]
     shards: Option<String>,
@@ -91,7 +112,12 @@ impl ConfigArgs {
                 flags.push((key.to_owned(), value.clone()));
             }
         }
-        for (key, is_set) in [("insecure_listen", self.insecure_listen), ("pin", self.pin)] {
+        for (key, is_set) in [
+            ("insecure_listen", self.insecure_listen),
+            ("in_memory", self.in_memory),
+            ("replay_with_this_version", self.replay_with_this_version),
+            ("pin", self.pin),
+        ] {
             if is_set {
                 flags.push((key.to_owned(), "true".to_owned()));
             }
@@ -129,42 +155,114 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILURE, &format!("threads cannot be started: {error}")),
     };
+    let data_dir = config.data_dir.clone();
     let ended = runtime.block_on(run(config));
     // Whatever still runs was given its time, and must not hold up the end of the process.
     runtime.shutdown_background();
     match ended {
-        Ok(true) => ExitCode::from(EXIT_OK),
-        Ok(false) => ExitCode::from(EXIT_FAILURE),
-        Err(error @ (StartError::Config(_) | StartError::Engine(_))) => {
-            fail(EXIT_USAGE, &error.to_string())
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let (code, hint) = told(&error, &data_dir);
+            fail(code, &format!("{error}{hint}"))
         }
-        Err(error) => fail(EXIT_FAILURE, &error.to_string()),
     }
 }
 
-async fn run(config: ServerConfig) -> Result<bool, StartError> {
-    let shards = config.shards;
-    let server = Server::start(config, Arc::new(SystemClock)).await?;
-    let local = server.local_addr();
-    tracing::info!(
-        listen = %local,
-        shards,
-        version = env!("CARGO_PKG_VERSION"),
-        "serving; state is in memory and gone when the process ends"
-    );
-    greet(local);
+/// The exit code of a service that did not start, and what to do about it.
+fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
+    let fault = match error {
+        StartError::Config(_) => return (EXIT_USAGE, String::new()),
+        StartError::Directory(_) => return (EXIT_DIRECTORY, String::new()),
+        StartError::Engine(fault) => fault,
+        StartError::Listen { .. } | StartError::BrokeOff | StartError::Metrics(_) => {
+            return (EXIT_FAILURE, String::new());
+        }
+    };
+    match fault.kind() {
+        FaultKind::Options => (EXIT_USAGE, String::new()),
+        FaultKind::Directory => (EXIT_DIRECTORY, String::new()),
+        FaultKind::Corruption => {
+            let folder = data_dir.display();
+            let hint = format!(
+                "\nNothing was changed. Keep a copy of {folder} as it is; `stormwheel log verify \
+                 --data-dir {folder}` says more."
+            );
+            (EXIT_CORRUPTION, hint)
+        }
+        FaultKind::Disk => (EXIT_DISK, String::new()),
+        FaultKind::Machine => (EXIT_FAILURE, String::new()),
+    }
+}
+
+/// The life of the service; how it ended is the exit code.
+async fn run(config: ServerConfig) -> Result<u8, StartError> {
+    let (shards, in_memory) = (config.shards, config.in_memory);
+    let data_dir = config.data_dir.clone();
     let mut signals = StopSignals::listen();
-    let signal = signals.next().await;
+    let server = tokio::select! {
+        started = Server::start(config, Arc::new(SystemClock)) => started?,
+        // Recovery has changed nothing that the next one does not find: it can be left at any time.
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the start was over");
+            return Ok(EXIT_OK);
+        }
+    };
+    let local = server.local_addr();
+    let version = env!("CARGO_PKG_VERSION");
+    if in_memory {
+        tracing::info!(listen = %local, shards, version, "serving; nothing is kept: all is in memory");
+    } else {
+        tracing::info!(listen = %local, shards, version, data_dir = %data_dir.display(), "serving");
+    }
+    tell_recovery(&server);
+    greet(local);
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        reason = server.poisoned() => {
+            tracing::error!(
+                reason,
+                "nothing can be written any more; what was acknowledged is safe, and the process ends"
+            );
+            // Requests that still come are told so by the engine.
+            tokio::time::sleep(POISONED_LINGER).await;
+            return Ok(EXIT_DISK);
+        }
+    };
     tracing::info!(signal, "stopping");
-    tokio::select! {
+    let engine = server.engine().clone();
+    let stopped = tokio::select! {
         clean = server.stop() => {
             tracing::info!(clean, "stopped");
-            Ok(clean)
+            clean
         }
         signal = signals.next() => {
             tracing::warn!(signal, "told to stop again, ending at once");
-            Ok(false)
+            false
         }
+    };
+    if let Some(reason) = engine.durability().poisoned {
+        tracing::error!(reason, "the last writes failed");
+        return Ok(EXIT_DISK);
+    }
+    Ok(if stopped { EXIT_OK } else { EXIT_FAILURE })
+}
+
+/// What the start found in the data directory.
+fn tell_recovery(server: &RunningServer) {
+    let Some(found) = server.engine().durability().recovered else {
+        return;
+    };
+    tracing::info!(
+        seconds = found.seconds,
+        loaded_keys = found.loaded_keys,
+        replayed_bytes = found.replayed_bytes,
+        replayed_records = found.replayed_records,
+        downtime_ms = found.downtime_ms,
+        "recovered"
+    );
+    for torn in found.torn_tails {
+        // A crash in the middle of a write leaves one; nobody was told of what stood there.
+        tracing::warn!(detail = torn, "an unfinished end of the log was cut off");
     }
 }
 

@@ -36,8 +36,11 @@ impl Service {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let mut config =
-            ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+        let mut config = ServerConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            in_memory: true,
+            ..ServerConfig::default()
+        };
         change(&mut config);
         let server = Server::start(config, Arc::new(SystemClock)).await.unwrap();
         Self { server }

@@ -11,6 +11,7 @@
 mod bad_input;
 mod batches;
 mod connections;
+mod durability;
 mod harness;
 mod manners;
 mod namespaces;

@@ -18,7 +18,7 @@ async fn health_is_short_unless_asked() {
     let verbose = service.get("/readyz?verbose").await.expect(200).json();
     let names: Vec<_> =
         verbose["checks"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
-    assert_eq!(names, ["accepting", "threads", "shards", "clock"]);
+    assert_eq!(names, ["accepting", "threads", "shards", "clock", "storage"]);
     service.get("/readyz?verbos").await.expect_problem(400, "invalid-query");
     let accepted = service.post("/v1/clock/accept", "").await.expect(200).json();
     assert_eq!(accepted["result"], "nothing held");
@@ -131,13 +131,13 @@ async fn an_open_address_needs_to_be_asked_for() {
 
 /// A clock that can be made to answer nobody: a shard that reads it stands still.
 #[derive(Default)]
-struct StickyClock {
+pub(crate) struct StickyClock {
     is_stuck: Mutex<bool>,
     freed: Condvar,
 }
 
 impl StickyClock {
-    fn set_stuck(&self, is_stuck: bool) {
+    pub(crate) fn set_stuck(&self, is_stuck: bool) {
         *self.is_stuck.lock().unwrap() = is_stuck;
         self.freed.notify_all();
     }
@@ -161,6 +161,7 @@ async fn a_stop_does_not_wait_for_a_shard_that_stands_still() {
     let config = ServerConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         shutdown_timeout: Span(Duration::from_millis(200)),
+        in_memory: true,
         ..ServerConfig::default()
     };
     let server = Server::start(config, clock.clone()).await.unwrap();

@@ -14,5 +14,5 @@ mod process;
 mod wait;
 
 pub use http::{Answer, Client};
-pub use process::{Process, Server, free_port, repository, run_stormwheel};
+pub use process::{Process, Server, fail_stormwheel, free_port, repository, run_stormwheel};
 pub use wait::wait_until;

@@ -118,6 +118,10 @@ impl Server {
         let listen = format!("127.0.0.1:{port}");
         let mut all = vec!["serve", "--listen", &listen];
         all.extend(args);
+        // Nothing is kept unless somebody says where.
+        if !args.contains(&"--data-dir") {
+            all.push("--in-memory");
+        }
         let process = Process::start(&server_binary(), &all, folder.path(), HINT);
         let mut server = Self { process, port, folder };
         let client = server.client();
@@ -177,6 +181,18 @@ pub fn run_stormwheel(args: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {}: {errors}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs `stormwheel` to its end, which must be a failure, and gives its exit code and what it says.
+pub fn fail_stormwheel(args: &[&str]) -> (Option<i32>, String) {
+    let binary = server_binary();
+    let output = Command::new(&binary)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{} does not start: {error}; {HINT}", binary.display()));
+    assert!(!output.status.success(), "{args:?} succeeds");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The binary that was built beside this test.

@@ -87,8 +87,8 @@ fn labels_of(scrape: &str, name: &str) -> String {
         .filter_map(|label| label.split_once("=\""))
         .map(|(name, _)| name)
         .filter(|name| *name != "le")
-        .collect();
-    sorted(names)
+        .collect::<Vec<_>>();
+    if names.is_empty() { String::new() } else { sorted(names) }
 }
 
 #[test]
@@ -98,4 +98,5 @@ fn labels_are_read_off_a_scrape() {
     assert_eq!(labels_of(scrape, "a_total"), "");
     assert_eq!(labels_of(scrape, "b"), "{x,y}");
     assert_eq!(labels_of(scrape, "c"), "{origin}");
+    assert_eq!(labels_of("stormwheel_d_bucket{le=\"+Inf\"} 3\n", "d"), "");
 }

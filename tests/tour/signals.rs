@@ -1,8 +1,9 @@
 //! What docs/operations.md says of signals and exit codes, against a real process.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use stormwheel_tests::{Server, wait_until};
+use stormwheel_tests::{Server, fail_stormwheel, wait_until};
 
 /// Sends these signals, each after the one before was heard, while a request is under way whose
 /// body never comes; then the process must end with this code and have said this.
@@ -36,6 +37,18 @@ fn a_stop_ends_in_time_whatever_a_client_does() {
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     check("1h", &["TERM", "INT"], 1, "told to stop again");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_has_an_exit_code_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "not a folder").unwrap();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--data-dir", file.to_str().unwrap()];
+    let (code, said) = fail_stormwheel(&args);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("data directory cannot be used") && said.contains("file"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "not a folder");
 }
 
 #[test]

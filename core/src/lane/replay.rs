@@ -93,7 +93,7 @@ impl Lane {
                         && !as_of.has_seen(record.namespace, group, position)
                     {
                         // It was answered when it was taken in.
-                        let _ = self.apply_at(shared, home, group, hash, &record.op, position, now);
+                        let _ = self.apply_at(shared, home, group, hash, &record, position, now);
                     }
                 }
                 Record::Tick { now: reached, namespaces } => {

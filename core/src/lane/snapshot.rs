@@ -5,7 +5,7 @@ use super::{Lane, LaneNamespace, Shared};
 use crate::key_group::{KeyGroup, Layout};
 use crate::output::NamespaceId;
 use crate::ports::Gauges;
-use crate::snapshot::{DomainHead, LaneHead, NamespaceHead, Producer, SnapshotFault};
+use crate::snapshot::{DomainHead, LaneHead, NamespaceHead, SnapshotFault};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
 
@@ -29,8 +29,8 @@ impl Lane {
         }
     }
 
-    /// Puts a partition back, which must not be there yet, and returns its producers. `None`: the
-    /// namespace is not on this lane. `what` is how faults call the snapshot.
+    /// Puts a partition back, which must not be there yet; nothing happens if the namespace is not
+    /// on this lane. `what` is how faults call the snapshot.
     #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
     pub(crate) fn load_partition(
         &mut self,
@@ -41,9 +41,9 @@ impl Lane {
         now: Timestamp,
         what: &str,
         bytes: &[u8],
-    ) -> Result<Option<Vec<Producer>>, SnapshotFault> {
+    ) -> Result<(), SnapshotFault> {
         let Some(home) = self.find(namespace) else {
-            return Ok(None);
+            return Ok(());
         };
         let (index, first_group, groups) = (self.index, self.first_group, self.groups);
         let it = self.home_mut(home);
@@ -52,12 +52,12 @@ impl Lane {
             return Err(SnapshotFault::damaged(what, 0, detail));
         }
         it.ensure_partition(group, first_group, groups);
-        let producers = it.with_partition(shared, index, group, 0, now, |partition, cx| {
+        it.with_partition(shared, index, group, 0, now, |partition, cx| {
             partition.load(cx, layout, group, what, bytes)
         })?;
         self.list_on_agenda(home);
         self.mark_changed(home);
-        Ok(Some(producers))
+        Ok(())
     }
 
     /// Keys of the partitions that have changed since a snapshot of them began last.

@@ -12,6 +12,8 @@
 //!  24  resolution i64?  spread i64?  name len u8?  key  name?  payload?
 //!
 //!  tick (time is what the clock reached):          24  namespace u64 …
+//!  produced (key len is that of the producer's name, body len the operation's index in its request,
+//!  time the sequence of the request):                24  name  operation on a key
 //!  step (time is the number of the control record): 24  JSON of the change
 //!  control (in a namespace's home lane):           24  JSON of the command
 //! ```
@@ -30,6 +32,7 @@ pub(crate) enum RecordKind {
     Tick = 5,
     Step = 6,
     Control = 7,
+    Produced = 8,
 }
 
 const HEAD_BYTES: usize = 24;
@@ -63,6 +66,18 @@ pub(crate) enum Record<'a> {
 pub(crate) struct KeyRecord<'a> {
     pub(crate) namespace: NamespaceId,
     pub(crate) op: Op<'a>,
+    /// Who sent it, if it is to be taken once only.
+    pub(crate) produced: Option<Produced<'a>>,
+}
+
+/// Which operation of which producer it is. Later ones of the same producer are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Produced<'a> {
+    pub(crate) producer: &'a str,
+    /// Of the request.
+    pub(crate) sequence: u64,
+    /// Of the operation in the request.
+    pub(crate) index: u32,
 }
 
 /// Appends an operation. Its fields are within their limits.
@@ -155,6 +170,20 @@ fn encode_delete(
     }
 }
 
+/// Appends what stands before an operation that is to be taken once only.
+pub(crate) fn encode_produced(out: &mut Vec<u8>, namespace: NamespaceId, it: &Produced<'_>) {
+    let head = Head {
+        kind: RecordKind::Produced as u8,
+        flags: 0,
+        key_len: it.producer.len(),
+        body: it.index,
+        namespace,
+        time: it.sequence as i64,
+    };
+    head.write(out);
+    out.extend_from_slice(it.producer.as_bytes());
+}
+
 /// Appends a tick.
 pub(crate) fn encode_tick(out: &mut Vec<u8>, now: Timestamp, namespaces: &[NamespaceId]) {
     let head = Head {
@@ -193,6 +222,16 @@ pub(crate) fn encode_control(out: &mut Vec<u8>, command: &[u8]) {
 /// The key of the first record, which is an operation, and the bytes of the whole record.
 #[inline]
 pub(crate) fn peek_key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = Head::read(bytes)?;
+    if head.kind == RecordKind::Produced as u8 {
+        let (key, op) = peek_key_alone(rest.get(head.key_len..)?)?;
+        return Some((key, bytes.get(..HEAD_BYTES + head.key_len + op.len())?));
+    }
+    peek_key_alone(bytes)
+}
+
+#[inline]
+fn peek_key_alone(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (head, _) = Head::read(bytes)?;
     let windows = (head.flags & (RESOLUTION | SPREAD)).count_ones() as usize * 8;
     let name_len_at = HEAD_BYTES + windows;
@@ -208,6 +247,21 @@ pub(crate) fn peek_key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// has passed its checksum before it comes here.
 #[inline]
 pub(crate) fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (head, rest) = Head::read(bytes)?;
+    if head.kind == RecordKind::Produced as u8 {
+        let (producer, rest) = rest.split_at_checked(head.key_len)?;
+        let producer = std::str::from_utf8(producer).ok()?;
+        let (sequence, index) = (head.time as u64, head.body);
+        let (mut record, rest) = split_record_alone(rest)?;
+        let Record::Key(it) = &mut record else { return None };
+        it.produced = Some(Produced { producer, sequence, index });
+        return Some((record, rest));
+    }
+    split_record_alone(bytes)
+}
+
+#[inline]
+fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (head, mut rest) = Head::read(bytes)?;
     if head.kind == RecordKind::Tick as u8 {
         let (body, rest) = rest.split_at_checked(head.body as usize)?;
@@ -288,7 +342,8 @@ pub(crate) fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         _ => return None,
     };
     let op = Op { key, action };
-    Some((Record::Key(KeyRecord { namespace: head.namespace, op }), rest))
+    let record = KeyRecord { namespace: head.namespace, op, produced: None };
+    Some((Record::Key(record), rest))
 }
 
 const fn event_flag(domain: Domain) -> u8 {
@@ -377,12 +432,25 @@ mod tests {
         let whole = bytes.len();
         bytes.extend_from_slice(b"behind");
         let (record, rest) = split_record(&bytes).expect("what was written can be read");
-        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op }));
+        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: None }));
         assert_eq!(rest, b"behind");
         assert_eq!(peek_key(&bytes), Some((op.key, &bytes[..whole])));
         for cut in 0..whole {
             assert_eq!(split_record(&bytes[..cut]), None, "cut at {cut} of {whole}");
             assert_eq!(peek_key(&bytes[..cut]), None, "cut at {cut} of {whole}");
+        }
+        let it = Produced { producer: "p-1", sequence: u64::MAX, index: u32::MAX };
+        let mut marked = Vec::new();
+        encode_produced(&mut marked, namespace, &it);
+        marked.extend_from_slice(&bytes);
+        let whole = marked.len() - b"behind".len();
+        let (record, rest) = split_record(&marked).expect("what was written can be read");
+        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: Some(it) }));
+        assert_eq!(rest, b"behind");
+        assert_eq!(peek_key(&marked), Some((op.key, &marked[..whole])));
+        for cut in 0..whole {
+            assert_eq!(split_record(&marked[..cut]), None, "cut at {cut} of {whole}");
+            assert_eq!(peek_key(&marked[..cut]), None, "cut at {cut} of {whole}");
         }
     }
 

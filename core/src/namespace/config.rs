@@ -27,6 +27,8 @@ pub struct NamespaceConfig {
     pub watermark: WatermarkConfig,
     /// What a touch without `after` means; `None`: it must say.
     pub touch_after_ms: Option<i64>,
+    /// What happens to timers that fell due while nothing could fire.
+    pub overdue: OverduePolicy,
     /// How long outputs are kept, and how many bytes of them.
     pub retention: Retention,
     /// What it may hold.
@@ -53,6 +55,25 @@ pub enum LateTimers {
     Fire,
     /// It waits for the next watermark, as Flink has it. Refused until it is there.
     NextWatermark,
+}
+
+/// What happens to processing timers that fell due while the service was down, or the namespace
+/// paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum OverduePolicy {
+    /// They fire at once.
+    #[default]
+    Fire,
+    /// They fire over the time that follows, in their order.
+    Spread {
+        /// Over how long.
+        over_ms: i64,
+    },
+    /// All pending timers move later by as long as nothing could fire.
+    Shift,
+    /// They are cancelled, and counted.
+    Drop,
 }
 
 /// Where the watermark of a namespace comes from.
@@ -113,6 +134,7 @@ impl Default for NamespaceConfig {
             late_timers: LateTimers::Fire,
             watermark: WatermarkConfig::default(),
             touch_after_ms: None,
+            overdue: OverduePolicy::Fire,
             retention: Retention::default(),
             limits: NamespaceLimits::default(),
         }
@@ -135,10 +157,15 @@ impl NamespaceConfig {
             let detail = "`next_watermark` is not there yet; there is `fire`".to_owned();
             return invalid("late_timers", detail);
         }
+        let over_ms = match self.overdue {
+            OverduePolicy::Spread { over_ms } => over_ms,
+            OverduePolicy::Fire | OverduePolicy::Shift | OverduePolicy::Drop => 1,
+        };
         for (field, value, least) in [
             ("resolution", self.resolution_ms, 1),
             ("spread", self.spread_ms, 0),
             ("touch_after", self.touch_after_ms.unwrap_or(0), 0),
+            ("overdue.over", over_ms, 1),
             ("watermark.idle_after", self.watermark.idle_after_ms.unwrap_or(1), 1),
         ] {
             if !(least..=WINDOW_MS_MAX).contains(&value) {
@@ -205,6 +232,9 @@ mod tests {
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);
         check_refused("touch_after", |config| config.touch_after_ms = Some(-1));
+        check_refused("overdue.over", |config| {
+            config.overdue = OverduePolicy::Spread { over_ms: 0 };
+        });
         check_refused("watermark.idle_after", |config| config.watermark.idle_after_ms = Some(0));
         check_refused("retention.age", |config| config.retention.age_ms = 0);
         check_refused("limits.timers_per_key", |config| config.limits.timers_per_key = 0);
@@ -215,6 +245,17 @@ mod tests {
         check_refused("watermark.sources", |config| {
             config.watermark.sources = vec!["-a".to_owned()];
         });
+    }
+
+    #[test]
+    fn a_configuration_written_before_there_was_a_field_is_read() {
+        let config: NamespaceConfig = serde_json::from_str("{\"clock\":\"manual\"}").unwrap();
+        assert_eq!(config.overdue, OverduePolicy::Fire);
+        let overdue = OverduePolicy::Spread { over_ms: 5 };
+        let config = NamespaceConfig { overdue, ..config };
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains("\"overdue\":{\"spread\":{\"over_ms\":5}}"), "{text}");
+        assert_eq!(serde_json::from_str::<NamespaceConfig>(&text).unwrap(), config);
     }
 
     #[test]

@@ -5,11 +5,12 @@
 //! whole bucket is: into a buffer that the next slice takes first. So that a key stays in its
 //! bucket meanwhile, the table holds its shape and catches up afterwards.
 
+use super::producers::Producers;
 use super::{Context, Partition};
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
 use crate::snapshot::{
-    KEY_ENTRY_BYTES_MIN, PartitionReader, Producer, SnapshotFault, encode_head, encode_slot,
+    KEY_ENTRY_BYTES_MIN, PartitionReader, SnapshotFault, encode_head, encode_slot,
 };
 use crate::time::Domain;
 
@@ -60,22 +61,18 @@ impl Partition {
         self.is_dirty
     }
 
-    /// What was written of it has come to nothing: it has to be written again.
-    pub(crate) fn mark_dirty(&mut self) {
-        self.is_dirty = true;
-    }
-
     /// Whether a snapshot of it is being written.
+    #[cfg(test)]
     pub(crate) fn is_writing(&self) -> bool {
         self.writing.is_some()
     }
 
     /// Begins a snapshot of it as it is now, with nothing due in it, and returns how many keys that
     /// are. What comes from here on makes it dirty again.
-    pub(crate) fn begin_snapshot(&mut self, producers: &[Producer]) -> u64 {
+    pub(crate) fn begin_snapshot(&mut self) -> u64 {
         let (end, keys) = (self.table.visit_len(), self.table.len() as u64);
         let mut ready = Vec::new();
-        encode_head(&mut ready, producers, keys);
+        encode_head(&mut ready, self.producers.as_slice(), keys);
         let early = vec![0; end.div_ceil(64)].into_boxed_slice();
         let slots = Vec::new();
         self.writing = Some(Box::new(Writing { ready, cursor: 0, end, early, slots }));
@@ -122,14 +119,6 @@ impl Partition {
         true
     }
 
-    /// Gives a snapshot up that was begun. The partition is as dirty as if it had not been.
-    pub(crate) fn abandon_snapshot(&mut self) {
-        if self.writing.take().is_some() {
-            self.table.hold(false);
-            self.is_dirty = true;
-        }
-    }
-
     /// Something is about to touch the key of this hash: what has not been written of its bucket is
     /// written first.
     #[cold]
@@ -158,7 +147,7 @@ impl Partition {
         group: KeyGroup,
         what: &str,
         bytes: &[u8],
-    ) -> Result<Vec<Producer>, SnapshotFault> {
+    ) -> Result<(), SnapshotFault> {
         let mut reader = PartitionReader::open(what, bytes)?;
         // What it says of its keys is believed as far as its bytes can hold them.
         let keys = (reader.keys() as usize).min(bytes.len() / KEY_ENTRY_BYTES_MIN);
@@ -191,6 +180,7 @@ impl Partition {
                 cx.settle(slot, domain, None);
             }
         }
-        Ok(reader.producers().to_vec())
+        self.producers = Producers::new(reader.producers().to_vec());
+        Ok(())
     }
 }

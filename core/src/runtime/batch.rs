@@ -3,7 +3,7 @@
 use super::directory::NamespaceEntry;
 use crate::error::Rejection;
 use crate::key_group::{Layout, xxh3_64};
-use crate::log::encode_op;
+use crate::log::{Produced, encode_op, encode_produced};
 use crate::op::{Op, Outcome};
 use crate::shard::{OpsPart, may_add};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,10 @@ pub struct Batch {
     parts: Vec<Part>,
     count: usize,
     ack: Ack,
+    /// Who sends it, and the sequence of the request, if it is to be taken once only.
+    producer: Option<(String, u64)>,
+    /// Operations pushed so far, refused ones included.
+    pushed: u32,
 }
 
 /// What goes to one shard.
@@ -37,7 +41,8 @@ impl Batch {
     pub(super) fn new(namespace: Arc<NamespaceEntry>, layout: Layout) -> Self {
         let mut parts = Vec::new();
         parts.resize_with(layout.shards() as usize, Part::default);
-        Self { namespace, layout, parts, count: 0, ack: Ack::default() }
+        let (count, ack, producer, pushed) = (0, Ack::default(), None, 0);
+        Self { namespace, layout, parts, count, ack, producer, pushed }
     }
 
     /// When the batch is to be answered; once it is durable, unless this is called.
@@ -45,10 +50,19 @@ impl Batch {
         self.ack = ack;
     }
 
+    /// Who sends the batch, and which of its requests it is; sequences of later ones are greater. What
+    /// a key group has seen of it already, from an earlier attempt, is answered with
+    /// [`crate::op::ResultKind::Repeated`] and changes nothing. Before the first push.
+    pub fn producer(&mut self, name: &str, sequence: u64) {
+        self.producer = Some((name.to_owned(), sequence));
+    }
+
     /// Checks an operation and takes it in. Outcomes come back in the order of the pushes that
     /// were taken; a refused one takes no place.
     #[inline]
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), Rejection> {
+        let index = self.pushed;
+        self.pushed += 1;
         op.check(self.namespace.config.limits.payload_bytes)?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
@@ -57,6 +71,10 @@ impl Batch {
         {
             self.namespace.reserve(limit)?;
             part.reserved += 1;
+        }
+        if let Some((producer, sequence)) = &self.producer {
+            let it = Produced { producer, sequence: *sequence, index };
+            encode_produced(&mut part.bytes, self.namespace.id, &it);
         }
         encode_op(&mut part.bytes, self.namespace.id, op);
         part.indexes.push(self.count as u32);

@@ -5,12 +5,12 @@ use super::checkpoints::{Checkpoint, CheckpointInfo};
 use super::clock::{ClockOptions, ClockStatus};
 use super::common::{Common, Queued};
 use super::directory::{Directory, NamespaceEntry};
+use super::durability::{DurabilityMetrics, DurabilityStatus};
 use super::fault::Fault;
 use super::merge::Merge;
 use super::metrics::{self, EngineMetrics};
 use super::open::open;
 use super::output_log::OutputLog;
-use super::recovered::RecoveryInfo;
 use super::storage_options::StorageOptions;
 use super::threads;
 use crate::error::Rejection;
@@ -91,12 +91,6 @@ pub struct EngineStatus {
     pub clock: ClockStatus,
     /// By shard.
     pub shards: Vec<ShardStatus>,
-    /// Why nothing is acknowledged any more, if so: the process should end.
-    pub poisoned: Option<String>,
-    /// There is no room for more of the log: writes are refused until there is.
-    pub is_disk_full: bool,
-    /// What was recovered at the start; `None`: everything is in memory.
-    pub recovered: Option<RecoveryInfo>,
 }
 
 /// How a shard is doing.
@@ -378,21 +372,6 @@ impl Engine {
         all.output_log_bytes = common.outputs.len_bytes() as u64;
         all.outputs = common.outputs.appended();
         all.lateness = common.engine_cells.lateness();
-        all.syncs = common.engine_cells.syncs();
-        all.log_bytes = common.segments.as_ref().map_or(0, |segments| segments.bytes());
-        all.checkpoint_failures = common.checkpoints.failures();
-        let infos = common.checkpoints.infos();
-        if let Some(last) = infos.iter().find(|info| info.ended_ms.is_some()) {
-            all.checkpoint_size_bytes = last.total_bytes;
-            all.checkpoint_last_success_ms = last.ended_ms;
-            let took_ms = last.ended_ms.unwrap_or(last.began_ms).saturating_sub(last.began_ms);
-            all.checkpoint_duration_seconds = took_ms.max(0) as f64 / 1_000.0;
-        }
-        if let Some(recovery) = common.recovery.get() {
-            all.recovery_duration_seconds = recovery.seconds;
-            all.log_replay_bytes = recovery.replayed_bytes;
-        }
-        all.data_dir_free_bytes = common.free_bytes();
         all
     }
 
@@ -405,14 +384,17 @@ impl Engine {
             alive: cells.is_alive.load(Ordering::Acquire),
         });
         let stopping = common.is_stopping.load(Ordering::Acquire);
-        EngineStatus {
-            stopping,
-            clock,
-            shards: shards.collect(),
-            poisoned: common.poison.get().cloned(),
-            is_disk_full: common.segments.as_ref().is_some_and(|segments| segments.is_full()),
-            recovered: common.recovery.get().cloned(),
-        }
+        EngineStatus { stopping, clock, shards: shards.collect() }
+    }
+
+    /// How its durability stands.
+    pub fn durability(&self) -> DurabilityStatus {
+        self.common().durability()
+    }
+
+    /// The figures of the log and of checkpoints.
+    pub fn durability_metrics(&self) -> DurabilityMetrics {
+        self.common().durability_metrics()
     }
 
     /// Accepts the leap of the clock that is held.

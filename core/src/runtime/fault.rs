@@ -46,35 +46,37 @@ pub enum Fault {
 
 /// The kind of a [`Fault`]: what whoever started the engine should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultClass {
+pub enum FaultKind {
     /// The options are wrong.
     Options,
     /// The data directory cannot be used as it is, or not by this version.
     Directory,
     /// What was durable is damaged.
     Corruption,
-    /// The disk or the system failed.
+    /// The disk did not do what it was asked to.
     Disk,
+    /// The machine did not give what a process needs.
+    Machine,
 }
 
 impl Fault {
     /// What kind of fault it is.
-    pub const fn class(&self) -> FaultClass {
+    pub const fn kind(&self) -> FaultKind {
         match self {
-            Self::Options { .. } => FaultClass::Options,
+            Self::Options { .. } => FaultKind::Options,
+            Self::Thread { .. } => FaultKind::Machine,
             Self::Directory(IdentityFault::Disk(_))
-            | Self::Thread { .. }
             | Self::Disk(_)
             | Self::Journals(RecoveryFault::Disk(_))
-            | Self::Outputs(RecoveryFault::Disk(_)) => FaultClass::Disk,
-            Self::Directory(IdentityFault::Damaged { .. }) => FaultClass::Corruption,
+            | Self::Outputs(RecoveryFault::Disk(_)) => FaultKind::Disk,
+            Self::Directory(IdentityFault::Damaged { .. }) => FaultKind::Corruption,
             Self::Directory(_)
             | Self::OtherVersion { .. }
             | Self::Journals(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })
             | Self::Outputs(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })
-            | Self::Snapshot(SnapshotFault::Newer { .. }) => FaultClass::Directory,
+            | Self::Snapshot(SnapshotFault::Newer { .. }) => FaultKind::Directory,
             Self::Journals(_) | Self::Replay(_) | Self::Snapshot(_) | Self::Outputs(_) => {
-                FaultClass::Corruption
+                FaultKind::Corruption
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a scrape adds up: each shard counts in cells of its own, one writer, relaxed stores; the hot
 //! path touches no shared counter.
 
+use super::durability::{SYNC_BOUNDS_SECONDS, SyncHistogram};
 use crate::op::ResultKind;
 use crate::output::OutputBytes;
 use crate::ports::MachineClock;
@@ -45,24 +46,6 @@ pub struct EngineMetrics {
     pub memory: Vec<(&'static str, u64)>,
     /// By shard.
     pub shards: Vec<ShardMetrics>,
-    /// How long syncs of the log took.
-    pub syncs: SyncHistogram,
-    /// Bytes of the log's and the output log's files, those made in advance included.
-    pub log_bytes: u64,
-    /// Bytes of the log that were followed at the start.
-    pub log_replay_bytes: u64,
-    /// Bytes that the last checkpoint consists of.
-    pub checkpoint_size_bytes: u64,
-    /// How long it took.
-    pub checkpoint_duration_seconds: f64,
-    /// When it was published, in milliseconds since the epoch; `None`: there was none yet.
-    pub checkpoint_last_success_ms: Option<i64>,
-    /// How often storing a piece of a checkpoint failed.
-    pub checkpoint_failures: u64,
-    /// How long the recovery at the start took.
-    pub recovery_duration_seconds: f64,
-    /// Bytes free where the data directory is; `None`: there is none, or they are not known.
-    pub data_dir_free_bytes: Option<u64>,
 }
 
 /// Processing timers pending and due within 1 s, 10 s, 1 min, 10 min, 1 h, 1 d, and at all.
@@ -162,19 +145,6 @@ impl ShardCells {
     fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// Upper bounds of the buckets of the time that a sync takes, in seconds.
-pub const SYNC_BOUNDS_SECONDS: [f64; 12] =
-    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, f64::INFINITY];
-
-/// A histogram of how long syncs of the log took.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct SyncHistogram {
-    /// How many fell into each bucket (not cumulative), in the order of [`SYNC_BOUNDS_SECONDS`].
-    pub counts: [u64; SYNC_BOUNDS_SECONDS.len()],
-    /// The sum of all, in seconds.
-    pub sum_seconds: f64,
 }
 
 /// The cells of the engine as a whole. Nothing is ordered by them.

@@ -8,6 +8,7 @@ mod committer;
 mod common;
 mod directory;
 mod disk;
+mod durability;
 mod engine;
 mod fault;
 mod merge;
@@ -29,13 +30,11 @@ pub use checkpoints::CheckpointInfo;
 pub use clock::{ClockOptions, ClockStatus, OnStep, SystemClock};
 pub use directory::{Directory, NamespaceEntry};
 pub use disk::{FolderDisk, FolderFault, LOCK_FILE};
+pub use durability::{DurabilityMetrics, DurabilityStatus, SYNC_BOUNDS_SECONDS, SyncHistogram};
 pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus};
-pub use fault::{Fault, FaultClass};
-pub use metrics::{
-    DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, SYNC_BOUNDS_SECONDS,
-    ShardMetrics, SyncHistogram,
-};
+pub use fault::{Fault, FaultKind};
+pub use metrics::{DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics};
 pub use node::{Node, NodePart};
 pub use output_log::{OutputLog, OutputRead, ReadRejection};
-pub use recovered::RecoveryInfo;
+pub use recovered::{RecoveryInfo, RecoveryProgress};
 pub use storage_options::{SEGMENT_BYTES_DEFAULT, StorageOptions};

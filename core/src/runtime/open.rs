@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::metrics::{EngineCells, ShardCells};
 use super::output_log::{OutputCommitter, OutputLog};
 use super::publisher::Publisher;
-use super::recovered::RecoveryInfo;
+use super::recovered::{RecoveryInfo, RecoveryProgress};
 use super::storage_options::StorageOptions;
 use super::worker::Worker;
 use crate::key_group::{LaneIndex, Layout, ShardIndex};
@@ -237,6 +237,7 @@ impl Opening<'_> {
             &log,
             &mut committer,
             now_ms,
+            &storage.progress,
             &mut info,
         )?;
 
@@ -398,6 +399,7 @@ impl Opening<'_> {
                     let shard = &mut it.shards[layout.shard_of(lane).0 as usize];
                     let now_ms = manifest.now_ms;
                     it.keys += shard.load_partition(lane, namespace, group, now_ms, what, bytes)?;
+                    self.storage.progress.loaded_keys.store(it.keys, Ordering::Relaxed);
                     it.as_of.insert(namespace, group, position);
                 }
             }
@@ -453,8 +455,13 @@ fn replay(
     log: &OutputLog,
     outputs: &mut OutputCommitter,
     now_ms: i64,
+    progress: &RecoveryProgress,
     info: &mut RecoveryInfo,
 ) -> Result<(), Fault> {
+    let lanes = (0..layout.lanes()).zip(starts);
+    let blocks = lanes.flat_map(|(lane, start)| recovered.blocks_from(lane, *start));
+    let bytes = blocks.map(|block| u64::from(block.length)).sum();
+    progress.replay_bytes.store(bytes, Ordering::Relaxed);
     let mut emitted: Vec<OutputBytes> = Vec::new();
     let mut emitted_bytes = 0;
     for (lane, start) in (0..layout.lanes()).zip(starts) {
@@ -463,6 +470,7 @@ fn replay(
             let records = recovered.read_block(block)?;
             info.replayed_bytes += records.len() as u64;
             info.replayed_records += u64::from(block.count);
+            progress.replayed_bytes.store(info.replayed_bytes, Ordering::Relaxed);
             let block = LaneBlock {
                 lane,
                 first_position: block.first,

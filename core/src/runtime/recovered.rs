@@ -1,4 +1,26 @@
-//! What a recovery came to.
+//! What a recovery came to, and how far one is that is under way.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far a recovery is: written by the engine that starts, read by whoever asks. Nothing is
+/// ordered by it.
+#[derive(Debug, Default)]
+pub struct RecoveryProgress {
+    /// Keys loaded from snapshots so far.
+    pub loaded_keys: AtomicU64,
+    /// Bytes of the log followed so far.
+    pub replayed_bytes: AtomicU64,
+    /// Bytes of the log to be followed; 0 as long as that is not known.
+    pub replay_bytes: AtomicU64,
+}
+
+impl RecoveryProgress {
+    /// Keys loaded, bytes of the log followed, and bytes to be followed.
+    pub fn look(&self) -> (u64, u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.loaded_keys), read(&self.replayed_bytes), read(&self.replay_bytes))
+    }
+}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default)]

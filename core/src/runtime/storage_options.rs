@@ -1,5 +1,6 @@
 //! Where an engine keeps what must survive it.
 
+use super::recovered::RecoveryProgress;
 use crate::ports::{Disk, SnapshotStore};
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct StorageOptions {
     pub checkpoint_over_ms: i64,
     /// Follow what is left of a log that another version of the engine wrote.
     pub replay_other_version: bool,
+    /// How far recovery is, for those who wait for it.
+    pub progress: Arc<RecoveryProgress>,
 }
 
 impl StorageOptions {
@@ -37,6 +40,7 @@ impl StorageOptions {
             checkpoint_interval_ms: 60_000,
             checkpoint_over_ms: 10_000,
             replay_other_version: false,
+            progress: Arc::default(),
         }
     }
 }

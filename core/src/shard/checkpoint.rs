@@ -148,7 +148,7 @@ impl Shard {
             let Some(partition) = it.partition_mut(group) else { continue };
             let namespace = visit.namespace;
             if partition.is_dirty() || request.rewrite.contains(&(namespace, group)) {
-                let keys = partition.begin_snapshot(&[]);
+                let keys = partition.begin_snapshot();
                 return Some(Writing { visit, group, position, keys, bytes: Vec::new() });
             }
         }

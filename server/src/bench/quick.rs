@@ -12,7 +12,7 @@ use stormwheel::runtime::SystemClock;
 /// Starts a server with working defaults on a free port of the loopback.
 pub(crate) async fn start_server() -> Result<RunningServer, Failure> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let config = ServerConfig { listen, ..ServerConfig::default() };
+    let config = ServerConfig { listen, in_memory: true, ..ServerConfig::default() };
     let started = Server::start(config, Arc::new(SystemClock)).await;
     started.map_err(|error| Failure::Failed(format!("the server did not start: {error}")))
 }

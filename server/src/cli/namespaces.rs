@@ -4,7 +4,7 @@ use super::client::{escape, query};
 use super::{Client, Failure, Target, print};
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// `stormwheel namespaces`.
 #[derive(Debug, Args)]
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 Examples:
   stormwheel namespaces create replay --clock manual
   stormwheel namespaces set replay --resolution 1s --spread 30s
+  stormwheel namespaces create reminders --overdue spread=10m
   stormwheel namespaces set replay --config '{\"limits\":{\"timers\":1000000}}'
   stormwheel namespaces delete replay --force")]
 pub struct Namespaces {
@@ -72,9 +73,22 @@ struct ConfigFlags {
     /// Fire up to so much later, to flatten storms
     #[arg(long, value_name = "DURATION")]
     spread: Option<String>,
+    /// What becomes of timers that fell due while nothing could fire: fire, shift, drop, or
+    /// spread=DURATION
+    #[arg(long, value_name = "POLICY", value_parser = parse_overdue)]
+    overdue: Option<Value>,
     /// Anything else, as the JSON object of the API
     #[arg(long, value_name = "JSON")]
     config: Option<String>,
+}
+
+/// `fire`, `shift`, `drop`, or `spread=10m`, as the API has it. The service checks the duration.
+fn parse_overdue(text: &str) -> Result<Value, String> {
+    match text.split_once('=') {
+        Some(("spread", over)) => Ok(json!({ "policy": "spread", "over": over })),
+        None if matches!(text, "fire" | "shift" | "drop") => Ok(json!({ "policy": text })),
+        _ => Err("write fire, shift, drop, or spread=10m".to_owned()),
+    }
 }
 
 impl ConfigFlags {
@@ -91,6 +105,9 @@ impl ConfigFlags {
             if let Some(value) = value {
                 object.insert(name.to_owned(), value.into());
             }
+        }
+        if let Some(overdue) = self.overdue {
+            object.insert("overdue".to_owned(), overdue);
         }
         Ok(Value::Object(object).to_string())
     }
@@ -161,7 +178,6 @@ fn row(namespace: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn lists_are_tables_and_tell_of_more() {
@@ -181,10 +197,15 @@ mod tests {
             clock: Some("manual".to_owned()),
             resolution: None,
             spread: None,
+            overdue: Some(parse_overdue("spread=10m").unwrap()),
             config: Some(r#"{"limits":{"timers":5}}"#.to_owned()),
         };
-        let expected = r#"{"limits":{"timers":5},"clock":"manual"}"#;
+        let expected = r#"{"limits":{"timers":5},"clock":"manual","overdue":{"policy":"spread","over":"10m"}}"#;
         let found: Value = serde_json::from_str(&flags.into_json().unwrap()).unwrap();
         assert_eq!(found, serde_json::from_str::<Value>(expected).unwrap());
+        assert_eq!(parse_overdue("drop").unwrap(), json!({"policy":"drop"}));
+        for bad in ["", "spread", "drop=1s", "wait"] {
+            assert!(parse_overdue(bad).is_err(), "{bad}");
+        }
     }
 }

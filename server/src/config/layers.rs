@@ -327,7 +327,8 @@ mod tests {
         );
         check_refused(&layers("", &[], &[("clock.max_step", "10")]), "clock.max_step (flag)");
         check_refused(&layers("", &[], &[("clock.on_step", "leap")]), "clock.on_step (flag)");
-        check_refused(&layers("", &[], &[("lanes", "0")]), "lanes");
+        check_refused(&layers("", &[], &[("shards", "0")]), "shards");
+        check_refused(&layers("", &[], &[("ack", "maybe")]), "ack (flag)");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use super::manners::{Head, Media};
 use super::outputs::Streaming;
 use super::query::Query;
 use super::routes::{Call, Reads};
+use super::starting::Starting;
 use super::stopping::Stopping;
 use super::watch::Phase;
-use super::{batch, namespaces, outputs, respond, running, timers, watermarks};
+use super::{batch, checkpoints, namespaces, outputs, respond, running, timers, watermarks};
 use crate::config::ServerConfig;
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::metrics::{Metrics, RouteMetrics, Throttled};
 use crate::wire::key::parse_key;
 use crate::wire::problem::{Problem, kinds};
 use axum::body::Body;
@@ -34,7 +35,7 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use stormwheel::error::Rejection;
 use stormwheel::namespace::is_identifier;
@@ -103,8 +104,10 @@ impl App {
         config: ServerConfig,
         local: SocketAddr,
         stopping: Stopping,
+        throttled: Throttled,
     ) -> Result<Self, prometheus::Error> {
-        let metrics = Metrics::new(engine.clone())?;
+        let interval = if config.in_memory { Duration::ZERO } else { config.checkpoint.interval.0 };
+        let metrics = Metrics::new(engine.clone(), throttled, interval)?;
         Ok(Self {
             unrouted: metrics.route("unrouted".to_owned(), "other", true),
             metrics,
@@ -212,6 +215,7 @@ impl App {
         head.check_size(target_bytes)?;
         head.check_origin(self.local)?;
         head.check_conditions(bound.route.registers())?;
+        head.producer.check(bound.route.takes_producer())?;
         let media = head.answer_media(bound.route.gives)?;
         let query = Query::parse(parts.uri.query(), bound.route.params)?;
         if bound.route.reads == Reads::Nothing && !body.is_end_stream() {
@@ -251,6 +255,9 @@ impl Exchange<'_> {
             Call::DeleteWatermark => watermarks::delete(self).await,
             Call::GetWatermark => watermarks::get(self).await,
             Call::PutClock => watermarks::put_clock(self).await,
+            Call::BeginCheckpoint => checkpoints::begin(self).await,
+            Call::ListCheckpoints => checkpoints::list(&self),
+            Call::GetCheckpoint => checkpoints::get(&self),
             Call::AcceptClock => Ok(running::accept_clock(&self)),
             Call::Outputs => outputs::read(self).await,
             Call::Livez => running::livez(&self),
@@ -354,16 +361,23 @@ pub(super) async fn try_ask<T: Send + 'static>(
     ask(start).await?.map_err(Problem::from)
 }
 
-/// The routes as a service for connections.
+/// The routes as a service for connections; until they are there, what is said of the start.
 #[derive(Clone)]
 pub(crate) struct Routed {
-    router: axum::Router,
+    starting: Arc<Starting>,
+    router: Arc<OnceLock<axum::Router>>,
 }
 
 impl Routed {
-    /// A service of these routes.
-    pub(crate) fn new(router: axum::Router) -> Self {
-        Self { router }
+    /// A service without routes yet.
+    pub(crate) fn new(starting: Starting) -> Self {
+        Self { starting: Arc::new(starting), router: Arc::default() }
+    }
+
+    /// There is an engine: from now on it answers.
+    pub(crate) fn ready(&self, router: axum::Router) {
+        // Said once; a second time would change nothing.
+        let _ = self.router.set(router);
     }
 }
 
@@ -374,7 +388,12 @@ impl Service for Routed {
         phase: &Arc<Phase>,
     ) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
-        let mut router = self.router.clone();
+        let Some(router) = self.router.get() else {
+            let response = self.starting.answer(&request);
+            phase.waiting();
+            return response;
+        };
+        let mut router = router.clone();
         // A router is always ready and never fails.
         let answered = router.call(request.map(Body::new)).await;
         let response = answered.unwrap_or_else(|never| match never {});

@@ -6,7 +6,7 @@
 
 use super::app::{Exchange, ask};
 use super::manners::Media;
-use super::respond::{acknowledged, answer, problem};
+use super::respond::{answer, problem};
 use crate::wire::arrow::push_rows;
 use crate::wire::ndjson::{Rendered, push_lines};
 use crate::wire::problem::Problem;
@@ -25,17 +25,18 @@ pub(super) async fn run(mut exchange: Exchange<'_>) -> Result<Response<Body>, Pr
     let media = exchange.head.body_media(exchange.bound.route.reads.media())?;
     let body = exchange.read_body().await?;
     let mut batch = exchange.app.engine.batch(&namespace);
+    exchange.mark(&mut batch)?;
     if media == Media::Arrow {
         let rows = push_rows(&body, &namespace.config, &mut batch)?;
         drop(body);
         let outcomes = submit(&exchange, batch).await?;
-        return Ok(told(rows.render(&outcomes), Media::Json));
+        return Ok(exchange.acknowledged(told(rows.render(&outcomes), Media::Json)));
     }
     let lines = push_lines(&body, &namespace.config, &mut batch);
     drop(body);
     let outcomes = submit(&exchange, batch).await?;
     let rendered = lines.render(&outcomes, exchange.query.time_format());
-    Ok(told(rendered, Media::Ndjson))
+    Ok(exchange.acknowledged(told(rendered, Media::Ndjson)))
 }
 
 async fn submit(exchange: &Exchange<'_>, batch: Batch) -> Result<Vec<Outcome>, Problem> {
@@ -56,5 +57,5 @@ fn told(rendered: Rendered, media: Media) -> Response<Body> {
         None => answer(StatusCode::OK, media, rendered.body),
     };
     response.headers_mut().insert(FAILED_HEADER, HeaderValue::from(rendered.failed));
-    acknowledged(response)
+    response
 }

@@ -18,12 +18,13 @@ pub(crate) enum Segment {
     Name,
     Source,
     Slug,
+    Number,
 }
 
 impl Segment {
     /// All of them, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Namespace, Self::Key, Self::Name, Self::Source, Self::Slug];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Namespace, Self::Key, Self::Name, Self::Source, Self::Slug, Self::Number];
 
     /// Its name in the template.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -33,6 +34,7 @@ impl Segment {
             Self::Name => "name",
             Self::Source => "source",
             Self::Slug => "slug",
+            Self::Number => "n",
         }
     }
 }
@@ -132,8 +134,8 @@ mod tests {
     fn parts_are_found_where_the_template_has_them() {
         let route = ROUTES.iter().find(|route| route.call == Call::GetTimer).unwrap();
         // "/v1/namespaces/{ns}/keys/{key}/timers/{name}" has its first part behind the first slash.
-        assert_eq!(positions(&route.template()), [3, 5, 7, 0, 0]);
+        assert_eq!(positions(&route.template()), [3, 5, 7, 0, 0, 0]);
         let of_default = route.default_template().unwrap();
-        assert_eq!(positions(&of_default), [0, 3, 5, 0, 0]);
+        assert_eq!(positions(&of_default), [0, 3, 5, 0, 0, 0]);
     }
 }

@@ -4,6 +4,7 @@
 //! what a call does. Refusing beats ignoring: a header that would have promised something gets an
 //! answer that says so.
 
+use super::producer::ProducerHeaders;
 use crate::wire::problem::{Problem, kinds};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -85,7 +86,8 @@ pub(super) struct Head<'a> {
     pub only_absent: bool,
     /// A header that asks for what is not done, by name.
     refused: Option<&'a HeaderName>,
-    producer: bool,
+    /// Who sends it, and which of its requests it is.
+    pub producer: ProducerHeaders<'a>,
     accepts: usize,
     bytes: usize,
 }
@@ -117,8 +119,7 @@ impl<'a> Head<'a> {
                 | "if-unmodified-since"
                 | "if-range"
                 | "idempotency-key" => head.refused = Some(name),
-                "stormwheel-producer" | "stormwheel-sequence" => head.producer = true,
-                _ => {}
+                other => head.producer.take(other, value),
             }
         }
         head
@@ -143,14 +144,6 @@ impl<'a> Head<'a> {
         }
         if self.only_absent && !registers {
             return Err(invalid_header("if-none-match"));
-        }
-        if self.producer {
-            let detail = "Stormwheel-Producer and Stormwheel-Sequence are not kept yet, and \
-                          nothing was done; leave them out. Retrying a named registration, one \
-                          with `at`, or a delete is harmless without them";
-            return Err(
-                Problem::new(&kinds::UNSUPPORTED_HEADER, detail).field("Stormwheel-Producer")
-            );
         }
         Ok(())
     }
@@ -421,8 +414,6 @@ mod tests {
         check_condition("if-match", "*", true, false);
         check_condition("if-unmodified-since", "x", true, false);
         check_condition("idempotency-key", "x", true, false);
-        check_condition("stormwheel-producer", "p", true, false);
-        check_condition("stormwheel-sequence", "1", true, false);
         check_condition("x-other", "1", true, true);
     }
 

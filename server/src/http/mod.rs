@@ -5,21 +5,25 @@
 //! bodies are `wire`'s business; nothing here keeps state beyond a connection.
 
 mod accept;
+mod ack;
 mod app;
 mod batch;
 mod body;
 mod bound;
+mod checkpoints;
 mod kinds;
 mod manners;
 mod namespaces;
 pub mod openapi;
 mod outputs;
 mod pages;
+mod producer;
 mod query;
 mod respond;
 pub mod routes;
 mod running;
 pub mod schema;
+mod starting;
 mod stopping;
 mod timers;
 mod watch;
@@ -30,4 +34,5 @@ pub(crate) use app::{App, Routed};
 pub(crate) use bound::router;
 pub use manners::Media;
 pub use query::{Param, ParamKind};
+pub(crate) use starting::Starting;
 pub(crate) use stopping::StopSwitch;

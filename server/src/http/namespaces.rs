@@ -3,7 +3,7 @@
 use super::app::{DEFAULT_NAMESPACE, Exchange, try_ask};
 use super::bound::Segment;
 use super::manners::Media;
-use super::respond::{acknowledged, answer, json_value};
+use super::respond::{answer, json_value};
 use super::watermarks::{sources_json, time_json};
 use crate::wire::namespace::{config_json, merge_config, parse_config};
 use crate::wire::problem::{Problem, kinds};
@@ -68,7 +68,7 @@ async fn configure(
         "version": version,
         "config": shown,
     });
-    Ok(acknowledged(answer(status, Media::Json, body.to_string())))
+    Ok(exchange.acknowledged_command(answer(status, Media::Json, body.to_string())))
 }
 
 /// `GET /v1/namespaces`.
@@ -139,7 +139,7 @@ pub(super) async fn delete(exchange: Exchange<'_>) -> Result<Response<Body>, Pro
     };
     let result = if name == DEFAULT_NAMESPACE { "emptied" } else { "deleted" };
     let body = json!({ "namespace": name, "result": result, "timers": timers });
-    Ok(acknowledged(json_value(&body)))
+    Ok(exchange.acknowledged_command(json_value(&body)))
 }
 
 const fn clock_name(clock: ClockKind) -> &'static str {

@@ -4,6 +4,7 @@
 //! table: `UPDATE_OPENAPI=1 cargo test -p stormwheel-server openapi`.
 
 use super::manners::Media;
+use super::producer::{PRODUCER_HEADER, SEQUENCE_HEADER};
 use super::query::{Param, ParamKind};
 use super::routes::{ROUTES, Reads, Route, Verb};
 use super::schema;
@@ -63,6 +64,8 @@ fn components() -> utoipa::openapi::Components {
         BatchOperation,
         BatchVerb,
         Check,
+        Checkpoint,
+        Checkpoints,
         ClockChange,
         ClockChanged,
         ClockStatus,
@@ -81,6 +84,7 @@ fn components() -> utoipa::openapi::Components {
         Only,
         Outcome,
         Output,
+        Overdue,
         PendingTimers,
         Problem,
         Registration,
@@ -134,6 +138,28 @@ fn operation(route: &Route, path: &str, suffix: &str) -> Operation {
             .schema(Some(text(&["*"])));
         operation = operation.parameter(header);
     }
+    if route.takes_producer() {
+        for (name, description, schema) in [
+            (
+                PRODUCER_HEADER,
+                "Who sends it, [A-Za-z0-9][A-Za-z0-9._-]{0,127}; only with Stormwheel-Sequence. A \
+                 request that is repeated takes effect once, and is answered `repeated`.",
+                Type::String,
+            ),
+            (
+                SEQUENCE_HEADER,
+                "The number of the request: larger than that of the producer's request before.",
+                Type::Integer,
+            ),
+        ] {
+            let header = ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Header)
+                .description(Some(description))
+                .schema(Some(Schema::Object(ObjectBuilder::new().schema_type(schema).build())));
+            operation = operation.parameter(header);
+        }
+    }
     match route.reads {
         Reads::Nothing => {}
         Reads::Single(name) => {
@@ -159,6 +185,9 @@ fn operation(route: &Route, path: &str, suffix: &str) -> Operation {
     if route.creates {
         operation = operation.response("201", good.clone());
     }
+    if route.begins {
+        operation = operation.response("202", good.clone());
+    }
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     operation
         .response("200", good)
@@ -183,6 +212,7 @@ fn answer_content(route: &Route, media: Media) -> utoipa::openapi::Content {
 
 fn path_parameter(name: &str) -> Parameter {
     let description = match name {
+        "n" => "The number of the checkpoint.",
         "key" => "1 to 1024 bytes: text, or ~ and unpadded base64url. In a path / is %2F.",
         "name" => "The timer's name, 1 to 255 bytes of UTF-8.",
         "ns" => "The namespace, [A-Za-z0-9][A-Za-z0-9._-]{0,127}.",

@@ -7,11 +7,6 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-/// What was given of `?ack=`: nothing is durable yet, whatever was asked for.
-const ACK_GIVEN: HeaderValue = HeaderValue::from_static("accepted");
-/// The header that says so.
-pub(super) const ACK_HEADER: &str = "stormwheel-ack";
-
 /// The header value of a content type.
 const fn content_type(media: Media) -> HeaderValue {
     HeaderValue::from_static(match media {
@@ -37,12 +32,6 @@ pub(super) fn json(body: impl Into<Bytes>) -> Response<Body> {
 /// 200 with JSON made of a value.
 pub(super) fn json_value(value: &serde_json::Value) -> Response<Body> {
     json(value.to_string())
-}
-
-/// Says how durable the change is.
-pub(super) fn acknowledged(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(ACK_HEADER, ACK_GIVEN);
-    response
 }
 
 /// A problem as an answer.

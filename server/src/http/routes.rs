@@ -96,6 +96,9 @@ pub enum Call {
     PutClock,
     Outputs,
     AcceptClock,
+    BeginCheckpoint,
+    ListCheckpoints,
+    GetCheckpoint,
     Livez,
     Readyz,
     Metrics,
@@ -152,6 +155,8 @@ pub struct Route {
     pub schema: Option<&'static str>,
     /// It can create something, and then answers 201.
     pub creates: bool,
+    /// It begins something, and answers 202 before that has ended.
+    pub begins: bool,
 }
 
 impl Route {
@@ -171,5 +176,18 @@ impl Route {
     /// Whether `If-None-Match: *` means something here.
     pub fn registers(&self) -> bool {
         matches!(self.call, Call::PutTimer | Call::PostTimer)
+    }
+
+    /// Whether it is carried out once for each sequence number of a producer.
+    pub fn takes_producer(&self) -> bool {
+        matches!(
+            self.call,
+            Call::PutTimer
+                | Call::PostTimer
+                | Call::DeleteTimer
+                | Call::DeleteKeyTimers
+                | Call::Touch
+                | Call::Batch
+        )
     }
 }

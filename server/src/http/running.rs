@@ -11,7 +11,7 @@ use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
-use stormwheel::runtime::EngineStatus;
+use stormwheel::runtime::{DurabilityStatus, EngineStatus};
 
 /// A shard that has not gone round for so long is stuck: it does at least once a second.
 const STUCK_MS: i64 = 5_000;
@@ -21,6 +21,14 @@ struct Check {
     name: &'static str,
     ok: bool,
     detail: String,
+    /// It is not as it should be, and requests make sense all the same.
+    is_bearable: bool,
+}
+
+impl Check {
+    fn new(name: &'static str, ok: bool, detail: impl Into<String>) -> Self {
+        Self { name, ok, detail: detail.into(), is_bearable: false }
+    }
 }
 
 /// `GET /livez`.
@@ -34,18 +42,15 @@ pub(super) fn readyz(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem>
     let status = exchange.app.engine.status();
     let stopping = status.stopping || exchange.app.stopping.is_said();
     let checks = [
-        Check {
-            name: "accepting",
-            ok: !stopping,
-            detail: if stopping {
-                "the service is stopping".to_owned()
-            } else {
-                "requests are taken".to_owned()
-            },
-        },
+        Check::new(
+            "accepting",
+            !stopping,
+            if stopping { "the service is stopping" } else { "requests are taken" },
+        ),
         check_threads(&status),
         check_turns(&status),
         check_clock(&status),
+        check_storage(exchange.app.config.in_memory, &exchange.app.engine.durability()),
     ];
     let unready = if stopping { "stopping" } else { "unready" };
     health(exchange, "ready", unready, &checks)
@@ -54,41 +59,51 @@ pub(super) fn readyz(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem>
 fn check_threads(status: &EngineStatus) -> Check {
     let dead: Vec<_> =
         (0..status.shards.len()).filter(|index| !status.shards[*index].alive).collect();
-    Check {
-        name: "threads",
-        // A service that stops joins its threads one by one; that is no failure.
-        ok: dead.is_empty() || status.stopping,
-        detail: if dead.is_empty() {
-            format!("{} shards run", status.shards.len())
-        } else {
-            format!("the threads of shards {dead:?} are gone")
-        },
-    }
+    let detail = if dead.is_empty() {
+        format!("{} shards run", status.shards.len())
+    } else {
+        format!("the threads of shards {dead:?} are gone")
+    };
+    // A service that stops joins its threads one by one; that is no failure.
+    Check::new("threads", dead.is_empty() || status.stopping, detail)
 }
 
 fn check_turns(status: &EngineStatus) -> Check {
     let slowest = status.shards.iter().map(|shard| shard.since_last_turn_ms);
     let slowest = slowest.max().unwrap_or(0);
-    Check {
-        name: "shards",
-        ok: slowest < STUCK_MS,
-        detail: format!("the slowest shard went round {slowest} ms ago, allowed are {STUCK_MS}"),
-    }
+    let detail = format!("the slowest shard went round {slowest} ms ago, allowed are {STUCK_MS}");
+    Check::new("shards", slowest < STUCK_MS, detail)
 }
 
 fn check_clock(status: &EngineStatus) -> Check {
     let held = status.clock.held_step_ms;
-    Check {
-        name: "clock",
-        ok: held.is_none(),
-        detail: match held {
-            Some(step) => format!(
-                "the machine's clock leapt by {step} ms, and timers wait; if its time is right, \
-                 POST /v1/clock/accept"
-            ),
-            None => format!("{} ms ahead of the machine's", status.clock.offset_ms),
-        },
+    let detail = match held {
+        Some(step) => format!(
+            "the machine's clock leapt by {step} ms, and timers wait; if its time is right, POST \
+             /v1/clock/accept"
+        ),
+        None => format!("{} ms ahead of the machine's", status.clock.offset_ms),
+    };
+    Check::new("clock", held.is_none(), detail)
+}
+
+fn check_storage(in_memory: bool, status: &DurabilityStatus) -> Check {
+    const NAME: &str = "storage";
+    if let Some(reason) = &status.poisoned {
+        let detail = format!("nothing can be written any more, and the process ends: {reason}");
+        return Check::new(NAME, false, detail);
     }
+    if status.is_disk_full {
+        let detail = "there is no room to write down more: what adds is refused with 507 until \
+                      there is, and nothing is lost";
+        return Check { is_bearable: true, ..Check::new(NAME, false, detail) };
+    }
+    let detail = if in_memory {
+        "nothing is kept: everything is in memory"
+    } else {
+        "what is acknowledged is written down"
+    };
+    Check::new(NAME, true, detail)
 }
 
 fn health(
@@ -98,15 +113,21 @@ fn health(
     checks: &[Check],
 ) -> Result<Response<Body>, Problem> {
     let verbose = exchange.query.flag("verbose")?;
-    let ok = checks.iter().all(|check| check.ok);
-    let mut body = json!({ "status": if ok { good } else { bad } });
+    let is_good = checks.iter().all(|check| check.ok);
+    let ok = checks.iter().all(|check| check.ok || check.is_bearable);
+    let word = match (is_good, ok) {
+        (true, _) => good,
+        (false, true) => "degraded",
+        (false, false) => bad,
+    };
+    let mut body = json!({ "status": word });
     // What is wrong is told unasked.
     let shown: Vec<_> = checks
         .iter()
         .filter(|check| verbose || !check.ok)
         .map(|check| json!({ "name": check.name, "ok": check.ok, "detail": check.detail }))
         .collect();
-    if verbose || !ok {
+    if verbose || !is_good {
         body["checks"] = Value::Array(shown);
     }
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -178,4 +199,27 @@ pub(super) fn home(exchange: &Exchange<'_>) -> Response<Body> {
         pages::home_text(exchange.app.local)
     };
     answer(StatusCode::OK, exchange.media, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_bearable_and_a_poisoned_log_is_not() {
+        let check = |change: fn(&mut DurabilityStatus)| {
+            let mut status = DurabilityStatus::default();
+            change(&mut status);
+            let check = check_storage(false, &status);
+            (check.ok, check.is_bearable, check.detail)
+        };
+        assert!(check(|_| {}).0);
+        let (ok, is_bearable, detail) = check(|status| status.is_disk_full = true);
+        assert!(!ok && is_bearable && detail.contains("507"), "{detail}");
+        let (ok, is_bearable, detail) = check(|status| {
+            status.is_disk_full = true;
+            status.poisoned = Some("cannot sync journal/1".to_owned());
+        });
+        assert!(!ok && !is_bearable && detail.contains("cannot sync journal/1"), "{detail}");
+    }
 }

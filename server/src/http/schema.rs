@@ -209,6 +209,7 @@ pub struct NamespaceConfig {
     pub late_timers: Option<String>,
     pub watermark: Option<WatermarkConfig>,
     pub touch_after: Option<String>,
+    pub overdue: Option<Overdue>,
     pub retention: Option<Retention>,
     pub limits: Option<NamespaceLimits>,
 }
@@ -221,6 +222,17 @@ pub struct WatermarkConfig {
     pub sources: Option<Vec<String>>,
     /// A source that was silent for so long holds nothing back.
     pub idle_after: Option<String>,
+}
+
+/// What happens to processing timers that fell due while nothing could fire.
+#[derive(ToSchema)]
+pub struct Overdue {
+    /// `fire`, `spread`, `shift` or `drop`.
+    #[schema(example = "fire")]
+    pub policy: Option<String>,
+    /// With `spread`, and only there: over how long.
+    #[schema(example = "10m")]
+    pub over: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -355,8 +367,33 @@ pub struct ClockStatus {
     pub step_ms: Option<i64>,
 }
 
+/// What a start can begin from.
+#[derive(ToSchema)]
+pub struct Checkpoint {
+    pub checkpoint: Option<u64>,
+    /// `running`, `done` or `failed`; `asked`: it has not begun yet.
+    pub status: String,
+    pub began_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    pub duration_ms: Option<i64>,
+    /// Bytes of all objects that it stands on.
+    pub total_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
+    pub written_keys: Option<u64>,
+    pub written_partitions: Option<u64>,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Checkpoints {
+    pub checkpoints: Vec<Checkpoint>,
+}
+
 #[derive(ToSchema)]
 pub struct Health {
+    /// `ok`, `ready`, `degraded` (requests are taken as far as that goes), `starting`, `stopping`,
+    /// `unready` or `failed`.
     pub status: String,
     /// With `verbose`, and where something is wrong.
     pub checks: Option<Vec<Check>>,

@@ -3,7 +3,7 @@
 use super::app::{Exchange, try_ask};
 use super::bound::Segment;
 use super::namespaces::misanswered;
-use super::respond::{acknowledged, json_value};
+use super::respond::json_value;
 use crate::wire::duration::parse_duration;
 use crate::wire::problem::{Problem, kinds};
 use crate::wire::time::{TimeFormat, parse_time_text, write_time};
@@ -50,7 +50,7 @@ async fn change_source(
     if settle {
         body["fired"] = Value::from(fired);
     }
-    Ok(acknowledged(json_value(&body)))
+    Ok(exchange.acknowledged_command(json_value(&body)))
 }
 
 /// `GET …/watermark`.
@@ -80,7 +80,7 @@ pub(super) async fn put_clock(mut exchange: Exchange<'_>) -> Result<Response<Bod
         "now": time_json(Some(now), exchange.query.time_format()),
         "fired": fired,
     });
-    Ok(acknowledged(json_value(&body)))
+    Ok(exchange.acknowledged_command(json_value(&body)))
 }
 
 /// A time as JSON; an absent one is null.

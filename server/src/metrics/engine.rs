@@ -13,10 +13,22 @@ use stormwheel::runtime::{
 use stormwheel::time::Domain;
 
 /// One family: its name, its labels and its help.
-struct Family {
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+impl Family {
+    /// As the registry wants it.
+    pub(super) fn desc(&self) -> Result<Desc, prometheus::Error> {
+        Desc::new(
+            self.name.to_owned(),
+            self.help.to_owned(),
+            self.labels.iter().map(|label| (*label).to_owned()).collect(),
+            HashMap::new(),
+        )
+    }
 }
 
 macro_rules! families {
@@ -80,17 +92,7 @@ pub(super) struct EngineCollector {
 
 impl EngineCollector {
     pub(super) fn new(engine: Engine, throttled: Throttled) -> Result<Self, prometheus::Error> {
-        let descs = FAMILIES
-            .iter()
-            .map(|family| {
-                Desc::new(
-                    family.name.to_owned(),
-                    family.help.to_owned(),
-                    family.labels.iter().map(|label| (*label).to_owned()).collect(),
-                    HashMap::new(),
-                )
-            })
-            .collect::<Result<_, _>>()?;
+        let descs = FAMILIES.iter().map(Family::desc).collect::<Result<_, _>>()?;
         Ok(Self { engine, throttled, descs })
     }
 }
@@ -187,7 +189,10 @@ fn by_domain(counts: &[u64; 2]) -> impl Iterator<Item = (Vec<String>, f64)> {
         .map(|(domain, count)| (vec![domain.as_str().to_owned()], *count as f64))
 }
 
-fn counters(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)>) -> MetricFamily {
+pub(super) fn counters(
+    family: &Family,
+    values: impl IntoIterator<Item = (Vec<String>, f64)>,
+) -> MetricFamily {
     gather(family, MetricType::COUNTER, values, |metric, value| {
         let mut counter = Counter::default();
         counter.set_value(value);
@@ -195,7 +200,10 @@ fn counters(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)
     })
 }
 
-fn gauges(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)>) -> MetricFamily {
+pub(super) fn gauges(
+    family: &Family,
+    values: impl IntoIterator<Item = (Vec<String>, f64)>,
+) -> MetricFamily {
     gather(family, MetricType::GAUGE, values, |metric, value| {
         let mut gauge = Gauge::default();
         gauge.set_value(value);
@@ -204,20 +212,32 @@ fn gauges(family: &Family, values: impl IntoIterator<Item = (Vec<String>, f64)>)
 }
 
 fn lateness(lateness: &LatenessHistogram) -> MetricFamily {
-    let value = [(vec!["live".to_owned()], 0.0)];
-    gather(&LATENESS, MetricType::HISTOGRAM, value, |metric, _| {
+    let bounds = LATENESS_BOUNDS_MS.map(|bound_ms| bound_ms / 1_000.0);
+    let sum = lateness.sum_ms / 1_000.0;
+    histogram(&LATENESS, vec!["live".to_owned()], &bounds, &lateness.counts, sum)
+}
+
+/// A histogram of one series, in seconds; the counts are not cumulative.
+pub(super) fn histogram(
+    family: &Family,
+    labels: Vec<String>,
+    bounds: &[f64],
+    counts: &[u64],
+    sum: f64,
+) -> MetricFamily {
+    gather(family, MetricType::HISTOGRAM, [(labels, 0.0)], |metric, _| {
         let mut cumulative = 0;
-        let buckets = LATENESS_BOUNDS_MS
+        let buckets = bounds
             .iter()
-            .zip(&lateness.counts)
-            .filter_map(|(bound_ms, count)| {
+            .zip(counts)
+            .filter_map(|(bound, count)| {
                 cumulative += count;
                 // The encoder writes the last bucket itself, and would spell this one differently.
-                if bound_ms.is_infinite() {
+                if bound.is_infinite() {
                     return None;
                 }
                 let mut bucket = Bucket::default();
-                bucket.set_upper_bound(bound_ms / 1_000.0);
+                bucket.set_upper_bound(*bound);
                 bucket.set_cumulative_count(cumulative);
                 Some(bucket)
             })
@@ -225,7 +245,7 @@ fn lateness(lateness: &LatenessHistogram) -> MetricFamily {
         let mut histogram = Histogram::default();
         histogram.set_bucket(buckets);
         histogram.set_sample_count(cumulative);
-        histogram.set_sample_sum(lateness.sum_ms / 1_000.0);
+        histogram.set_sample_sum(sum);
         metric.set_histogram(histogram);
     })
 }

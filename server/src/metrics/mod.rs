@@ -5,6 +5,7 @@
 //! Labels are bounded: shard, domain, route, status, never a key or a namespace.
 
 mod engine;
+mod storage;
 
 use engine::EngineCollector;
 use prometheus::process_collector::ProcessCollector;
@@ -14,6 +15,7 @@ use prometheus::{
 };
 use std::sync::OnceLock;
 use std::time::Duration;
+use storage::StorageCollector;
 use stormwheel::runtime::Engine;
 
 /// Buckets of request durations, in seconds: fine where single requests are, coarse beyond.
@@ -33,6 +35,16 @@ pub(crate) struct Throttled {
     pub connections: IntCounter,
     /// One address had as many connections as it may.
     pub connections_per_ip: IntCounter,
+}
+
+impl Throttled {
+    /// Nobody was turned away yet.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            connections: IntCounter::new("connections", "counted for the engine's collector")?,
+            connections_per_ip: IntCounter::new("per_ip", "counted for the engine's collector")?,
+        })
+    }
 }
 
 /// The figures of one route.
@@ -72,12 +84,15 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
-    throttled: Throttled,
 }
 
 impl Metrics {
     /// Registers everything that can be scraped.
-    pub(crate) fn new(engine: Engine) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        engine: Engine,
+        throttled: Throttled,
+        checkpoint_interval: Duration,
+    ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let requests = IntCounterVec::new(
             Opts::new(
@@ -94,10 +109,6 @@ impl Metrics {
             .buckets(DURATION_BOUNDS.to_vec()),
             &["route", "method"],
         )?;
-        let throttled = Throttled {
-            connections: IntCounter::new("connections", "counted for the engine's collector")?,
-            connections_per_ip: IntCounter::new("per_ip", "counted for the engine's collector")?,
-        };
         let build = IntGaugeVec::new(
             Opts::new("stormwheel_build_info", "Always 1; the labels say what is running."),
             &["version", "profile"],
@@ -108,8 +119,9 @@ impl Metrics {
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        registry.register(Box::new(EngineCollector::new(engine, throttled.clone())?))?;
-        Ok(Self { registry, requests, durations, throttled })
+        registry.register(Box::new(StorageCollector::new(engine.clone(), checkpoint_interval)?))?;
+        registry.register(Box::new(EngineCollector::new(engine, throttled)?))?;
+        Ok(Self { registry, requests, durations })
     }
 
     /// The figures of one route, resolved.
@@ -126,11 +138,6 @@ impl Metrics {
         // A rate needs the zero before the first one.
         metrics.by_code[0].get_or_init(|| metrics.counter(CODES[0]));
         metrics
-    }
-
-    /// The counters of what was turned away at the door.
-    pub(crate) fn throttled(&self) -> &Throttled {
-        &self.throttled
     }
 
     /// The text that Prometheus reads.

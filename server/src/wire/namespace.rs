@@ -11,7 +11,8 @@ use super::problem::{Problem, kinds};
 use super::time::clip;
 use serde_json::{Map, Value, json};
 use stormwheel::namespace::{
-    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, Retention, WatermarkConfig,
+    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, OverduePolicy, Retention,
+    WatermarkConfig,
 };
 
 /// The whole configuration, from a `PUT` body: what is left out is the default.
@@ -22,7 +23,9 @@ pub fn parse_config(body: &[u8]) -> Result<NamespaceConfig, Problem> {
 /// `PATCH`: a JSON merge patch (RFC 7396) onto what stands.
 pub fn merge_config(standing: &NamespaceConfig, body: &[u8]) -> Result<NamespaceConfig, Problem> {
     let mut merged = config_json(standing);
-    merge(&mut merged, parse_body(body)?);
+    let patch = parse_body(body)?;
+    forget_over(&mut merged, &patch);
+    merge(&mut merged, patch);
     config_of(merged)
 }
 
@@ -49,6 +52,7 @@ pub fn config_json(config: &NamespaceConfig) -> Value {
             "age": format_duration(config.retention.age_ms),
             "bytes": format_bytes(config.retention.bytes),
         },
+        "overdue": overdue_json(config.overdue),
         "touch_after": config.touch_after_ms.map(format_duration),
         "limits": {
             "timers": config.limits.timers,
@@ -56,6 +60,27 @@ pub fn config_json(config: &NamespaceConfig) -> Value {
             "payload_bytes": config.limits.payload_bytes,
         },
     })
+}
+
+fn overdue_json(overdue: OverduePolicy) -> Value {
+    match overdue {
+        OverduePolicy::Fire => json!({ "policy": "fire" }),
+        OverduePolicy::Spread { over_ms } => {
+            json!({ "policy": "spread", "over": format_duration(over_ms) })
+        }
+        OverduePolicy::Shift => json!({ "policy": "shift" }),
+        OverduePolicy::Drop => json!({ "policy": "drop" }),
+    }
+}
+
+/// A patch to another overdue policy takes `over` away with the one that it belonged to.
+fn forget_over(standing: &mut Value, patch: &Value) {
+    let policy = patch.get("overdue").and_then(|overdue| overdue.get("policy"));
+    if policy.is_some_and(|policy| policy != "spread")
+        && let Some(overdue) = standing.get_mut("overdue").and_then(Value::as_object_mut)
+    {
+        overdue.remove("over");
+    }
 }
 
 fn parse_body(body: &[u8]) -> Result<Value, Problem> {
@@ -116,15 +141,13 @@ fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
         )?,
         touch_after_ms: top.optional("touch_after", Section::duration)?,
         watermark: watermark_of(top.section("watermark")?)?,
+        overdue: overdue_of(top.section("overdue")?)?,
         retention: retention_of(top.section("retention")?)?,
         limits: limits_of(top.section("limits")?)?,
     };
     top.section("options")?.close()?;
     top.only_duration("lateness", 0)?;
     top.only("late_elements", &json!("drop"))?;
-    let mut overdue = top.section("overdue")?;
-    overdue.only("policy", &json!("fire"))?;
-    overdue.close()?;
     let mut on_error = top.section("on_error")?;
     on_error.only("retry", &json!(3))?;
     on_error.only_duration("backoff", 1_000)?;
@@ -144,6 +167,31 @@ fn watermark_of(mut section: Section) -> Result<WatermarkConfig, Problem> {
     };
     section.close()?;
     Ok(config)
+}
+
+fn overdue_of(mut section: Section) -> Result<OverduePolicy, Problem> {
+    // Without `over` it stands for none: what is missing is said below.
+    const SPREAD: OverduePolicy = OverduePolicy::Spread { over_ms: 0 };
+    let policy = section.word(
+        "policy",
+        &[
+            ("fire", OverduePolicy::Fire),
+            ("spread", SPREAD),
+            ("shift", OverduePolicy::Shift),
+            ("drop", OverduePolicy::Drop),
+        ],
+    )?;
+    let over_ms = section.optional("over", Section::duration)?;
+    let path = section.path("over");
+    section.close()?;
+    match (policy, over_ms) {
+        (OverduePolicy::Spread { .. }, Some(over_ms)) => Ok(OverduePolicy::Spread { over_ms }),
+        (OverduePolicy::Spread { .. }, None) => {
+            Err(invalid(&path, "`spread` has to say over how long, such as \"10m\""))
+        }
+        (_, Some(_)) => Err(invalid(&path, "only `spread` has it")),
+        (policy, None) => Ok(policy),
+    }
 }
 
 fn retention_of(mut section: Section) -> Result<Retention, Problem> {

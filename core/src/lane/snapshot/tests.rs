@@ -4,7 +4,7 @@ use super::*;
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::key_group::xxh3_64;
 use crate::keyed::Pools;
-use crate::log::encode_op;
+use crate::log::{KeyRecord, encode_op};
 use crate::namespace::{Change, ClockKind, NamespaceConfig, Step, StepDone};
 use crate::op::{Action, Only, Op, Payload, Register, Target, When};
 use crate::output::OutputBytes;
@@ -190,7 +190,8 @@ impl World {
         let home = self.lane.find(IDS[place]).expect("it is configured");
         let group = self.layout.group_of(hash);
         let (shared, now) = (&mut self.shared, self.now);
-        let _ = self.lane.apply(shared, home, group, hash, &op, &bytes, now);
+        let record = KeyRecord { namespace: IDS[place], op, produced: None };
+        let _ = self.lane.apply(shared, home, group, hash, &record, &bytes, now);
     }
 
     fn is_draining(&self, place: usize) -> bool {
@@ -252,7 +253,7 @@ impl World {
     fn write_all(&mut self, place: usize, group: u16) -> Option<Vec<u8>> {
         let home = self.lane.find(IDS[place]).expect("it is there");
         let partition = self.lane.home_mut(home).partition_mut(KeyGroup(group))?;
-        partition.begin_snapshot(&[("p".to_owned(), 7, group as u32)]);
+        partition.begin_snapshot();
         let mut out = Vec::new();
         while !partition.write_slice(&mut self.shared.pools, &mut out, &mut 50) {}
         Some(out)
@@ -272,10 +273,9 @@ impl World {
                 let (id, group) = (namespace, KeyGroup(group));
                 let mut load =
                     |id| it.lane.load_partition(shared, layout, id, group, now, "p", &bytes);
-                let producers = vec![("p".to_owned(), 7, group.0 as u32)];
-                assert_eq!(load(id), Ok(Some(producers)));
+                assert_eq!(load(id), Ok(()));
                 assert!(load(id).is_err(), "it is there already");
-                assert_eq!(load(NamespaceId(99)), Ok(None));
+                assert_eq!(load(NamespaceId(99)), Ok(()));
             }
         }
         it
@@ -361,12 +361,6 @@ fn play_writing(seed: u64) {
             let home = world.lane.find(IDS[place]).expect("it is there");
             let partition = world.lane.home_mut(home).partition_mut(KeyGroup(group));
             let partition = partition.expect("it was there before");
-            if dice.below(40) == 0 {
-                partition.abandon_snapshot();
-                assert!(partition.is_dirty());
-                (it.is_writing, it.written) = (false, Vec::new());
-                continue;
-            }
             let mut budget = 1 + dice.below(slice) as u32;
             let pools = &mut world.shared.pools;
             if partition.write_slice(pools, &mut it.written, &mut budget) {
@@ -375,7 +369,7 @@ fn play_writing(seed: u64) {
                 finished += 1;
             }
         } else if !is_draining && dice.below(3) == 0 {
-            let count = partition.begin_snapshot(&[]);
+            let count = partition.begin_snapshot();
             assert!(!partition.is_dirty());
             *it = Begun { keys: now, written: Vec::new(), is_writing: true };
             assert_eq!(count, it.keys.len() as u64);
@@ -444,7 +438,7 @@ fn what_does_not_belong_into_a_partition_is_refused() {
         let (shared, layout, now) = (&mut it.shared, it.layout, it.now);
         let loaded = it.lane.load_partition(shared, layout, IDS[0], group, now, "p", bytes);
         match loaded {
-            Ok(_) => assert_eq!(expected, ""),
+            Ok(()) => assert_eq!(expected, ""),
             Err(fault) => assert!(fault.to_string().contains(expected), "{fault}"),
         }
     };

@@ -225,7 +225,7 @@ fn checkpoints_shorten_the_log_and_lose_nothing() {
         let names = world.disk.names();
         let journals = names.iter().filter(|name| name.starts_with("journal/")).count();
         assert!(journals <= 4 + 2 * shards as usize, "{journals} segments are left");
-        let replayed = world.node().engine().status().recovered.expect("there are files");
+        let replayed = world.node().engine().durability().recovered.expect("there are files");
         assert!(replayed.loaded_keys > 0);
         world.pass(70_000);
         world.settle();
@@ -259,7 +259,7 @@ fn a_graceful_end_leaves_no_log_to_follow() {
     let node = world.node.take().expect("it is open");
     node.close(1_000_000).expect("the disk works");
     world.open();
-    let info = world.node().engine().status().recovered.expect("there are files");
+    let info = world.node().engine().durability().recovered.expect("there are files");
     assert_eq!((info.loaded_keys, info.replayed_records), (100, 0));
     world.pass(1_000);
     world.settle();
@@ -327,4 +327,54 @@ fn namespaces_and_watermarks_survive() {
         let status = seen.lock().unwrap().take().expect("it was answered").expect("it is there");
         assert_eq!(status.watermark, Some(Timestamp::from_millis(77)));
     }
+}
+
+#[test]
+fn what_a_producer_sends_again_is_taken_once() {
+    let mut world = World::new(2);
+    let send = |world: &mut World, sequence: u64| -> Vec<ResultKind> {
+        let engine = world.node().engine().clone();
+        let namespace = engine.namespace("default").expect("it is always there");
+        let mut batch = engine.batch(&namespace);
+        batch.producer("meter-7", sequence);
+        for n in 0..20 {
+            let register = Register {
+                domain: Domain::Processing,
+                name: None,
+                when: When::After(1_000),
+                payload: None,
+                resolution_ms: None,
+                spread_ms: None,
+                only: Only::Always,
+            };
+            let key = format!("key {}", n % 5);
+            let op = Op { key: key.as_bytes(), action: Action::Register(register) };
+            batch.push(&op).expect("it is well-formed");
+        }
+        let answer = Arc::new(Mutex::new(Vec::new()));
+        let mine = Arc::clone(&answer);
+        engine.submit(
+            batch,
+            Box::new(move |outcomes: Vec<Outcome>| *mine.lock().unwrap() = outcomes),
+        );
+        world.settle();
+        let outcomes = answer.lock().unwrap();
+        outcomes.iter().map(|it| it.as_ref().expect("it is well-formed").result).collect()
+    };
+    let first = send(&mut world, 1);
+    assert_eq!(first.iter().filter(|it| **it == ResultKind::Created).count(), 5);
+    for is_checkpointed in [false, false, true] {
+        if is_checkpointed {
+            world.checkpoint();
+        }
+        world.pass(10);
+        assert_eq!(send(&mut world, 1), [ResultKind::Repeated; 20]);
+        world.crash();
+        assert_eq!(send(&mut world, 1), [ResultKind::Repeated; 20]);
+        assert_eq!(world.pending(), 5);
+    }
+    world.pass(10);
+    assert!(!send(&mut world, 2).contains(&ResultKind::Repeated));
+    assert_eq!(world.pending(), 10);
+    assert_eq!(send(&mut world, 1), [ResultKind::Repeated; 20], "older ones were taken before");
 }

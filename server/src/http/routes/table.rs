@@ -9,8 +9,15 @@ const PAGE: &[Media] = &[Media::Text, Media::Html];
 const ACK: Param = Param::one(
     "ack",
     ParamKind::Word(&["accepted", "written", "synced"]),
-    "How durable the change shall be before the answer. Everything is in memory for now: \
-     Stormwheel-Ack in the answer says what was given, which is `accepted`.",
+    "How durable the change shall be before the answer, instead of the level that the service is \
+     configured with. Stormwheel-Ack in the answer says what was given; with in_memory that is \
+     `accepted`, whatever was asked for.",
+);
+const ACK_SYNCED: Param = Param::one(
+    "ack",
+    ParamKind::Word(&["accepted", "written", "synced"]),
+    "How durable the change shall be before the answer. This one is always `synced`, and \
+     Stormwheel-Ack says so; with in_memory it is `accepted`.",
 );
 const TIMES: Param =
     Param::one("times", ParamKind::Word(&["millis", "rfc3339"]), "How the answer spells times.");
@@ -33,6 +40,7 @@ const fn get(place: Place, path: &'static str, call: Call, summary: &'static str
         gives: JSON,
         schema: None,
         creates: false,
+        begins: false,
     }
 }
 
@@ -261,7 +269,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Put,
         scope: Scope::Admin,
-        params: &[ACK],
+        params: &[ACK_SYNCED],
         reads: Reads::Single("NamespaceConfig"),
         schema: Some("NamespaceChange"),
         creates: true,
@@ -275,7 +283,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Patch,
         scope: Scope::Admin,
-        params: &[ACK],
+        params: &[ACK_SYNCED],
         reads: Reads::Single("NamespaceConfig"),
         schema: Some("NamespaceChange"),
         ..get(
@@ -310,7 +318,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Delete,
         scope: Scope::Admin,
-        params: &[Param::one("force", ParamKind::Flag, "Also if it holds timers."), ACK],
+        params: &[Param::one("force", ParamKind::Flag, "Also if it holds timers."), ACK_SYNCED],
         schema: Some("NamespaceDeleted"),
         ..get(
             Place::Namespace,
@@ -328,7 +336,7 @@ pub static ROUTES: &[Route] = &[
                 ParamKind::Flag,
                 "Answer once everything it made due can be read.",
             ),
-            ACK,
+            ACK_SYNCED,
             TIMES,
         ],
         reads: Reads::Single("SourceChange"),
@@ -349,7 +357,7 @@ pub static ROUTES: &[Route] = &[
                 ParamKind::Flag,
                 "Answer once everything it made due can be read.",
             ),
-            ACK,
+            ACK_SYNCED,
             TIMES,
         ],
         schema: Some("SourceChanged"),
@@ -373,7 +381,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Put,
         scope: Scope::Ingest,
-        params: &[ACK, TIMES],
+        params: &[ACK_SYNCED, TIMES],
         reads: Reads::Single("ClockChange"),
         schema: Some("ClockChanged"),
         ..get(
@@ -392,6 +400,48 @@ pub static ROUTES: &[Route] = &[
             "/v1/clock/accept",
             Call::AcceptClock,
             "Accept the leap of the machine's clock that is held back",
+        )
+    },
+    Route {
+        verb: Verb::Post,
+        scope: Scope::Admin,
+        params: &[
+            Param::one(
+                "wait",
+                ParamKind::Duration,
+                "Answer 200 once it has ended, or 202 after so long: 0 s, at most 10 m.",
+            ),
+            TIMES,
+        ],
+        schema: Some("Checkpoint"),
+        begins: true,
+        ..get(
+            Place::Root,
+            "/v1/checkpoints",
+            Call::BeginCheckpoint,
+            "Begin a checkpoint now; Location says where it can be watched",
+        )
+    },
+    Route {
+        scope: Scope::Admin,
+        params: &[TIMES],
+        schema: Some("Checkpoints"),
+        ..get(
+            Place::Root,
+            "/v1/checkpoints",
+            Call::ListCheckpoints,
+            "The last checkpoints, newest first",
+        )
+    },
+    Route {
+        scope: Scope::Admin,
+        params: &[TIMES],
+        schema: Some("Checkpoint"),
+        ..get(
+            Place::Root,
+            "/v1/checkpoints/{n}",
+            Call::GetCheckpoint,
+            "One of the last checkpoints",
         )
     },
     Route {

@@ -6,7 +6,7 @@ pub(super) mod list;
 use super::app::{Exchange, ask, try_ask};
 use super::bound::Segment;
 use super::kinds::query_problem;
-use super::respond::{acknowledged, answer, json};
+use super::respond::{answer, json};
 use crate::wire::key::format_key;
 use crate::wire::op::{RegisterBody, applied_json, parse_touch, write_timer};
 use crate::wire::problem::{Problem, kinds};
@@ -173,6 +173,7 @@ async fn apply(
 ) -> Result<Applied, Problem> {
     let engine = &exchange.app.engine;
     let mut batch = engine.batch(namespace);
+    exchange.mark(&mut batch)?;
     batch.push(op)?;
     let outcomes: Vec<Outcome> = ask(|reply| engine.submit(batch, reply)).await?;
     let outcome = outcomes.into_iter().next().unwrap_or(Err(Rejection::Stopping));
@@ -191,7 +192,7 @@ fn told(
         if applied.result == ResultKind::Created { StatusCode::CREATED } else { StatusCode::OK };
     let times = exchange.query.time_format();
     let body = applied_json(Some(key), name, domain, applied, times);
-    acknowledged(answer(status, Media::Json, body))
+    exchange.acknowledged(answer(status, Media::Json, body))
 }
 
 /// Appends a JSON string.

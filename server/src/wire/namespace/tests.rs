@@ -37,7 +37,7 @@ fn the_defaults_of_the_manual_are_the_defaults() {
 #[test]
 fn the_answer_is_spelled_as_in_the_manual() {
     let mut expected = manual();
-    for absent in ["options", "lateness", "late_elements", "overdue", "on_error"] {
+    for absent in ["options", "lateness", "late_elements", "on_error"] {
         expected.as_object_mut().unwrap().remove(absent);
     }
     expected["watermark"].as_object_mut().unwrap().remove("delay");
@@ -50,6 +50,7 @@ fn every_field_is_read() {
         "clock": "manual", "resolution": "1s", "spread": "30s", "late_timers": "fire",
         "watermark": {"sources": ["a", "b"], "idle_after": "PT5S"},
         "retention": {"age": "2h", "bytes": 1000}, "touch_after": "60s",
+        "overdue": {"policy": "spread", "over": "10m"},
         "limits": {"timers": 5, "timers_per_key": 6, "payload_bytes": "7KiB"}
     }))
     .unwrap();
@@ -64,6 +65,7 @@ fn every_field_is_read() {
             idle_after_ms: Some(5_000),
         },
         touch_after_ms: Some(60_000),
+        overdue: OverduePolicy::Spread { over_ms: 600_000 },
         retention: Retention { age_ms: 7_200_000, bytes: 1_000 },
         limits: NamespaceLimits { timers: Some(5), timers_per_key: 6, payload_bytes: 7_168 },
     };
@@ -99,7 +101,17 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "yet, only \"0s\""),
         (json!({"lateness": "1s"}), option, "lateness", "yet"),
         (json!({"late_elements": "emit"}), option, "late_elements", "yet"),
-        (json!({"overdue": {"policy": "drop"}}), option, "overdue.policy", "yet, only \"fire\""),
+        (json!({"overdue": {"policy": "wait"}}), option, "overdue.policy", "`spread`, `shift`"),
+        (json!({"overdue": {"policy": "spread"}}), option, "overdue.over", "over how long"),
+        (json!({"overdue": {"policy": "drop", "over": "1m"}}), option, "overdue.over", "only"),
+        (json!({"overdue": {"over": "1m"}}), option, "overdue.over", "only `spread`"),
+        (
+            json!({"overdue": {"policy": "spread", "over": "0s"}}),
+            option,
+            "overdue.over",
+            "allowed is 1",
+        ),
+        (json!({"overdue": {"police": "drop"}}), unknown, "overdue.police", "`policy`, `over`"),
         (json!({"on_error": {"retry": 4}}), option, "on_error.retry", "yet, only 3"),
         (json!({"retention": {"bytes": -1}}), option, "retention.bytes", "\"10GiB\""),
         (json!({"retention": {"bytes": "lots"}}), option, "retention.bytes", "no size"),
@@ -157,6 +169,29 @@ fn a_patch_changes_what_it_names_and_null_restores_the_default() {
         let problem = merge_config(&standing, patch.as_bytes()).unwrap_err();
         assert_eq!(problem.kind, kind, "{patch}");
     }
+}
+
+#[test]
+fn overdue_policies_are_read_and_written() {
+    for (policy, expected) in [
+        (json!({"policy": "fire"}), OverduePolicy::Fire),
+        (json!({"policy": "spread", "over": "10m"}), OverduePolicy::Spread { over_ms: 600_000 }),
+        (json!({"policy": "shift"}), OverduePolicy::Shift),
+        (json!({"policy": "drop", "over": null}), OverduePolicy::Drop),
+    ] {
+        let config = parse(&json!({ "overdue": policy })).unwrap();
+        assert_eq!(config.overdue, expected, "{policy}");
+        assert_eq!(parse(&config_json(&config)), Ok(config));
+    }
+    // Another policy is patched in without taking the parts of the old one away by hand.
+    let spread = parse(&json!({"overdue": {"policy": "spread", "over": "10m"}})).unwrap();
+    let merged = |patch: &[u8]| merge_config(&spread, patch).unwrap().overdue;
+    assert_eq!(merged(br#"{"overdue":{"policy":"drop"}}"#), OverduePolicy::Drop);
+    let longer = merged(br#"{"overdue":{"policy":"spread","over":"20m"}}"#);
+    assert_eq!(longer, OverduePolicy::Spread { over_ms: 1_200_000 });
+    assert_eq!(merged(br#"{"overdue":{"policy":"spread"}}"#), spread.overdue);
+    assert_eq!(merged(br#"{"spread":"1s"}"#), spread.overdue);
+    assert_eq!(merged(br#"{"overdue":null}"#), OverduePolicy::Fire);
 }
 
 #[test]

@@ -95,6 +95,9 @@ kinds! {
     SOURCE_NOT_FOUND = 404 "source-not-found", "No such source",
         "The namespace has no source of watermarks of this name.\n\n\
          GET /v1/namespaces/{ns}/watermark lists its sources. A source that is not listed in the configuration appears with its first report.";
+    CHECKPOINT_NOT_FOUND = 404 "checkpoint-not-found", "No such checkpoint",
+        "There is no checkpoint of this number, or it is older than those that are remembered: the last hundred of this process, and the one that it started from.\n\n\
+         GET /v1/checkpoints lists them.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed", "This address does not take that method",
         "The path exists, but not with this method. The Allow header lists the methods that it takes, /openapi.json says what they do.";
     NOT_ACCEPTABLE = 406 "not-acceptable", "None of the accepted media types is available",
@@ -117,6 +120,9 @@ kinds! {
     CLOCK_NOT_MANUAL = 409 "clock-not-manual", "The clock of this namespace cannot be set",
         "Only a namespace made with \"clock\":\"manual\" lives by a clock that is told the time; this one follows the clock of the machine.\n\n\
          Make a namespace with a manual clock for tests and replays.";
+    IN_MEMORY = 409 "in-memory", "Nothing is kept on disk",
+        "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
+         Start it without --in-memory; data_dir says where everything is kept.";
     CURSOR_AHEAD = 409 "cursor-ahead", "The cursor is of another log",
         "The cursor lies beyond the newest output there is, so it was not given out by this log: the service started with other data, or the namespace was deleted and made again.\n\n\
          Start again without a cursor (the earliest retained output) or with cursor=latest. What was fired in between may have been delivered to you or not.";
@@ -165,12 +171,18 @@ kinds! {
     OUTPUTS_DAMAGED = 500 "outputs-damaged", "Outputs cannot be read",
         "What stands behind the cursor in the output log is damaged on disk, or the disk did not give it. Timers are not concerned, and nothing was skipped.\n\n\
          The service's log names the file and the place. Look at the disk. If it stays so, go on with `cursor=latest` or a cursor behind the damage; what lies between is lost to this reader.";
+    CHECKPOINT_FAILED = 500 "checkpoint-failed", "The checkpoint failed",
+        "The checkpoint did not come to its end; `detail` says why. Nothing is lost: the log since the last one that did is kept, and a start follows it.\n\n\
+         See to the cause, a full disk or a store that cannot be reached above all, and ask again; the next one by itself comes after checkpoint.interval.";
     STARTING = 503 "starting", "The service is starting",
         "The service is up but still recovering its state and takes no requests yet. /readyz shows the progress.\n\n\
          Wait for Retry-After and try again.";
     STOPPING = 503 "stopping", "The service is stopping",
         "The service was told to stop and takes nothing new in; what it has taken is worked off.\n\n\
          Wait for Retry-After and try again: it, or its successor, will be back.";
+    POISONED = 503 "poisoned", "The log cannot be written any more",
+        "Writing or syncing the log failed, so nobody can tell what of the last writes is on the disk. Nothing is acknowledged any more, and the process ends with exit code 5 within a second.\n\n\
+         What was acknowledged is safe. Look at the log of the service and at the disk; once that is sound, start the service again: it finds out what is there.";
     DISK_FULL = 507 "disk-full", "The disk is full",
         "There is no room to write down what was asked, so it was refused. Nothing is lost; reads and fires go on.\n\n\
          Free or add disk space: the service goes on by itself. See stormwheel_data_dir_free_bytes.";
