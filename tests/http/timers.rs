@@ -203,6 +203,12 @@ async fn pending_timers_are_paged_in_order() {
     let keys: Vec<_> =
         page["timers"].as_array().unwrap().iter().map(|t| t["key"].clone()).collect();
     assert_eq!(keys, ["k23", "k22", "k21"]);
+    // A prefix may be a dot, which as a key would be a step in a path; the bounds are a key's.
+    service.put("/v1/namespaces/m/keys/.hidden/timers/n", "{\"at\":1}").await.expect(201);
+    service.get("/v1/namespaces/m/timers?key_prefix=.").await.expect(200);
+    let long = format!("/v1/namespaces/m/timers?key_prefix={}", "k".repeat(1_025));
+    let problem = service.get(&long).await.expect_problem(400, "invalid-key");
+    assert_eq!((&problem["field"], &problem["limit"]), (&json!("key_prefix"), &json!(1_024)));
     service
         .get("/v1/namespaces/m/timers?page_token=zzz")
         .await
