@@ -177,6 +177,7 @@ mod tests {
         check("clock accept", true);
         check("bench --quick", true);
         check("bench --workload storm --timers 1000000 --format arrow --closed", true);
+        check("bench --workload namespaces --namespaces 100", true);
         check("bench --closed --rate 5", false);
     }
 }

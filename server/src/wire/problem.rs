@@ -48,9 +48,12 @@ pub struct Problem {
     pub earliest: Option<u64>,
 }
 
+/// Reads a member that is a number.
+type NumberOf = fn(&Problem) -> Option<u64>;
+
 impl Problem {
     /// Its members that are numbers, where they apply, in the order in which they are written.
-    pub(crate) const NUMBERS: [(&str, fn(&Self) -> Option<u64>); 4] = [
+    pub(crate) const NUMBERS: [(&str, NumberOf); 4] = [
         ("limit", |problem| problem.limit),
         ("actual", |problem| problem.actual),
         ("retry_after_ms", |problem| problem.retry_after_ms),
