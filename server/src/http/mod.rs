@@ -16,6 +16,7 @@ pub mod openapi;
 mod outputs;
 mod pages;
 mod query;
+mod refusal;
 mod respond;
 pub mod routes;
 mod running;
