@@ -154,6 +154,13 @@ async fn conditions_keep_what_stands() {
     let met = format!("{{\"at\":{}}}", T + 1);
     let met = service.call_with("PUT", other, &[("if-none-match", "*")], met).await;
     assert_eq!(met.expect(201).json()["result"], "created");
+    // Neither of two conditions that contradict each other wins.
+    let third = "/v1/namespaces/m/keys/k/timers/third";
+    for only in ["present", "earlier", "later"] {
+        let both = service.call_with("PUT", third, &[("if-none-match", "*")], body(1, only)).await;
+        assert_eq!(both.expect_problem(400, "invalid-field")["field"], "only");
+    }
+    service.get(third).await.expect_problem(404, "timer-not-found");
 }
 
 #[tokio::test]

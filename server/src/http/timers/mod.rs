@@ -14,7 +14,7 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use std::sync::Arc;
 use stormwheel::error::Rejection;
-use stormwheel::op::{Action, Applied, Only, Op, Outcome, ResultKind, Target, TimerView};
+use stormwheel::op::{Action, Applied, Op, Outcome, ResultKind, Target, TimerView};
 use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Domain;
 
@@ -30,7 +30,7 @@ pub(super) async fn register(mut exchange: Exchange<'_>) -> Result<Response<Body
         body.set_domain(domain)?;
     }
     if exchange.head.only_absent {
-        body.set_only(Only::Absent);
+        body.set_only_absent()?;
     }
     let named = exchange.bound.has(Segment::Name);
     let name = named.then(|| exchange.timer_name()).transpose()?;
