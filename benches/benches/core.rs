@@ -3,18 +3,16 @@
 //! bytes and come in no order.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use stormwheel::namespace::NamespaceConfig;
-use stormwheel::op::{Action, DEFAULT_TIMER_NAME, Only, Op, Register, Target, When};
+use stormwheel::op::Action;
 use stormwheel::solo::Solo;
-use stormwheel::time::{Domain, Timestamp};
+use stormwheel::time::Timestamp;
 use stormwheel_benches::keys::Keys;
+use stormwheel_benches::ops::{START, apply_all, cancel, empty, register, touch};
 
 /// As in the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
-const BATCH_OPS: usize = 5_000;
 const SPREAD_MS: u64 = 60_000;
 
 fn due(n: u32, round: u64) -> Timestamp {
@@ -22,43 +20,9 @@ fn due(n: u32, round: u64) -> Timestamp {
     START.saturating_add(1 + (mixed % SPREAD_MS) as i64)
 }
 
-fn register(at: Timestamp) -> Action<'static> {
-    Action::Register(Register {
-        domain: Domain::Processing,
-        name: None,
-        when: When::At(at),
-        payload: None,
-        resolution_ms: None,
-        spread_ms: None,
-        only: Only::Always,
-    })
-}
-
-fn touch(after_ms: i64) -> Action<'static> {
-    Action::Touch { name: DEFAULT_TIMER_NAME, domain: Domain::Processing, after_ms }
-}
-
-fn empty() -> Solo {
-    Solo::new(&NamespaceConfig::default(), START).expect("the default configuration is legal")
-}
-
-/// Applies one operation to each key, in batches as they come over HTTP.
-fn apply_all(solo: &mut Solo, keys: &Keys, action: impl Fn(u32) -> Action<'static>) {
-    let mut ops = Vec::with_capacity(BATCH_OPS);
-    let mut keys = keys.iter();
-    loop {
-        ops.clear();
-        ops.extend(keys.by_ref().take(BATCH_OPS).map(|(n, key)| Op { key, action: action(n) }));
-        if ops.is_empty() {
-            return;
-        }
-        std::hint::black_box(solo.apply(&ops, START));
-    }
-}
-
 fn filled(keys: &Keys) -> Solo {
     let mut solo = empty();
-    apply_all(&mut solo, keys, |n| register(due(n, 0)));
+    apply_all(&mut solo, keys, START, |n| register(due(n, 0)));
     solo
 }
 
@@ -66,7 +30,7 @@ fn filled(keys: &Keys) -> Solo {
 /// memory are the system's work, and what they cost is another matter.
 fn used(keys: &Keys) -> Solo {
     let mut solo = filled(keys);
-    apply_all(&mut solo, keys, |_| Action::DeleteAll);
+    apply_all(&mut solo, keys, START, |_| Action::DeleteAll);
     assert_eq!(solo.pending(), 0);
     solo
 }
@@ -81,31 +45,28 @@ fn core(criterion: &mut Criterion) {
     group.bench_function(BenchmarkId::new("schedule", count), |bencher| {
         bencher.iter_batched_ref(
             || used(&keys),
-            |solo| apply_all(solo, &other, |n| register(due(n, 0))),
+            |solo| apply_all(solo, &other, START, |n| register(due(n, 0))),
             BatchSize::PerIteration,
         );
     });
     group.bench_function(BenchmarkId::new("schedule again (duplicate)", count), |bencher| {
         let mut solo = filled(&keys);
-        bencher.iter(|| apply_all(&mut solo, &other, |n| register(due(n, 0))));
+        bencher.iter(|| apply_all(&mut solo, &other, START, |n| register(due(n, 0))));
     });
     group.bench_function(BenchmarkId::new("heartbeat", count), |bencher| {
         let mut solo = empty();
-        apply_all(&mut solo, &keys, |_| touch(60_000));
+        apply_all(&mut solo, &keys, START, |_| touch(60_000));
         let mut round = 0;
         bencher.iter(|| {
             round += 1;
-            apply_all(&mut solo, &other, |_| touch(60_000 + round));
+            apply_all(&mut solo, &other, START, |_| touch(60_000 + round));
         });
     });
     group.bench_function(BenchmarkId::new("cancel by time", count), |bencher| {
         bencher.iter_batched_ref(
             || filled(&keys),
             |solo| {
-                apply_all(solo, &other, |n| Action::Delete {
-                    domain: Domain::Processing,
-                    target: Target::FireAt(due(n, 0)),
-                });
+                apply_all(solo, &other, START, |n| cancel(due(n, 0)));
                 assert_eq!(solo.pending(), 0);
             },
             BatchSize::PerIteration,
@@ -129,7 +90,7 @@ fn core(criterion: &mut Criterion) {
             || {
                 let mut solo = empty();
                 let at = START.saturating_add(1_000);
-                apply_all(&mut solo, &keys, |_| register(at));
+                apply_all(&mut solo, &keys, START, |_| register(at));
                 solo
             },
             |solo| {

@@ -1,4 +1,5 @@
 //! Shared pieces of the benches.
 
 pub mod keys;
+pub mod ops;
 pub mod process;

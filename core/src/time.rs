@@ -39,8 +39,8 @@ impl Timestamp {
         }
     }
 
-    #[must_use]
     /// This time moved by `millis`, stopping at the ends of the range.
+    #[must_use]
     pub const fn saturating_add(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
@@ -50,11 +50,11 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    #[must_use]
     /// Rounds down to a multiple of `resolution_ms` (floor, so negative times round down too).
     ///
     /// A time so close to [`Timestamp::MIN`] that no multiple lies at or below it becomes `MIN`.
     /// [`Timestamp::MAX`] stays: it means "at the final watermark", which no rounding may move.
+    #[must_use]
     pub const fn floor_to(self, resolution_ms: i64) -> Self {
         if resolution_ms <= 1 || self.0 == i64::MAX {
             return self;

@@ -93,3 +93,18 @@ async fn what_is_not_arrow_is_refused_as_a_whole() {
     let answer = service.call_with("POST", BATCH, &arrow, "not arrow").await;
     answer.expect_problem(400, "invalid-arrow");
 }
+
+#[tokio::test]
+async fn who_takes_only_the_other_form_of_answer_is_told_before_anything_is_done() {
+    let service = Service::start().await;
+    let line = r#"{"op":"register","key":"a","after":"1h"}"#;
+    let json = [("accept", "application/json")];
+    let problem = service
+        .call_with("POST", "/v1/timers/batch", &json, line)
+        .await
+        .expect_problem(406, "not-acceptable");
+    assert!(problem["detail"].as_str().unwrap().contains("application/x-ndjson"), "{problem}");
+    assert_eq!(service.get("/v1/timers").await.json()["timers"], serde_json::json!([]));
+    let any = [("accept", "application/json, text/plain, */*")];
+    service.call_with("POST", "/v1/timers/batch", &any, line).await.expect(200);
+}

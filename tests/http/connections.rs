@@ -97,6 +97,27 @@ async fn a_head_that_is_too_large_is_431() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(answer.contains("/problems/headers-too-large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_in_words() {
+    let service = Service::start().await;
+    for head in [
+        "FOO\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        "PUT /v1/keys/k/timers/n HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    ] {
+        let mut stream = raw(&service).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("application/problem+json"), "{answer}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["type"], "/problems/malformed-request");
+    }
+    service.get("/problems/malformed-request").await.expect(200);
 }
 
 #[tokio::test]

@@ -105,6 +105,51 @@ async fn ack_levels_are_read_and_the_truth_is_echoed() {
 }
 
 #[tokio::test]
+async fn what_may_stand_once_in_a_head_stands_once() {
+    let service = Service::start().await;
+    for name in ["host", "content-type", "content-encoding", "origin"] {
+        let twice = [(name, "localhost"), (name, "application/json")];
+        let refused = service.call_with("PUT", TIMER, &twice, BODY).await;
+        let problem = refused.expect_problem(400, "unsupported-header");
+        assert_eq!(problem["field"], name);
+    }
+    service.get(TIMER).await.expect_problem(404, "timer-not-found");
+}
+
+#[tokio::test]
+async fn paths_that_do_not_exist_are_kept_from_others_too() {
+    let service = Service::start().await;
+    let host = [("host", "evil.example")];
+    service.call_with("GET", "/nope", &host, "").await.expect_problem(403, "foreign-host");
+    service.call_with("POST", TIMER, &host, "").await.expect_problem(403, "foreign-host");
+}
+
+#[tokio::test]
+async fn an_empty_name_is_told_from_a_path_that_does_not_exist() {
+    let service = Service::start().await;
+    let problem = service.put("/v1/keys/k/timers/", BODY).await.expect_problem(400, "invalid-name");
+    assert_eq!(problem["field"], "name");
+    let long = format!("/v1/keys/k/timers/{}", "n".repeat(256));
+    service.get(&long).await.expect_problem(400, "invalid-name");
+    let problem = service.get("/v1/namespaces/-x").await.expect_problem(400, "invalid-name");
+    assert_eq!(problem["field"], "namespace");
+}
+
+#[tokio::test]
+async fn a_body_that_broke_off_inside_of_its_compression_is_refused_whole() {
+    let service = Service::start().await;
+    let lines: Vec<String> = (0..20_000)
+        .map(|n| format!("{{\"op\":\"register\",\"key\":\"k{n}\",\"after\":\"1h\"}}\n"))
+        .collect();
+    let zipped = zstd::encode_all(lines.concat().as_bytes(), 1).unwrap();
+    let cut = zipped[..zipped.len() - 1].to_vec();
+    let encoding = [("content-encoding", "zstd")];
+    let answer = service.call_with("POST", "/v1/timers/batch", &encoding, cut).await;
+    answer.expect_problem(400, "broken-body");
+    assert_eq!(service.get("/v1/timers").await.json()["timers"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn compressed_bodies_are_read_within_the_limits() {
     let service = Service::start().await;
     let gzip = |bytes: &[u8]| {

@@ -105,3 +105,18 @@ async fn limits_of_a_namespace_hold() {
     let large = large.expect_problem(413, "payload-too-large");
     assert_eq!((&large["limit"], &large["actual"]), (&json!(4), &json!(5)));
 }
+
+#[tokio::test]
+async fn an_option_that_stands_twice_is_refused() {
+    let service = Service::start().await;
+    let path = "/v1/namespaces/n";
+    for body in [r#"{"clock":"manual","clock":"system"}"#, r#"{"clock":"manual","clock":"manual"}"#]
+    {
+        let problem = service.put(path, body).await.expect_problem(400, "invalid-field");
+        assert_eq!(problem["field"], "clock");
+    }
+    let nested = r#"{"limits":{"timers":1,"timers":2}}"#;
+    let problem = service.put(path, nested).await.expect_problem(400, "invalid-field");
+    assert_eq!(problem["field"], "limits.timers");
+    service.get(path).await.expect_problem(404, "namespace-not-found");
+}

@@ -229,3 +229,33 @@ async fn streams_end_when_the_service_stops() {
     assert_eq!(lines.next_full().await, None);
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_bounded_read_finds_what_stands_behind_much_that_it_filters_out() {
+    let service = Service::manual(T).await;
+    // Far more than is read from the log at a time, or written down in a moment.
+    let lines: Vec<_> = (0..9_999)
+        .map(|n| {
+            let at = T + 1 + i64::from(n == 9_998);
+            format!(r#"{{"op":"register","key":"key-{n}","at":{at},"payload":"{n:0200}"}}"#)
+        })
+        .collect();
+    service.post("/v1/namespaces/m/timers/batch", &lines.join("\n")).await.expect(200);
+    service.set_clock(T + 1).await;
+    service.set_clock(T + 2).await;
+    let found = service.get("/v1/namespaces/m/outputs?limit=1&key=key-9998").await.expect(200);
+    assert_eq!(keys(&found.lines()), ["key-9998"]);
+    let all = service.get("/v1/namespaces/m/outputs?limit=10000").await.expect(200);
+    assert_eq!(all.lines().len(), 9_999, "up to the limit, without a wait");
+    let none = service.get("/v1/namespaces/m/outputs?limit=1&key=other").await.expect(200);
+    assert!(none.body.is_empty());
+    let last = all.lines()[9_998]["cursor"].to_string();
+    assert_eq!(none.header("stormwheel-cursor"), last, "it looked at all there is");
+}
+
+#[tokio::test]
+async fn a_cursor_may_be_a_time_with_a_plain_plus() {
+    let (service, _) = with_five_fires().await;
+    let path = "/v1/namespaces/m/outputs?limit=9&cursor=2020-01-01T00:00:00+01:00";
+    assert_eq!(service.get(path).await.expect(200).lines().len(), 5);
+}

@@ -2,6 +2,7 @@
 
 use crate::harness::{HANG, Service};
 use serde_json::json;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use stormwheel::ports::MachineClock;
@@ -86,6 +87,7 @@ async fn figures_move_with_what_happens() {
         "stormwheel_outputs_total 2",
         "stormwheel_namespaces 2",
         "stormwheel_clock_jumps_total 0",
+        "stormwheel_clock_held_step_seconds 0",
         r#"stormwheel_throttled_total{reason="queue_full"} 0"#,
         r#"stormwheel_http_requests_total{code="404",method="other",route="unrouted"} 1"#,
         r#"stormwheel_http_requests_total{code="201",method="POST",route="/v1/namespaces/{ns}/keys/{key}/timers"} 3"#,
@@ -127,6 +129,60 @@ async fn an_open_address_needs_to_be_asked_for() {
     let refused = Server::start(config, Arc::new(stormwheel::runtime::SystemClock)).await;
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("--insecure-listen"), "{message}");
+}
+
+/// A machine whose clock can be set; the time since its start stands still.
+#[derive(Default)]
+struct SettableClock(AtomicI64);
+
+impl MachineClock for SettableClock {
+    fn realtime_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn boottime_ms(&self) -> i64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_held_clock_is_told_until_somebody_accepts_it() {
+    let clock = Arc::new(SettableClock::default());
+    let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+    let service = Service { server: Server::start(config, clock.clone()).await.unwrap() };
+    service.put("/v1/keys/k/timers/n", r#"{"at":7200000}"#).await.expect(201);
+    clock.0.store(7_200_000, Ordering::Relaxed);
+    // A shard looks at the clock once a second at the latest, and before it answers.
+    let held = tokio::time::timeout(HANG, async {
+        loop {
+            service.get("/v1/keys/k/timers").await.expect(200);
+            let ready = service.get("/readyz").await;
+            if ready.status == 503 {
+                break ready;
+            }
+        }
+    });
+    let held = held.await.unwrap();
+    assert_eq!(held.header("retry-after"), "1");
+    let held = held.json();
+    assert_eq!(held["status"], "unready");
+    let clock_check = &held["checks"].as_array().unwrap()[0];
+    assert_eq!((&clock_check["name"], &clock_check["ok"]), (&json!("clock"), &json!(false)));
+    assert!(clock_check["detail"].as_str().unwrap().contains("7200000 ms"), "{clock_check}");
+    let figure = async || {
+        let text = service.get("/metrics").await.expect(200).text();
+        let line = text.lines().find(|line| line.starts_with("stormwheel_clock_held_step_seconds"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(figure().await, "stormwheel_clock_held_step_seconds 7200");
+    service.get("/livez").await.expect(200);
+    service.get("/v1/keys/k/timers/n").await.expect(200);
+    let accepted = service.post("/v1/clock/accept", "").await.expect(200).json();
+    assert_eq!(accepted, json!({"result":"accepted","step_ms":7_200_000}));
+    let fired = service.get("/v1/outputs?wait=60s").await.expect(200).lines();
+    assert_eq!(fired[0]["key"], "k");
+    service.get("/readyz").await.expect(200);
+    assert_eq!(figure().await, "stormwheel_clock_held_step_seconds 0");
 }
 
 /// A clock that can be made to answer nobody: a shard that reads it stands still.

@@ -96,4 +96,11 @@ async fn a_manual_clock_moves_only_forward_and_only_when_told() {
         .expect_problem(409, "clock-not-manual");
     service.put(&clock, r#"{"advance":"-1s"}"#).await.expect_problem(400, "invalid-duration");
     service.put(&clock, r#"{"next":1}"#).await.expect_problem(400, "unknown-field");
+    let twice = r#"{"now":20000,"now":30000}"#;
+    assert_eq!(
+        service.put(&clock, twice).await.expect_problem(400, "invalid-field")["field"],
+        "now"
+    );
+    service.put(&clock, "").await.expect_problem(400, "invalid-json");
+    assert_eq!(service.get(base).await.json()["status"]["now"], 11_000);
 }

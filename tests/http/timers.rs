@@ -154,6 +154,13 @@ async fn conditions_keep_what_stands() {
     let met = format!("{{\"at\":{}}}", T + 1);
     let met = service.call_with("PUT", other, &[("if-none-match", "*")], met).await;
     assert_eq!(met.expect(201).json()["result"], "created");
+    // Neither of two conditions that contradict each other wins.
+    let third = "/v1/namespaces/m/keys/k/timers/third";
+    for only in ["present", "earlier", "later"] {
+        let both = service.call_with("PUT", third, &[("if-none-match", "*")], body(1, only)).await;
+        assert_eq!(both.expect_problem(400, "invalid-field")["field"], "only");
+    }
+    service.get(third).await.expect_problem(404, "timer-not-found");
 }
 
 #[tokio::test]
@@ -203,6 +210,12 @@ async fn pending_timers_are_paged_in_order() {
     let keys: Vec<_> =
         page["timers"].as_array().unwrap().iter().map(|t| t["key"].clone()).collect();
     assert_eq!(keys, ["k23", "k22", "k21"]);
+    // A prefix may be a dot, which as a key would be a step in a path; the bounds are a key's.
+    service.put("/v1/namespaces/m/keys/.hidden/timers/n", "{\"at\":1}").await.expect(201);
+    service.get("/v1/namespaces/m/timers?key_prefix=.").await.expect(200);
+    let long = format!("/v1/namespaces/m/timers?key_prefix={}", "k".repeat(1_025));
+    let problem = service.get(&long).await.expect_problem(400, "invalid-key");
+    assert_eq!((&problem["field"], &problem["limit"]), (&json!("key_prefix"), &json!(1_024)));
     service
         .get("/v1/namespaces/m/timers?page_token=zzz")
         .await

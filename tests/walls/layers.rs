@@ -4,9 +4,9 @@
 //! between them (operations, outputs, records, errors) beside `time`. To add a module, give it a
 //! row; to let it know another one, name that one in its row. The table itself may hold no circle.
 
-use crate::assert_no_breaches;
-use crate::paths::named_paths;
+use crate::paths::placed_paths;
 use crate::sources::{Source, module_of, rust_files};
+use crate::{assert_core_keeps, assert_no_breaches};
 use std::collections::BTreeSet;
 
 /// A module of the core, and the modules that it may name. What a module holds in its own folder
@@ -178,10 +178,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 #[test]
 fn modules_know_only_what_the_table_grants() {
-    let breaches: Vec<String> = rust_files("core/src").iter().flat_map(breaches_of).collect();
-    assert_no_breaches(
+    assert_core_keeps(
         "arrows point inward only: see the table in tests/walls/layers.rs",
-        &breaches,
+        breaches_of,
     );
 }
 
@@ -234,11 +233,10 @@ fn breaches_of(source: &Source) -> Vec<String> {
         return Vec::new();
     };
     let mut breaches = Vec::new();
-    for path in named_paths(&source.text, &module) {
+    for (path, place) in placed_paths(source) {
         if path.segments[0] != "crate" {
             continue;
         }
-        let place = format!("{}:{} names {}", source.path, path.line, path.text());
         match row_of(&path.segments[1..]) {
             Some((other, _)) if other == own || known.contains(&other) => {}
             Some((other, _)) => breaches.push(format!("{place}: {own} does not know {other}")),
@@ -264,10 +262,10 @@ fn row_of(module: &[String]) -> Option<(&'static str, &'static [&'static str])> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check_breaches;
 
     fn check(path: &str, text: &str, expected: usize) {
-        let source = Source { path: path.to_owned(), text: text.to_owned() };
-        assert_eq!(breaches_of(&source).len(), expected, "{path}: {text}");
+        check_breaches(breaches_of, path, text, expected);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! not know which names are in scope: `use std::time;` followed by `time::Instant` is reported as
 //! the path `std::time`, which the purity wall therefore bans as a whole.
 
+use crate::sources::{Source, module_of};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Words after which a path may start with `::`.
@@ -25,6 +26,15 @@ impl NamedPath {
     pub(crate) fn text(&self) -> String {
         self.segments.join("::")
     }
+}
+
+/// Every path of two segments or more that a file of the core names, and what a breach of a wall
+/// says of it: file, line and path.
+pub(crate) fn placed_paths(source: &Source) -> impl Iterator<Item = (NamedPath, String)> + '_ {
+    named_paths(&source.text, &module_of(&source.path)).into_iter().map(|path| {
+        let place = format!("{}:{} names {}", source.path, path.line, path.text());
+        (path, place)
+    })
 }
 
 /// Every path of two segments or more in a file whose module is `module`.

@@ -1,8 +1,8 @@
 //! The purity wall: outside `runtime/`, the core meets no machine.
 
-use crate::assert_no_breaches;
-use crate::paths::{NamedPath, named_paths};
-use crate::sources::{Source, module_of, root, rust_files};
+use crate::paths::{NamedPath, placed_paths};
+use crate::sources::{Source, module_of, root};
+use crate::{assert_core_keeps, assert_no_breaches};
 use std::fs;
 
 /// What pure code may not name, and what to do instead.
@@ -45,10 +45,9 @@ const GRANTED: [(&str, &str); 3] = [
 
 #[test]
 fn pure_modules_name_no_machine() {
-    let breaches: Vec<String> = rust_files("core/src").iter().flat_map(breaches_of).collect();
-    assert_no_breaches(
+    assert_core_keeps(
         "core/src outside runtime/ takes time and input as arguments and returns effects",
-        &breaches,
+        breaches_of,
     );
 }
 
@@ -73,8 +72,7 @@ fn breaches_of(source: &Source) -> Vec<String> {
     let is_runtime = module.first().is_some_and(|first| first == "runtime");
     let is_test_file = module.last().is_some_and(|last| last == "tests");
     let mut breaches = Vec::new();
-    for path in named_paths(&source.text, &module) {
-        let place = format!("{}:{} names {}", source.path, path.line, path.text());
+    for (path, place) in placed_paths(source) {
         if let Some(name) = BANNED_IN_CORE.iter().find(|name| path.segments[0] == **name) {
             breaches.push(format!("{place}: the core knows no {name}"));
         }
@@ -110,10 +108,10 @@ fn touches(path: &NamedPath, banned: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check_breaches;
 
     fn check(path: &str, text: &str, expected: usize) {
-        let source = Source { path: path.to_owned(), text: text.to_owned() };
-        assert_eq!(breaches_of(&source).len(), expected, "{path}: {text}");
+        check_breaches(breaches_of, path, text, expected);
     }
 
     #[test]

@@ -7,19 +7,17 @@
 //! the last size is free of what an empty process takes.
 
 use std::io::{Write, stdout};
-use stormwheel::namespace::NamespaceConfig;
-use stormwheel::op::{Action, DEFAULT_TIMER_NAME, Only, Op, Register, Target, When};
+use stormwheel::op::Action;
 use stormwheel::solo::Solo;
-use stormwheel::time::{Domain, Timestamp};
+use stormwheel::time::Timestamp;
 use stormwheel_benches::keys::Keys;
+use stormwheel_benches::ops::{START, apply_all, cancel, empty, register, touch};
 use stormwheel_benches::process::{cpu_seconds, resident_bytes};
 
 /// As in the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
-const BATCH_OPS: usize = 5_000;
 const SPREAD_MS: i64 = 60_000;
 
 struct Run {
@@ -30,38 +28,20 @@ struct Run {
     out: std::io::Stdout,
 }
 
-fn register(n: u32) -> Action<'static> {
+fn due(n: u32) -> Timestamp {
     let mixed = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-    Action::Register(Register {
-        domain: Domain::Processing,
-        name: None,
-        when: When::At(START.saturating_add(1 + mixed as i64 % SPREAD_MS)),
-        payload: None,
-        resolution_ms: None,
-        spread_ms: None,
-        only: Only::Always,
-    })
-}
-
-fn cancel(n: u32) -> Action<'static> {
-    let Action::Register(Register { when: When::At(at), .. }) = register(n) else {
-        return Action::DeleteAll;
-    };
-    Action::Delete { domain: Domain::Processing, target: Target::FireAt(at) }
+    START.saturating_add(1 + mixed as i64 % SPREAD_MS)
 }
 
 impl Run {
     fn new(count: u32, key_bytes: usize) -> Self {
-        let solo = Solo::new(&NamespaceConfig::default(), START);
-        let solo = solo.expect("the default configuration is legal");
         let keys = [1, 2].map(|seed| Keys::shuffled(count, key_bytes, seed));
-        Self { solo, keys, count: count as usize, out: stdout() }
+        Self { solo: empty(), keys, count: count as usize, out: stdout() }
     }
 
     /// Begins again: time has passed all that can be registered.
     fn restart(&mut self) {
-        let solo = Solo::new(&NamespaceConfig::default(), START);
-        self.solo = solo.expect("the default configuration is legal");
+        self.solo = empty();
     }
 
     fn report(&mut self, what: &str, ops: usize, seconds: f64) -> std::io::Result<()> {
@@ -69,18 +49,9 @@ impl Run {
     }
 
     fn apply(&mut self, order: usize, action: impl Fn(u32) -> Action<'static>) -> f64 {
-        let mut ops = Vec::with_capacity(BATCH_OPS);
-        let mut keys = self.keys[order].iter();
         let began = cpu_seconds();
-        loop {
-            ops.clear();
-            let batch = keys.by_ref().take(BATCH_OPS);
-            ops.extend(batch.map(|(n, key)| Op { key, action: action(n) }));
-            if ops.is_empty() {
-                return cpu_seconds() - began;
-            }
-            std::hint::black_box(self.solo.apply(&ops, START));
-        }
+        apply_all(&mut self.solo, &self.keys[order], START, action);
+        cpu_seconds() - began
     }
 
     fn advance(&mut self, step_ms: i64) -> f64 {
@@ -100,7 +71,7 @@ fn measure(count: u32, key_bytes: usize) -> std::io::Result<f64> {
     let mut run = Run::new(count, key_bytes);
     let ops = count as usize;
     let before = resident_bytes();
-    let spent = run.apply(0, register);
+    let spent = run.apply(0, |n| register(due(n)));
     let bytes = resident_bytes().saturating_sub(before);
     let per_timer = bytes as f64 / ops as f64;
     writeln!(run.out, "{count} timers, keys of {key_bytes} bytes: {per_timer:.1} bytes a timer")?;
@@ -110,26 +81,23 @@ fn measure(count: u32, key_bytes: usize) -> std::io::Result<f64> {
         }
     }
     run.report("schedule, fresh memory", ops, spent)?;
-    let spent = run.apply(1, register);
+    let spent = run.apply(1, |n| register(due(n)));
     run.report("schedule again (duplicate)", ops, spent)?;
-    let spent = run.apply(0, cancel);
+    let spent = run.apply(0, |n| cancel(due(n)));
     run.report("cancel by time", ops, spent)?;
-    let spent = run.apply(1, register);
+    let spent = run.apply(1, |n| register(due(n)));
     run.report("schedule, used memory", ops, spent)?;
     let spent = run.advance(1);
     run.report("fire ms by ms, key goes", ops, spent)?;
     run.restart();
-    run.apply(1, register);
+    run.apply(1, |n| register(due(n)));
     let spent = run.advance(100);
     run.report("fire 100 ms at a time", ops, spent)?;
     let mut run = Run::new(count, key_bytes);
-    let touch = |after_ms| {
-        move |_| Action::Touch { name: DEFAULT_TIMER_NAME, domain: Domain::Processing, after_ms }
-    };
-    run.apply(0, touch(SPREAD_MS - 1_000));
-    let spent = run.apply(1, touch(SPREAD_MS - 500));
+    run.apply(0, |_| touch(SPREAD_MS - 1_000));
+    let spent = run.apply(1, |_| touch(SPREAD_MS - 500));
     run.report("heartbeat", ops, spent)?;
-    run.apply(0, touch(SPREAD_MS));
+    run.apply(0, |_| touch(SPREAD_MS));
     let spent = run.advance(SPREAD_MS);
     run.report("storm at one ms, key goes", ops, spent)?;
     Ok(bytes as f64)

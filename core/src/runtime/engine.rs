@@ -68,12 +68,12 @@ impl Default for EngineOptions {
 
 impl EngineOptions {
     /// The key groups of new data.
-    pub(super) fn new_max_parallelism(&self) -> u16 {
+    pub fn new_max_parallelism(&self) -> u16 {
         if self.max_parallelism == 0 { MAX_PARALLELISM_DEFAULT } else { self.max_parallelism }
     }
 
     /// The lanes of new data: twice the cores, but not few, so that shards can be added later.
-    pub(super) fn new_lanes(&self) -> u16 {
+    pub fn new_lanes(&self) -> u16 {
         if self.lanes > 0 {
             return self.lanes;
         }

@@ -37,10 +37,12 @@ pub(crate) struct Consumer {
 
 /// What a line of the stream is.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+pub(crate) enum Line {
+    /// A fire of the run.
     Fire(FireLine),
     /// The server ends the stream with a reason.
     Problem,
+    /// Anything else.
     Unknown,
 }
 
@@ -152,7 +154,7 @@ impl Reader {
 }
 
 /// Reads the identity and the times of a fire, no more.
-fn read_line(line: &[u8], plan: &Plan) -> Line {
+pub(crate) fn read_line(line: &[u8], plan: &Plan) -> Line {
     let has_name = plan.is_named() || plan.workload == Workload::Heartbeat;
     let (mut key, mut name, mut fire_at, mut fired_at) = (None, None, None, None);
     for (field, value) in Fields::new(line) {

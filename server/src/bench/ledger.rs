@@ -4,6 +4,7 @@
 
 use super::due::DueTimes;
 use super::plan::Plan;
+use super::report::group_thousands;
 use serde::Serialize;
 
 /// Examples kept of what went wrong, by each side; the counts go on.
@@ -159,6 +160,43 @@ pub(crate) struct Verdict {
     pub(crate) cancelled_but_fired: u64,
     pub(crate) refused_but_fired: u64,
     pub(crate) examples: Vec<String>,
+}
+
+impl Verdict {
+    /// Adds the verdict over a part of a run, of this name.
+    pub(crate) fn add(&mut self, part: &str, other: Self) {
+        let Self { ok, expected, fired, missing, duplicates, early, .. } = other;
+        self.ok &= ok;
+        self.expected += expected;
+        self.fired += fired;
+        self.missing += missing;
+        self.duplicates += duplicates;
+        self.early += early;
+        self.wrong_time += other.wrong_time;
+        self.unknown += other.unknown;
+        self.cancelled_but_fired += other.cancelled_but_fired;
+        self.refused_but_fired += other.refused_but_fired;
+        let room = EXAMPLES_MAX.saturating_sub(self.examples.len());
+        let named = other.examples.into_iter().map(|example| format!("{part}: {example}"));
+        self.examples.extend(named.take(room));
+    }
+
+    /// In a line, for a person.
+    pub(crate) fn to_text(&self) -> String {
+        let Self { missing, duplicates, early, .. } = self;
+        let rest =
+            self.wrong_time + self.unknown + self.cancelled_but_fired + self.refused_but_fired;
+        let expected = group_thousands(self.expected);
+        if self.ok {
+            return format!(
+                "verified    {expected} timers fired once each, none early, none missing"
+            );
+        }
+        format!(
+            "verified    of {expected} timers {missing} missing, {duplicates} repeated, {early} early, \
+             {rest} otherwise wrong"
+        )
+    }
 }
 
 /// Holds the two sides against each other.

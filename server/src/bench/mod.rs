@@ -10,6 +10,8 @@
 mod clock;
 mod connection;
 mod consumer;
+mod crowd;
+mod crowd_report;
 mod due;
 mod encode;
 mod ledger;
@@ -28,9 +30,11 @@ use crate::cli::{Client, Failure, print_line};
 use crate::wire::duration::parse_duration;
 use clap::Args;
 pub(crate) use clock::{wall_ms, wall_us};
+use crowd::Crowd;
 use hdrhistogram::Histogram;
 use plan::{Format, Plan, Workload};
 use report::Report;
+use serde::Serialize;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -41,6 +45,8 @@ const OPEN_RATE: f64 = 100_000.0;
 const OPEN_RATE_SINGLE: f64 = 10_000.0;
 /// How long an open loop goes on that names neither a number nor a duration.
 const OPEN_DURATION: Duration = Duration::from_secs(10);
+/// Namespaces of a run that names no number.
+const NAMESPACES: u64 = 10_000;
 /// Keys of a heartbeat that names no number: each is pushed back ten times.
 const HEARTBEAT_ROUNDS: u64 = 10;
 
@@ -54,10 +60,14 @@ Examples:
   stormwheel bench --closed --format single --connections 64 --timers 500000
   stormwheel bench --workload storm --timers 1000000
   stormwheel bench --workload heartbeat --keys 100000 --rate 200000 --due-over 5s
+  stormwheel bench --workload namespaces --namespaces 10000 --due-over 10s
 
 An open loop sends on a fixed schedule and measures from the instant a request should have been
 sent, so that a stall is charged to all that waited. A run makes a namespace of its own, reads its
-outputs from before the first registration, and ends with 1 unless every timer fired as promised.")]
+outputs from before the first registration, and ends with 1 unless every timer fired as promised.
+
+The workload `namespaces` makes --namespaces of them and gives each ten timers, due over --due-over
+once all stand; it tells how late the first of all came, and what the server says of its memory.")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Bench {
     /// The server's address
@@ -93,6 +103,9 @@ pub struct Bench {
     /// Keys (default: one for each timer; with heartbeats a tenth)
     #[arg(long)]
     keys: Option<u64>,
+    /// Namespaces of the workload of this name (default: 10000)
+    #[arg(long)]
+    namespaces: Option<u64>,
     /// Operations in one request
     #[arg(long, default_value_t = 5000)]
     batch: u32,
@@ -142,9 +155,14 @@ impl Bench {
             return self.run_quick(seed, manners).await;
         }
         let client = Client::new(&self.server)?;
+        if let Some(crowd) = self.crowd(seed)? {
+            let report = crowd::run(&client, &crowd, manners).await?;
+            self.print(&report, &report.to_text())?;
+            return conclude([report.is_ok()]);
+        }
         let report = run::run(&client, &self.plan(seed)?, manners).await?;
-        self.print(&report)?;
-        conclude(&[report])
+        self.print(&report, &report.to_text())?;
+        conclude([report.is_ok()])
     }
 
     async fn run_quick(&self, seed: u64, manners: run::Manners) -> Result<(), Failure> {
@@ -154,7 +172,7 @@ impl Bench {
         if !server.stop().await {
             return Err(Failure::Failed("the server did not stop in time".to_owned()));
         }
-        conclude(&reports?)
+        conclude(reports?.iter().map(Report::is_ok))
     }
 
     async fn run_all(
@@ -166,21 +184,53 @@ impl Bench {
         let mut reports = Vec::new();
         for plan in plans {
             let report = run::run(client, &plan, manners).await?;
-            self.print(&report)?;
+            self.print(&report, &report.to_text())?;
             reports.push(report);
         }
         Ok(reports)
     }
 
-    fn print(&self, report: &Report) -> Result<(), Failure> {
+    fn print(&self, report: &impl Serialize, text: &str) -> Result<(), Failure> {
         let text = if self.json {
             serde_json::to_string(report)
                 .map_err(|error| Failure::Failed(format!("the report is no JSON: {error}")))?
         } else {
-            format!("{}\n", report.to_text())
+            format!("{text}\n")
         };
         print_line(&text);
         Ok(())
+    }
+
+    /// The workload `namespaces`, if that is what is asked for. Flags that mean nothing to it are
+    /// refused, as is its own with another workload.
+    fn crowd(&self, seed: u64) -> Result<Option<Crowd>, Failure> {
+        if self.workload != Workload::Namespaces {
+            let given = self.namespaces.is_some();
+            let wrong = "--namespaces goes with --workload namespaces".to_owned();
+            return if given { Err(Failure::Usage(wrong)) } else { Ok(None) };
+        }
+        let given = [
+            ("--timers", self.timers.is_some()),
+            ("--keys", self.keys.is_some()),
+            ("--rate", self.rate.is_some()),
+            ("--duration", self.duration.is_some()),
+            ("--format", self.format != Format::Ndjson),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(Failure::Usage(format!(
+                "{flag} does not go with --workload namespaces: each gets ten timers in one batch"
+            )));
+        }
+        let crowd = Crowd {
+            namespaces: self.namespaces.unwrap_or(NAMESPACES),
+            connections: self.connections,
+            lead_ms: self.lead,
+            over_ms: self.due_over,
+            seed,
+            prefix: self.namespace.clone().unwrap_or_else(|| format!("bench-{seed}")),
+        };
+        crowd.check().map_err(Failure::Usage)?;
+        Ok(Some(crowd))
     }
 
     /// Settles what the flags leave open.
@@ -227,12 +277,13 @@ impl Bench {
     }
 }
 
-fn conclude(reports: &[Report]) -> Result<(), Failure> {
-    let failed = reports.iter().filter(|report| !report.is_ok()).count();
+fn conclude(runs: impl IntoIterator<Item = bool>) -> Result<(), Failure> {
+    let runs: Vec<bool> = runs.into_iter().collect();
+    let failed = runs.iter().filter(|is_ok| !**is_ok).count();
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::Failed(format!("{failed} of {} runs failed, see above", reports.len())))
+    Err(Failure::Failed(format!("{failed} of {} runs failed, see above", runs.len())))
 }
 
 /// A histogram to an hour in nanoseconds (longer is an hour), three digits.

@@ -32,6 +32,8 @@ pub(crate) enum Workload {
     Storm,
     /// Timers are registered, and seven of eight cancelled right after.
     Cancel,
+    /// Very many namespaces, made first, with ten timers each.
+    Namespaces,
 }
 
 /// How operations travel.
@@ -178,7 +180,7 @@ impl Plan {
     /// What is done with each unit.
     pub(crate) fn verbs(&self) -> &'static [Verb] {
         match self.workload {
-            Workload::Uniform | Workload::Storm => &[Verb::Register],
+            Workload::Uniform | Workload::Storm | Workload::Namespaces => &[Verb::Register],
             Workload::Heartbeat => &[Verb::Touch],
             Workload::Cancel => &[Verb::Register, Verb::Delete],
         }

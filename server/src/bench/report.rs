@@ -36,7 +36,8 @@ impl Quantiles {
         }
     }
 
-    fn row(&self, name: &str) -> Vec<String> {
+    /// As a row of a table.
+    pub(crate) fn row(&self, name: &str) -> Vec<String> {
         let values = [self.p50_ms, self.p90_ms, self.p99_ms, self.p999_ms, self.max_ms];
         let mut row = vec![name.to_owned(), self.count.to_string()];
         if self.count == 0 {
@@ -210,7 +211,7 @@ impl Report {
         for (status, ErrorCount { operations, example }) in &self.errors {
             lines.push(format!("errors      {operations} with status {status}: {example}"));
         }
-        lines.push(self.verdict_text());
+        lines.push(self.verification.to_text());
         lines.extend(self.faults.iter().map(|fault| format!("FAILED      {fault}")));
         lines.join("\n")
     }
@@ -236,24 +237,6 @@ impl Report {
             rows.push(bystander.row("other namespace"));
         }
         table(&["ms", "count", "p50", "p90", "p99", "p99.9", "max"], &rows)
-    }
-
-    fn verdict_text(&self) -> String {
-        let Verdict { expected, missing, duplicates, early, .. } = &self.verification;
-        let rest = self.verification.wrong_time
-            + self.verification.unknown
-            + self.verification.cancelled_but_fired
-            + self.verification.refused_but_fired;
-        let expected = group_thousands(*expected);
-        if self.verification.ok {
-            return format!(
-                "verified    {expected} timers fired once each, none early, none missing"
-            );
-        }
-        format!(
-            "verified    of {expected} timers {missing} missing, {duplicates} repeated, {early} early, \
-             {rest} otherwise wrong"
-        )
     }
 }
 

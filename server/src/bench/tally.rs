@@ -6,12 +6,20 @@ use super::plan::{Format, Plan, Unit, Verb};
 use super::scan::{Fields, integer};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use stormwheel::op::ResultKind;
 
 /// The results of api.md, in the order of the counts.
-pub(crate) const RESULTS: [&str; 8] =
-    ["created", "replaced", "unchanged", "duplicate", "kept", "cancelled", "absent", "repeated"];
-const CANCELLED: usize = 5;
-const ABSENT: usize = 6;
+pub(crate) const RESULTS: [&str; ResultKind::ALL.len()] = {
+    let mut words = [""; ResultKind::ALL.len()];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = ResultKind::ALL[index].as_str();
+        index += 1;
+    }
+    words
+};
+const CANCELLED: usize = ResultKind::Cancelled as usize;
+const ABSENT: usize = ResultKind::Absent as usize;
 
 /// Errors of one status.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

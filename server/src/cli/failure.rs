@@ -1,6 +1,7 @@
 //! What can go wrong between a shell and the server, in sentences that say what to do.
 
 use serde::Deserialize;
+use std::process::ExitCode;
 use thiserror::Error;
 
 /// An RFC 9457 problem as the server sends it; unknown members are of no interest here.
@@ -50,6 +51,14 @@ impl Failure {
             problem.status = status;
         }
         Self::Refused { problem: Box::new(problem), body }
+    }
+
+    /// What the process ends with: like clap's own, 2 for a command line that cannot be meant.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
     }
 
     /// The status of a refusal.
@@ -110,6 +119,14 @@ mod tests {
             "the key is too long: 1025 bytes (field key, limit 1024, actual 1025, status 400)\n\
              more at /problems/key-too-long of the server"
         );
+    }
+
+    #[test]
+    fn wrong_usage_has_an_exit_code_of_its_own() {
+        let code = |failure: Failure| format!("{:?}", failure.exit_code());
+        assert_eq!(code(Failure::Usage(String::new())), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code(Failure::Failed(String::new())), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(Failure::refused(400, b"")), format!("{:?}", ExitCode::from(1)));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum Command {
 
 impl Command {
     /// Runs the command to its end, on a runtime of its own. Zero is success, 1 a refusal, a
-    /// server that is not there, or a failed verification.
+    /// server that is not there, or a failed verification, 2 a command line that cannot be meant.
     pub fn run(self) -> ExitCode {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let done = match runtime {
@@ -50,7 +50,7 @@ impl Command {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 print::error(&failure.to_string());
-                ExitCode::FAILURE
+                failure.exit_code()
             }
         }
     }
@@ -159,6 +159,8 @@ mod tests {
         check("timers put order-17 --after 3s --follow", true);
         check("timers put order-17 --name n --at 1767225600000 --payload {} --domain event", true);
         check("timers put order-17", false);
+        check("timers put order-17 --after -1s", true);
+        check("timers touch order-17 --after -1s", true);
         check("timers put order-17 --at 1 --after 3s", false);
         check("timers cancel order-17", false);
         check("timers cancel order-17 --all", true);
@@ -175,6 +177,7 @@ mod tests {
         check("clock accept", true);
         check("bench --quick", true);
         check("bench --workload storm --timers 1000000 --format arrow --closed", true);
+        check("bench --workload namespaces --namespaces 100", true);
         check("bench --closed --rate 5", false);
     }
 }

@@ -48,7 +48,7 @@ enum Action {
         /// The key
         key: String,
         /// How long from now, as "60s" or "PT1M"
-        #[arg(long, value_name = "DURATION")]
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         after: String,
         /// The timer's name (default: timeout)
         #[arg(long)]
@@ -89,7 +89,7 @@ struct When {
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     at: Option<String>,
     /// How long from now, as "3s", "1h30m" or "PT3S"
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     after: Option<String>,
 }
 

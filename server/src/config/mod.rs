@@ -230,12 +230,10 @@ impl ServerConfig {
                 self.listen
             ));
         }
-        let usual = EngineOptions::default();
-        let or = |value: u16, usual: u16| if value == 0 { usual } else { value };
-        let groups = or(self.max_parallelism, usual.max_parallelism);
-        // Lanes that are not said are those of the data directory: its own check is the engine's.
-        let lanes = or(self.lanes, usual.lanes.max(self.shards).min(groups));
-        Layout::new(groups, lanes, self.shards)?;
+        // What is not said is that of the data directory, if there is one: its own check is the
+        // engine's.
+        let options = self.engine_options();
+        Layout::new(options.new_max_parallelism(), options.new_lanes(), self.shards)?;
         for (key, value) in [
             ("http.connections_max", self.http.connections_max),
             ("http.connections_per_ip_max", self.http.connections_per_ip_max),

@@ -4,6 +4,7 @@
 //! connection is one task; when the service stops, each finishes the request it is at.
 
 use super::kinds::{CONNECTIONS_EXHAUSTED, TOO_MANY_CONNECTIONS};
+use super::refusal::raw_answer;
 use super::stopping::Stopping;
 use super::watch::{Patience, Phase, Watched};
 use crate::config::HttpConfig;
@@ -27,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Headers of one request; more are answered with 431.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 /// Bytes that are read ahead of one connection; a head that is larger is answered with 431.
 const READ_AHEAD_BYTES_MAX: usize = 128 << 10;
 /// How long a stop waits for the reader of a stream to take its end.
@@ -202,14 +203,7 @@ fn refuse(stream: TcpStream, kind: &'static Kind, limit: usize) {
         Problem::new(kind, format!("{limit} connections are open, which is all there may be"));
     problem.limit = Some(limit as u64);
     problem.retry_after_ms = Some(1_000);
-    let body = problem.to_json();
-    let head = format!(
-        "HTTP/1.1 {} Refused\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n",
-        kind.status,
-        body.len()
-    );
-    let answer = [head.as_bytes(), &body].concat();
+    let answer = raw_answer(&problem);
     let written = stream.into_std().and_then(|mut stream| stream.write_all(&answer));
     if let Err(error) = written {
         tracing::debug!(%error, "a refusal could not be said");

@@ -19,6 +19,7 @@ use super::{batch, checkpoints, namespaces, outputs, respond, running, timers, w
 use crate::config::ServerConfig;
 use crate::metrics::{Metrics, RouteMetrics, Throttled};
 use crate::wire::key::parse_key;
+use crate::wire::op::check_name;
 use crate::wire::problem::{Problem, kinds};
 use axum::body::Body;
 use axum::extract::Request;
@@ -164,6 +165,9 @@ impl App {
         let path = request.uri().path();
         let shown: String = path.chars().take(200).collect();
         let response = match allow {
+            _ if let Err(foreign) = Head::read(request.headers()).check_origin(self.local) => {
+                Self::refuse(&foreign, id)
+            }
             Some(allow) => {
                 let detail =
                     format!("{} does not take {}; it takes {allow}", shown, request.method());
@@ -174,9 +178,9 @@ impl App {
                 }
                 response
             }
-            None if path.contains("/keys//") => {
-                let problem = Problem::from(Rejection::KeyEmpty);
-                Self::refuse(&problem, id)
+            None if path.contains("/keys//") => Self::refuse(&Rejection::KeyEmpty.into(), id),
+            None if path.contains("/keys/") && path.ends_with("/timers/") => {
+                Self::refuse(&Rejection::NameEmpty.into(), id)
             }
             None => {
                 let detail =
@@ -213,6 +217,7 @@ impl App {
         let head = Head::read(&parts.headers);
         let target_bytes = parts.uri.path().len() + parts.uri.query().map_or(0, str::len);
         head.check_size(target_bytes)?;
+        head.check_repeated()?;
         head.check_origin(self.local)?;
         head.check_conditions(bound.route.registers())?;
         head.producer.check(bound.route.takes_producer())?;
@@ -274,12 +279,12 @@ impl Exchange<'_> {
     pub(super) fn segment(&self, segment: Segment) -> Result<Cow<'_, str>, Problem> {
         let raw = self.bound.raw_segment(self.path, segment);
         percent_decode_str(raw).decode_utf8().map_err(|_| {
+            let what = segment.noun();
             let detail = format!(
-                "the {} in the path is not UTF-8 once decoded; a key that is not is spelt ~ and \
-                 unpadded base64url",
-                segment.as_str()
+                "the {what} in the path is not UTF-8 once decoded; a key that is not is spelt ~ and \
+                 unpadded base64url"
             );
-            Problem::new(&kinds::INVALID_UTF8, detail).field(segment.as_str())
+            Problem::new(&kinds::INVALID_UTF8, detail).field(what)
         })
     }
 
@@ -289,14 +294,22 @@ impl Exchange<'_> {
         parse_key(&text).map(Cow::into_owned)
     }
 
+    /// The name of the timer in the path.
+    pub(super) fn timer_name(&self) -> Result<Cow<'_, str>, Problem> {
+        let name = self.segment(Segment::Name)?;
+        check_name(&name)?;
+        Ok(name)
+    }
+
     /// A name in the path that has to be an identifier.
     pub(super) fn identifier(&self, segment: Segment) -> Result<Cow<'_, str>, Problem> {
         let name = self.segment(segment)?;
         if is_identifier(&name) {
             return Ok(name);
         }
-        let detail = format!("the {} must be [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}", segment.as_str());
-        Err(Problem::new(&kinds::INVALID_NAME, detail).field(segment.as_str()))
+        let what = segment.noun();
+        let detail = format!("the name of a {what} is [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}");
+        Err(Problem::new(&kinds::INVALID_NAME, detail).field(what))
     }
 
     /// The name of the namespace.

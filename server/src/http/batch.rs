@@ -23,6 +23,10 @@ const FAILED_HEADER: &str = "stormwheel-failed";
 pub(super) async fn run(mut exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
     let namespace = exchange.namespace()?;
     let media = exchange.head.body_media(exchange.bound.route.reads.media())?;
+    // Lines are answered by lines, rows by a summary: who takes only the other is told before
+    // anything is done.
+    let gives: &[Media] = if media == Media::Arrow { &[Media::Json] } else { &[Media::Ndjson] };
+    exchange.head.answer_media(gives)?;
     let body = exchange.read_body().await?;
     let mut batch = exchange.app.engine.batch(&namespace);
     exchange.mark(&mut batch)?;

@@ -37,6 +37,14 @@ impl Segment {
             Self::Number => "n",
         }
     }
+
+    /// What it is, in what is said of it.
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            other => other.as_str(),
+        }
+    }
 }
 
 /// A route at one of its paths.

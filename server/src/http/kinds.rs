@@ -37,8 +37,24 @@ pub(super) const CONNECTIONS_EXHAUSTED: Kind = Kind {
            try again. Reuse connections, and close those that idle.",
 };
 
-const OWN: [&Kind; 4] =
-    [&UNEXPECTED_BODY, &BROKEN_BODY, &TOO_MANY_CONNECTIONS, &CONNECTIONS_EXHAUSTED];
+/// What came is no HTTP request.
+pub(super) const MALFORMED_REQUEST: Kind = Kind {
+    slug: "malformed-request",
+    status: 400,
+    title: "Not an HTTP request",
+    help: "The bytes that came are not the head of an HTTP/1.1 request: a line without a colon, a \
+           character that may not stand there, two lengths that contradict each other. The \
+           connection was closed.\n\nThe service speaks plain HTTP/1.1: no TLS, no HTTP/2. In paths, \
+           what is not ASCII is percent-encoded.",
+};
+
+const OWN: [&Kind; 5] = [
+    &MALFORMED_REQUEST,
+    &UNEXPECTED_BODY,
+    &BROKEN_BODY,
+    &TOO_MANY_CONNECTIONS,
+    &CONNECTIONS_EXHAUSTED,
+];
 
 /// All problems there are, of HTTP and of the wire, by status.
 pub(super) fn all() -> Vec<&'static Kind> {

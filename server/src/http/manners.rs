@@ -88,6 +88,8 @@ pub(super) struct Head<'a> {
     refused: Option<&'a HeaderName>,
     /// Who sends it, and which of its requests it is.
     pub producer: ProducerHeaders<'a>,
+    /// A header that stands more than once although only one of its values can hold.
+    repeated: Option<&'a HeaderName>,
     accepts: usize,
     bytes: usize,
 }
@@ -98,20 +100,25 @@ impl<'a> Head<'a> {
         let mut head = Self::default();
         for (name, value) in headers {
             head.bytes += name.as_str().len() + value.len();
+            let mut once = |place: &mut Option<&'a HeaderValue>| {
+                if place.replace(value).is_some() {
+                    head.repeated = Some(name);
+                }
+            };
             match name.as_str() {
                 "accept" => {
                     head.accept = Some(value);
                     head.accepts += 1;
                 }
-                "content-type" => head.content_type = Some(value),
-                "content-encoding" => head.content_encoding = Some(value),
+                "content-type" => once(&mut head.content_type),
+                "content-encoding" => once(&mut head.content_encoding),
                 "content-length" => {
                     head.content_length =
                         value.to_str().ok().and_then(|text| text.trim().parse().ok());
                 }
-                "origin" => head.origin = Some(value),
-                "host" => head.host = Some(value),
-                "last-event-id" => head.last_event_id = Some(value),
+                "origin" => once(&mut head.origin),
+                "host" => once(&mut head.host),
+                "last-event-id" => once(&mut head.last_event_id),
                 "if-none-match" if value.as_bytes() == b"*" => head.only_absent = true,
                 "if-none-match"
                 | "if-match"
@@ -135,6 +142,16 @@ impl<'a> Head<'a> {
             format!("path, query and headers have {bytes} bytes, allowed are {HEAD_BYTES_MAX}");
         Err(Problem::new(&kinds::HEADERS_TOO_LARGE, detail)
             .bound(HEAD_BYTES_MAX as u64, bytes as u64))
+    }
+
+    /// Refuses a head in which what may stand once stands twice: whoever reads it next might take
+    /// the other value.
+    pub(super) fn check_repeated(&self) -> Result<(), Problem> {
+        let Some(name) = self.repeated else {
+            return Ok(());
+        };
+        let detail = format!("`{name}` stands more than once, and only one of them can hold");
+        Err(Problem::new(&kinds::UNSUPPORTED_HEADER, detail).field(name.as_str()))
     }
 
     /// Refuses conditions that are not kept and promises that are not given.
@@ -415,6 +432,21 @@ mod tests {
         check_condition("if-unmodified-since", "x", true, false);
         check_condition("idempotency-key", "x", true, false);
         check_condition("x-other", "1", true, true);
+    }
+
+    #[test]
+    fn what_may_stand_once_stands_once() {
+        let check = |name: &'static str, ok: bool| {
+            let mut headers = headers(&[("x-other", "1")]);
+            headers.append(name, HeaderValue::from_static("a"));
+            headers.append(name, HeaderValue::from_static("b"));
+            assert_eq!(Head::read(&headers).check_repeated().is_ok(), ok, "{name}");
+        };
+        for name in ["host", "origin", "content-type", "content-encoding", "last-event-id"] {
+            check(name, false);
+        }
+        check("accept", true);
+        check("x-other", true);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod outputs;
 mod pages;
 mod producer;
 mod query;
+mod refusal;
 mod respond;
 pub mod routes;
 mod running;

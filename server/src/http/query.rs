@@ -9,6 +9,7 @@ use crate::wire::duration::parse_duration;
 use crate::wire::problem::{Problem, kinds};
 use crate::wire::time::{TimeFormat, parse_time_text};
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use stormwheel::time::{Domain, Timestamp};
 
 /// A query parameter that a route knows.
@@ -147,7 +148,10 @@ impl Query {
     /// A point in time.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
         self.text(name)
-            .map(|text| parse_time_text(text).map_err(|detail| query_problem(name, &detail)))
+            .map(|text| {
+                let text = with_plus(text);
+                parse_time_text(&text).map_err(|detail| query_problem(name, &detail))
+            })
             .transpose()
     }
 
@@ -181,12 +185,23 @@ impl Query {
     }
 }
 
+/// A time with an offset, `…T00:00:00+01:00`, whose plus was not escaped and so became a space. No
+/// time has a space there.
+pub(super) fn with_plus(text: &str) -> Cow<'_, str> {
+    const OFFSET_BYTES: usize = "+01:00".len();
+    let at = text.len().saturating_sub(OFFSET_BYTES);
+    if text.as_bytes().get(at) != Some(&b' ') || at < "2026-01-01T00:00:00".len() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}+{}", &text[..at], &text[at + 1..]))
+}
+
 fn decode(text: &str) -> Result<String, Problem> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(text.to_owned());
     }
     let spaced = text.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| {
+    percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| {
         Problem::new(
             &kinds::INVALID_QUERY,
             "the query is not UTF-8 once its percent signs are decoded",
@@ -242,6 +257,25 @@ mod tests {
         let tags = query.pairs().iter().filter(|(name, _)| name == "tag");
         assert_eq!(tags.count(), 2);
         assert!(Query::parse(None, KNOWN).unwrap().pairs().is_empty());
+    }
+
+    #[test]
+    fn a_plus_of_an_offset_needs_no_escape() {
+        const AT: &[Param] = &[Param::one("at", ParamKind::Time, "")];
+        for (raw, expected) in [
+            ("at=1970-01-01T01:00:00+01:00", Some(0)),
+            ("at=1970-01-01T01:00:00.5+01:00", Some(500)),
+            ("at=1970-01-01T01:00:00%2B01:00", Some(0)),
+            ("at=1970-01-01+00:00:00Z", Some(0)),
+            ("at=1970-01-01+01:00:00+01:00", Some(0)),
+            ("at=1970-01-01T01:00:00++01:00", None),
+            ("at=1970-01-01T+01:00", None),
+            ("at=+01:00", None),
+        ] {
+            let query = Query::parse(Some(raw), AT).unwrap();
+            let found = query.time("at").ok().flatten().map(Timestamp::as_millis);
+            assert_eq!(found, expected, "{raw}");
+        }
     }
 
     #[test]

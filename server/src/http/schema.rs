@@ -8,8 +8,13 @@
     reason = "the fields are described in the document that is made from them"
 )]
 
-use serde_json::Value;
-use utoipa::ToSchema;
+use crate::wire::problem;
+use serde_json::{Value, json};
+use stormwheel::op::ResultKind;
+use stormwheel::time;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, or RFC 3339 with an offset. Answers are integers unless
 /// `times=rfc3339` is asked for.
@@ -21,12 +26,17 @@ pub enum Time {
 }
 
 /// Whose clock a timer follows.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-pub enum Domain {
-    Processing,
-    Event,
+pub struct Domain;
+
+impl PartialSchema for Domain {
+    fn schema() -> RefOr<Schema> {
+        let words = time::Domain::ALL.map(time::Domain::as_str);
+        let about = "Whose clock a timer follows.";
+        Schema::Object(string().description(Some(about)).enum_values(Some(words)).build()).into()
+    }
 }
+
+impl ToSchema for Domain {}
 
 /// A timer to register: exactly one of `at` and `after`.
 #[derive(ToSchema)]
@@ -71,18 +81,17 @@ pub struct Touch {
     pub after: Option<String>,
 }
 
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-pub enum Outcome {
-    Created,
-    Replaced,
-    Unchanged,
-    Duplicate,
-    Kept,
-    Cancelled,
-    Absent,
-    Repeated,
+/// What became of an operation, in one word.
+pub struct Outcome;
+
+impl PartialSchema for Outcome {
+    fn schema() -> RefOr<Schema> {
+        let words = ResultKind::ALL.map(ResultKind::as_str);
+        Schema::Object(string().enum_values(Some(words)).build()).into()
+    }
 }
+
+impl ToSchema for Outcome {}
 
 /// What an operation did.
 #[derive(ToSchema)]
@@ -406,17 +415,64 @@ pub struct Check {
     pub detail: String,
 }
 
-/// An error as RFC 9457 has it; its `type` is a page that says what to do.
-#[derive(ToSchema)]
-pub struct Problem {
-    #[schema(example = "/problems/invalid-query")]
-    pub r#type: String,
-    pub title: String,
-    pub status: u16,
-    pub detail: String,
-    pub field: Option<String>,
-    pub limit: Option<u64>,
-    pub actual: Option<u64>,
-    pub retry_after_ms: Option<u64>,
-    pub earliest: Option<u64>,
+/// An error.
+pub struct Problem;
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        let about = "An error as RFC 9457 has it; its `type` is a page that says what to do.";
+        let kind = string().examples([json!("/problems/invalid-query")]);
+        let status = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(400));
+        let detail = string().description(Some(
+            "What is wrong here. Left out where a batch has more errors than are told in full.",
+        ));
+        let field = string().description(Some("The field, parameter or header that is wrong."));
+        let mut object = ObjectBuilder::new()
+            .description(Some(about))
+            .property("type", kind)
+            .required("type")
+            .property("title", string())
+            .required("title")
+            .property("status", status)
+            .required("status")
+            .property("detail", detail)
+            .property("field", field);
+        for (name, _) in problem::Problem::NUMBERS {
+            let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+            object = object.property(name, number);
+        }
+        Schema::Object(object.build()).into()
+    }
+}
+
+impl ToSchema for Problem {}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::problem::kinds;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_problem_has_the_members_that_it_is_written_with() {
+        let mut problem = problem::Problem::new(&kinds::CURSOR_GONE, "gone").field("cursor");
+        problem = problem.bound(1, 2).retry_after_ms(3);
+        problem.earliest = Some(4);
+        let written: Value = serde_json::from_slice(&problem.to_json()).unwrap();
+        let schema = serde_json::to_value(Problem::schema()).unwrap();
+        let names = |object: &Value| -> BTreeSet<String> {
+            object.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(&written), names(&schema["properties"]));
+        // What a brief problem is written with must not be more than is promised.
+        let mut brief = Vec::new();
+        problem::write_brief(&mut brief, &kinds::QUEUE_FULL, None);
+        let brief: Value = serde_json::from_slice(&brief).unwrap();
+        let required = schema["required"].as_array().unwrap();
+        assert!(required.iter().all(|name| names(&brief).contains(name.as_str().unwrap())));
+    }
 }

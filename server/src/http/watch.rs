@@ -1,4 +1,5 @@
-//! Watches over the time that a connection takes, from below hyper.
+//! Watches over the time that a connection takes, from below hyper, and puts hyper's own bare
+//! refusals in words ([`super::refusal`]).
 //!
 //! One sleeping timer for each connection, not one for each request: deadlines move by writing down
 //! a moment, and the timer, when it comes up, looks whether the deadline really passed and else
@@ -6,6 +7,7 @@
 //! that does not read its answer, for the price of one clock reading a wait. (hyper's own header
 //! timeout would make a timer for each request and count the silence between two as well.)
 
+use super::refusal::in_words;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -85,6 +87,8 @@ pub(super) struct Watched<T> {
     owed: Owed,
     requests_seen: u32,
     unread_since: Option<Instant>,
+    /// A refusal that is being written in place of hyper's.
+    refusal: Vec<u8>,
 }
 
 impl<T> Watched<T> {
@@ -99,6 +103,7 @@ impl<T> Watched<T> {
             owed: Owed::Head(now),
             requests_seen: 0,
             unread_since: None,
+            refusal: Vec::new(),
         }
     }
 
@@ -171,6 +176,31 @@ impl<T> Watched<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> Watched<T> {
+    /// If these bytes are a bare refusal, writes one in words in their place: ready with how many of
+    /// them are settled. `None`: they are to be written as they are.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_empty() {
+            self.refusal = in_words(bytes)?;
+        }
+        while !self.refusal.is_empty() {
+            match Pin::new(&mut self.inner).poll_write(cx, &self.refusal) {
+                Poll::Pending => return Some(Poll::Pending),
+                Poll::Ready(Ok(0)) => {
+                    return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(written)) => drop(self.refusal.drain(..written)),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -191,7 +221,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        let polled = match this.poll_refuse(cx, bytes) {
+            Some(refused) => refused,
+            None => Pin::new(&mut this.inner).poll_write(cx, bytes),
+        };
         this.note_write(polled.is_pending());
         this.or_deadline(cx, polled)
     }
@@ -202,7 +235,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        // hyper's own refusal is a head alone, and so the first of the slices.
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        let polled = match this.poll_refuse(cx, first) {
+            Some(refused) => refused,
+            None => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
+        };
         this.note_write(polled.is_pending());
         this.or_deadline(cx, polled)
     }
@@ -252,6 +290,23 @@ mod tests {
         assert!(found.1.to_string().contains(part), "{}", found.1);
         // The timer of a paused clock comes up to the millisecond.
         assert!(found.0 >= after && found.0 < after + Duration::from_millis(10), "{:?}", found.0);
+    }
+
+    #[tokio::test]
+    async fn a_bare_refusal_is_put_in_words_however_slowly_it_is_taken() {
+        // The pipe holds 64 bytes: the refusal goes through it in pieces.
+        let (mut client, mut watched, _phase) = connection();
+        let bare = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let write = tokio::spawn(async move {
+            watched.write_all(bare).await.unwrap();
+            watched.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        });
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        write.await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 400 Refused\r\n"), "{text}");
+        assert!(text.contains("malformed-request"), "{text}");
+        assert!(text.ends_with("}HTTP/1.1 200 OK\r\n\r\n"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

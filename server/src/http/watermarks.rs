@@ -4,13 +4,14 @@ use super::app::{Exchange, try_ask};
 use super::bound::Segment;
 use super::namespaces::misanswered;
 use super::respond::json_value;
-use crate::wire::duration::parse_duration;
+use crate::wire::document::{message, parse_document};
+use crate::wire::duration::DurationValue;
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::{TimeFormat, parse_time_text, write_time};
+use crate::wire::time::{TimeFormat, TimeValue, clip, write_time};
 use axum::body::Body;
 use http::Response;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 use stormwheel::namespace::{
     ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceStatus,
 };
@@ -110,9 +111,9 @@ pub(super) fn sources_json(sources: &[SourceStatus], times: TimeFormat) -> Value
 fn parse_source_change(body: &[u8]) -> Result<SourceChange, Problem> {
     let (field, value) = only_field(body, &["watermark", "idle"])?;
     if field == "watermark" {
-        return parse_time(field, &value).map(SourceChange::Watermark);
+        return parse_time(field, value).map(SourceChange::Watermark);
     }
-    if value.get() == "true" {
+    if value == Value::Bool(true) {
         return Ok(SourceChange::Idle);
     }
     let detail = "`idle` can only be true; a source that reports a watermark is not idle any more";
@@ -123,18 +124,14 @@ fn parse_source_change(body: &[u8]) -> Result<SourceChange, Problem> {
 fn parse_clock_change(body: &[u8]) -> Result<ClockChange, Problem> {
     let (field, value) = only_field(body, &["now", "advance"])?;
     if field == "now" {
-        return parse_time(field, &value).map(ClockChange::Set);
+        return parse_time(field, value).map(ClockChange::Set);
     }
-    let text: String = serde_json::from_str(value.get()).map_err(|_| {
-        Problem::new(&kinds::INVALID_DURATION, "`advance` is text with a unit, such as \"1h\"")
-            .field(field)
-    })?;
-    let millis = parse_duration(&text).map_err(|detail| {
-        Problem::new(&kinds::INVALID_DURATION, format!("`advance`: {detail}")).field(field)
-    })?;
+    let wrong = |detail: String| {
+        Problem::new(&kinds::INVALID_DURATION, format!("{field}: {detail}")).field(field)
+    };
+    let millis = DurationValue::deserialize(value).map_err(|error| wrong(message(&error)))?.0;
     if millis < 0 {
-        let detail = "`advance` is negative; a clock does not go back";
-        return Err(Problem::new(&kinds::INVALID_DURATION, detail).field(field));
+        return Err(wrong("is negative; a clock does not go back".to_owned()));
     }
     Ok(ClockChange::Advance(millis))
 }
@@ -142,13 +139,14 @@ fn parse_clock_change(body: &[u8]) -> Result<ClockChange, Problem> {
 /// The body must be an object with exactly one field, one of those that are known.
 fn only_field(
     body: &[u8],
-    known: &[&'static str],
-) -> Result<(&'static str, Box<RawValue>), Problem> {
-    let fields: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body is not a JSON object: {error}");
-        Problem::new(&kinds::INVALID_JSON, detail)
-    })?;
+    known: &'static [&'static str],
+) -> Result<(&'static str, Value), Problem> {
+    let Value::Object(fields) = parse_document(body)? else {
+        let detail = format!("a JSON object with {} was expected", known.join(" or "));
+        return Err(Problem::new(&kinds::INVALID_JSON, detail));
+    };
     if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        let unknown = clip(unknown);
         let detail = format!("`{unknown}` is not known here; known are {}", known.join(", "));
         return Err(Problem::new(&kinds::UNKNOWN_FIELD, detail).field(unknown));
     }
@@ -158,22 +156,14 @@ fn only_field(
         return Err(Problem::new(&kinds::MISSING_FIELD, detail).field(known[0]));
     };
     let field = known.iter().copied().find(|known| *known == name).unwrap_or(known[0]);
-    let raw = serde_json::value::to_raw_value(&value)
-        .map_err(|error| Problem::new(&kinds::INVALID_JSON, error.to_string()).field(field))?;
-    Ok((field, raw))
+    Ok((field, value))
 }
 
-fn parse_time(field: &str, value: &RawValue) -> Result<Timestamp, Problem> {
-    let wrong = |detail: String| {
-        Problem::new(&kinds::INVALID_TIME, format!("`{field}`: {detail}")).field(field)
-    };
-    if let Ok(millis) = value.get().parse::<i64>() {
-        return Ok(Timestamp::from_millis(millis));
-    }
-    let text: String = serde_json::from_str(value.get()).map_err(|_| {
-        wrong("must be whole milliseconds since 1970 in 64 bits, or RFC 3339 text".to_owned())
-    })?;
-    parse_time_text(&text).map_err(wrong)
+fn parse_time(field: &str, value: Value) -> Result<Timestamp, Problem> {
+    TimeValue::deserialize(value).map(|time| time.0).map_err(|error| {
+        let detail = format!("{field}: {}", message(&error));
+        Problem::new(&kinds::INVALID_TIME, detail).field(field)
+    })
 }
 
 #[cfg(test)]
@@ -200,6 +190,9 @@ mod tests {
         check_refused(parse("{\"watermark\":1,\"idle\":true}"), Some("watermark"));
         check_refused(parse("{}"), Some("watermark"));
         check_refused(parse("{\"wm\":1}"), Some("wm"));
+        check_refused(parse("{\"watermark\":1,\"watermark\":2}"), Some("watermark"));
+        let long = parse(&format!("{{\"{}\":1}}", "x".repeat(100_000))).unwrap_err();
+        assert!(long.to_json().len() < 1_000, "what is refused is not repeated at length");
         check_refused(parse("[1]"), None);
         check_refused(parse(""), None);
     }
@@ -214,6 +207,7 @@ mod tests {
         check_refused(parse("{\"advance\":5}"), Some("advance"));
         check_refused(parse("{\"advance\":\"-1s\"}"), Some("advance"));
         check_refused(parse("{\"advance\":\"x\"}"), Some("advance"));
+        check_refused(parse("{\"advance\":\"1h\",\"advance\":\"2h\"}"), Some("advance"));
         check_refused(parse("{\"now\":1,\"advance\":\"1s\"}"), Some("now"));
     }
 }

@@ -77,6 +77,8 @@ families! {
         "Steps of the machine's clock that were seen, in either direction."
     CLOCK_OFFSET "stormwheel_clock_offset_seconds" []
         "How far the adjusted clock is ahead of the machine's; it is frozen after a step back."
+    CLOCK_HELD "stormwheel_clock_held_step_seconds" []
+        "The leap of the machine's clock that is held back until somebody accepts it, and with it all processing time; 0 if there is none."
     MEMORY "stormwheel_memory_bytes" ["part"]
         "Memory held, by what holds it."
     NAMESPACES "stormwheel_namespaces" []
@@ -112,6 +114,8 @@ impl Collector for EngineCollector {
         let offset_seconds = clock.offset_ms as f64 / 1_000.0;
         families.push(counters(&CLOCK_JUMPS, [(vec![], clock.jumps as f64)]));
         families.push(gauges(&CLOCK_OFFSET, [(vec![], offset_seconds)]));
+        let held_seconds = clock.held_step_ms.unwrap_or(0) as f64 / 1_000.0;
+        families.push(gauges(&CLOCK_HELD, [(vec![], held_seconds)]));
         let namespaces = self.engine.directory().by_name.len();
         families.push(gauges(&NAMESPACES, [(vec![], namespaces as f64)]));
         families

@@ -2,6 +2,7 @@
 //! Knows nothing of HTTP connections; everything here is a function of its arguments.
 
 pub mod arrow;
+pub(crate) mod document;
 pub mod duration;
 mod failures;
 mod fields;

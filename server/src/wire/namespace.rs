@@ -4,9 +4,8 @@
 //! Fields that the interface has but this version does not implement are accepted at their
 //! default, where they promise nothing, and refused otherwise.
 
+use super::document::parse_document;
 use super::duration::{format_duration, parse_duration};
-use super::fields::{DEPTH_MAX, message};
-use super::json::depth;
 use super::problem::{Problem, kinds};
 use super::time::clip;
 use serde_json::{Map, Value, json};
@@ -87,22 +86,7 @@ fn parse_body(body: &[u8]) -> Result<Value, Problem> {
     if body.trim_ascii().is_empty() {
         return Ok(Value::Object(Map::new()));
     }
-    if let Err(utf8) = std::str::from_utf8(body) {
-        let detail = format!("byte {} is not UTF-8", utf8.valid_up_to() + 1);
-        return Err(Problem::new(&kinds::INVALID_UTF8, detail));
-    }
-    let depth = depth(body);
-    if depth > DEPTH_MAX {
-        let detail = format!("the body is nested {depth} deep, allowed is {DEPTH_MAX}");
-        return Err(
-            Problem::new(&kinds::INVALID_JSON, detail).bound(DEPTH_MAX as u64, depth as u64)
-        );
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let detail =
-            format!("{} at line {}, column {}", message(&error), error.line(), error.column());
-        Problem::new(&kinds::INVALID_JSON, detail)
-    })
+    parse_document(body)
 }
 
 /// RFC 7396: objects merge, `null` takes away, all else replaces.

@@ -65,9 +65,14 @@ impl RegisterBody {
         Ok(Self { registration })
     }
 
-    /// `If-None-Match: *`.
-    pub fn set_only(&mut self, only: Only) {
-        self.registration.only = only;
+    /// `If-None-Match: *`; another condition in the body contradicts it and is a problem.
+    pub fn set_only_absent(&mut self) -> Result<(), Problem> {
+        if !matches!(self.registration.only, Only::Always | Only::Absent) {
+            let detail = "`If-None-Match: *` means absent, and the body says something else";
+            return Err(contradiction("only", detail));
+        }
+        self.registration.only = Only::Absent;
+        Ok(())
     }
 
     /// The domain it says.

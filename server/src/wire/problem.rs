@@ -48,7 +48,18 @@ pub struct Problem {
     pub earliest: Option<u64>,
 }
 
+/// Reads a member that is a number.
+type NumberOf = fn(&Problem) -> Option<u64>;
+
 impl Problem {
+    /// Its members that are numbers, where they apply, in the order in which they are written.
+    pub(crate) const NUMBERS: [(&str, NumberOf); 4] = [
+        ("limit", |problem| problem.limit),
+        ("actual", |problem| problem.actual),
+        ("retry_after_ms", |problem| problem.retry_after_ms),
+        ("earliest", |problem| problem.earliest),
+    ];
+
     /// A problem of a kind (see `kinds`).
     pub fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         Self {
@@ -100,13 +111,8 @@ impl Problem {
             out.extend_from_slice(b",\"field\":");
             push_text(out, field);
         }
-        for (name, value) in [
-            ("limit", self.limit),
-            ("actual", self.actual),
-            ("retry_after_ms", self.retry_after_ms),
-            ("earliest", self.earliest),
-        ] {
-            if let Some(value) = value {
+        for (name, value_of) in Self::NUMBERS {
+            if let Some(value) = value_of(self) {
                 out.extend_from_slice(b",\"");
                 out.extend_from_slice(name.as_bytes());
                 out.extend_from_slice(b"\":");

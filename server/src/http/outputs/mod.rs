@@ -11,6 +11,7 @@ pub(super) use stream::Streaming;
 
 use super::app::Exchange;
 use super::kinds::query_problem;
+use super::query::with_plus;
 use super::respond::{self, problem};
 use crate::wire::output::Filter;
 use crate::wire::problem::{Problem, kinds};
@@ -19,6 +20,7 @@ use axum::body::Body;
 use format::Format;
 use http::{HeaderValue, Response, StatusCode};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwheel::output::{Cursor, NamespaceId, OutputFault};
@@ -33,6 +35,8 @@ const LIMIT_DEFAULT: u64 = 1_000;
 const LIMIT_MAX: u64 = 10_000;
 /// Longest wait of a bounded answer.
 const WAIT_MS_MAX: i64 = 60_000;
+/// How long a bounded answer may look through records that its filters pass over, whatever its wait.
+const LOOK_MIN: Duration = Duration::from_secs(5);
 /// Bytes of records that are taken from the log at a time.
 const READ_BYTES: usize = 256 << 10;
 /// Bytes after which a bounded answer ends, whatever its limit.
@@ -173,7 +177,7 @@ fn start_of(
             .map(Cursor)
             .map_err(|_| query_problem("cursor", "is larger than any cursor can be")),
         // A bare number is a cursor, so a time in milliseconds cannot be meant, nor a negative one.
-        Some(text) => parse_time_text(text)
+        Some(text) => parse_time_text(&with_plus(text))
             .ok()
             .filter(|_| text.parse::<i64>().is_err())
             .map(|time| log.at_time(namespace, time.as_millis()))
@@ -195,18 +199,21 @@ async fn read_bounded(
 ) -> Result<Response<Body>, Problem> {
     let mut body = Vec::new();
     let mut left = limit;
+    // Reading what is there takes no part of the wait: that is for what is not there yet.
+    let mut waiting = pin!(tokio::time::sleep(wait));
     let gathering = async {
         loop {
             match reader.read(&mut body, &mut left)? {
                 Found::Some if left > 0 && body.len() < ANSWER_BYTES_MAX => {
                     tokio::task::yield_now().await;
                 }
-                Found::Nothing if left == limit => {
+                Found::Nothing if left == limit && !wait.is_zero() => {
                     let (log, namespace, position) =
                         (&reader.log, reader.namespace, reader.position);
                     let mut stopping = exchange.app.stopping.clone();
                     tokio::select! {
                         () = poll_fn(|cx| log.poll_ready(namespace, position, cx)) => {}
+                        () = &mut waiting => return Ok(()),
                         () = stopping.wait() => return Ok::<(), Problem>(()),
                     }
                 }
@@ -214,8 +221,8 @@ async fn read_bounded(
             }
         }
     };
-    // Time out or not: what was gathered is the answer.
-    if let Ok(gathered) = tokio::time::timeout(wait, gathering).await {
+    // Time out or not: what was gathered is the answer, and the cursor says how far it looked.
+    if let Ok(gathered) = tokio::time::timeout(wait.max(LOOK_MIN), gathering).await {
         gathered?;
     }
     let mut response = respond::answer(StatusCode::OK, exchange.media, body);

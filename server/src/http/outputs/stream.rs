@@ -122,7 +122,7 @@ impl Body for OutputStream {
                 None => {
                     // A filter that lets nothing through would keep this worker busy for long.
                     cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                    break;
                 }
             }
         }

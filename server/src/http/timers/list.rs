@@ -3,7 +3,7 @@
 use crate::http::app::{Exchange, try_ask};
 use crate::http::kinds::query_problem;
 use crate::http::respond::json;
-use crate::wire::key::parse_key;
+use crate::wire::key::parse_key_prefix;
 use crate::wire::op::write_timer;
 use crate::wire::problem::Problem;
 use axum::body::Body;
@@ -46,9 +46,7 @@ pub(crate) async fn list(exchange: Exchange<'_>) -> Result<Response<Body>, Probl
 fn list_query(exchange: &Exchange<'_>) -> Result<ListQuery, Problem> {
     let query = &exchange.query;
     let key_prefix = match query.text("key_prefix") {
-        Some(prefix) => parse_key(prefix)
-            .map_err(|problem| query_problem("key_prefix", &format!(": {}", problem.detail)))?
-            .into_owned(),
+        Some(prefix) => parse_key_prefix(prefix)?,
         None => Vec::new(),
     };
     let after = query

@@ -14,7 +14,7 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use std::sync::Arc;
 use stormwheel::error::Rejection;
-use stormwheel::op::{Action, Applied, Only, Op, Outcome, ResultKind, Target, TimerView};
+use stormwheel::op::{Action, Applied, Op, Outcome, ResultKind, Target, TimerView};
 use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Domain;
 
@@ -30,10 +30,10 @@ pub(super) async fn register(mut exchange: Exchange<'_>) -> Result<Response<Body
         body.set_domain(domain)?;
     }
     if exchange.head.only_absent {
-        body.set_only(Only::Absent);
+        body.set_only_absent()?;
     }
     let named = exchange.bound.has(Segment::Name);
-    let name = named.then(|| exchange.segment(Segment::Name)).transpose()?;
+    let name = named.then(|| exchange.timer_name()).transpose()?;
     let op = body.with_key(&key, name.as_deref());
     let applied = apply(&exchange, &namespace, &op).await?;
     if exchange.head.only_absent && applied.result == ResultKind::Kept {
@@ -61,7 +61,7 @@ pub(super) async fn touch(mut exchange: Exchange<'_>) -> Result<Response<Body>, 
 pub(super) async fn delete(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
     let namespace = exchange.namespace()?;
     let key = exchange.key()?;
-    let name = exchange.segment(Segment::Name)?;
+    let name = exchange.timer_name()?;
     let domain = exchange.query.domain().unwrap_or_default();
     let op = Op { key: &key, action: Action::Delete { domain, target: Target::Name(&name) } };
     let applied = apply(&exchange, &namespace, &op).await?;
@@ -115,7 +115,7 @@ fn deleted_target(exchange: &Exchange<'_>) -> Result<Option<Target<'static>>, Pr
 pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
     let namespace = exchange.namespace()?;
     let key = exchange.key()?;
-    let name = exchange.segment(Segment::Name)?;
+    let name = exchange.timer_name()?;
     let domain = exchange.query.domain().unwrap_or_default();
     let timers = timers_of(&exchange, &namespace, &key).await?;
     let timer =

@@ -220,7 +220,7 @@ fn bodies_of_registrations() {
     let mut body = RegisterBody::parse(br#"{"at":5,"payload":[1]}"#, &config).unwrap();
     assert_eq!(body.domain(), Domain::Processing);
     body.set_domain(Domain::Event).unwrap();
-    body.set_only(Only::Absent);
+    body.set_only_absent().unwrap();
     let expected = Register {
         name: Some("n"),
         domain: Domain::Event,
