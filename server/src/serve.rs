@@ -314,3 +314,29 @@ pub fn fail(code: u8, message: &str) -> ExitCode {
     drop(writeln!(io::stderr(), "stormwheel: {message}"));
     ExitCode::from(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use stormwheel::error::Fault;
+    use stormwheel::runtime::FolderFault;
+
+    fn check(error: &StartError, expected: u8) {
+        let (code, hint) = told(error, Path::new("data"));
+        assert_eq!(code, expected, "{error}");
+        assert_eq!(hint.contains("--data-dir data"), code == EXIT_CORRUPTION, "{hint}");
+    }
+
+    #[test]
+    fn a_start_that_fails_says_by_its_code_whether_another_one_helps() {
+        check(&StartError::Config("listen: no".to_owned()), EXIT_USAGE);
+        check(&Fault::Options { detail: "shards".to_owned() }.into(), EXIT_USAGE);
+        let (path, action) = (PathBuf::from("data"), "create");
+        let fault = FolderFault::Io { path, action, source: ErrorKind::PermissionDenied.into() };
+        check(&fault.into(), EXIT_DIRECTORY);
+        let source = ErrorKind::OutOfMemory.into();
+        check(&Fault::Thread { shard: 0, source }.into(), EXIT_FAILURE);
+        check(&StartError::BrokeOff, EXIT_FAILURE);
+    }
+}
