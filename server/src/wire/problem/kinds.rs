@@ -120,7 +120,7 @@ kinds! {
     CLOCK_NOT_MANUAL = 409 "clock-not-manual", "The clock of this namespace cannot be set",
         "Only a namespace made with \"clock\":\"manual\" lives by a clock that is told the time; this one follows the clock of the machine.\n\n\
          Make a namespace with a manual clock for tests and replays.";
-    IN_MEMORY = 409 "in-memory", "Nothing is kept on disk",
+    NOT_DURABLE = 409 "not-durable", "Nothing is kept on disk",
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
     CURSOR_AHEAD = 409 "cursor-ahead", "The cursor is of another log",
@@ -168,9 +168,6 @@ kinds! {
     INTERNAL = 500 "internal", "The service made a mistake",
         "Something failed that should not have, and it is not your request's fault. The log of the service has the details under the request id of the answer.\n\n\
          Whether the operation took effect is not known: repeat it if that is harmless. Please report it.";
-    CHECKPOINT_FAILED = 500 "checkpoint-failed", "The checkpoint failed",
-        "The checkpoint did not come to its end; `detail` says why. Nothing is lost: the log since the last one that did is kept, and a start follows it.\n\n\
-         See to the cause, a full disk or a store that cannot be reached above all, and ask again; the next one by itself comes after checkpoint.interval.";
     STARTING = 503 "starting", "The service is starting",
         "The service is up but still recovering its state and takes no requests yet. /readyz shows the progress.\n\n\
          Wait for Retry-After and try again.";
