@@ -184,8 +184,7 @@ fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
         FaultKind::Corruption => {
             let folder = data_dir.display();
             let hint = format!(
-                "\nNothing was changed. Keep a copy of {folder} as it is; `stormwheel log verify \
-                 --data-dir {folder}` says more."
+                "\nNothing was changed. Keep a copy of {folder} as it is before anything is tried."
             );
             (EXIT_CORRUPTION, hint)
         }
@@ -247,6 +246,9 @@ async fn run(config: ServerConfig) -> Result<u8, StartError> {
     Ok(if stopped { EXIT_OK } else { EXIT_FAILURE })
 }
 
+/// A clock that is behind by less is not worth a word.
+const CLOCK_OFFSET_WORTH_TELLING_MS: i64 = 1_000;
+
 /// What the start found in the data directory.
 fn tell_recovery(server: &RunningServer) {
     let Some(found) = server.engine().durability().recovered else {
@@ -263,6 +265,20 @@ fn tell_recovery(server: &RunningServer) {
     for torn in found.torn_tails {
         // A crash in the middle of a write leaves one; nobody was told of what stood there.
         tracing::warn!(detail = torn, "an unfinished end of the log was cut off");
+    }
+    for damage in found.healed {
+        tracing::error!(
+            damage,
+            "a checkpoint is damaged; the one before it and a longer piece of the log made it good"
+        );
+    }
+    let clock = server.engine().status().clock;
+    if clock.offset_ms > CLOCK_OFFSET_WORTH_TELLING_MS {
+        tracing::warn!(
+            behind_ms = clock.offset_ms,
+            "the machine's clock stands before the time that timers have come to: they wait until \
+             it has caught up, and none fires early"
+        );
     }
 }
 
@@ -313,4 +329,29 @@ pub fn fail(code: u8, message: &str) -> ExitCode {
     // Logging may not have been started, and this is the last thing that is said.
     drop(writeln!(io::stderr(), "stormwheel: {message}"));
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use stormwheel::runtime::{Fault, FolderFault};
+
+    fn check(error: &StartError, expected: u8) {
+        let (code, hint) = told(error, Path::new("data"));
+        assert_eq!(code, expected, "{error}");
+        assert_eq!(hint.contains("copy of data"), code == EXIT_CORRUPTION, "{hint}");
+    }
+
+    #[test]
+    fn a_start_that_fails_says_by_its_code_whether_another_one_helps() {
+        check(&StartError::Config("listen: no".to_owned()), EXIT_USAGE);
+        check(&Fault::Options { detail: "shards".to_owned() }.into(), EXIT_USAGE);
+        let (path, action) = (PathBuf::from("data"), "create");
+        let fault = FolderFault::Io { path, action, source: ErrorKind::PermissionDenied.into() };
+        check(&fault.into(), EXIT_DIRECTORY);
+        let source = ErrorKind::OutOfMemory.into();
+        check(&Fault::Thread { name: "shard-0".to_owned(), source }.into(), EXIT_FAILURE);
+        check(&StartError::BrokeOff, EXIT_FAILURE);
+    }
 }

@@ -10,7 +10,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use std::error::Error as _;
-use std::fs::create_dir_all;
+use std::fs::{File, create_dir_all, read_dir, remove_file};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +27,7 @@ pub struct ObjectSnapshots {
 
 enum Place {
     /// A folder that may not be there yet.
-    Folder { folder: PathBuf, opened: OnceLock<LocalFileSystem> },
+    Folder { folder: PathBuf, opened: OnceLock<LocalFileSystem>, swept: OnceLock<()> },
     /// Anything else.
     Store(Arc<dyn ObjectStore>),
 }
@@ -47,7 +47,7 @@ impl ObjectSnapshots {
 
     /// Below a folder of this machine.
     pub fn folder(folder: PathBuf, runtime: Handle) -> Self {
-        let place = Place::Folder { folder, opened: OnceLock::new() };
+        let place = Place::Folder { folder, opened: OnceLock::new(), swept: OnceLock::new() };
         Self { place, prefix: String::new(), runtime }
     }
 
@@ -62,7 +62,7 @@ impl ObjectSnapshots {
     fn opened(&self) -> io::Result<Option<&dyn ObjectStore>> {
         match &self.place {
             Place::Store(store) => Ok(Some(store.as_ref())),
-            Place::Folder { folder, opened } => {
+            Place::Folder { folder, opened, .. } => {
                 if opened.get().is_none() {
                     if !folder.try_exists()? {
                         return Ok(None);
@@ -86,13 +86,16 @@ impl ObjectSnapshots {
 impl SnapshotStore for ObjectSnapshots {
     fn put(&self, name: &str, bytes: Vec<u8>) -> io::Result<()> {
         let path = self.path(name)?;
-        if let Place::Folder { folder, opened } = &self.place
-            && opened.get().is_none()
-        {
-            create_dir_all(folder)?;
-            if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-                std::fs::File::open(above)?.sync_all()?;
+        if let Place::Folder { folder, opened, swept } = &self.place {
+            if opened.get().is_none() {
+                create_dir_all(folder)?;
+                if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+                    File::open(above)?.sync_all()?;
+                }
             }
+            // Who puts owns the place: no other put of this process has begun, and there is no
+            // other process.
+            swept.get_or_init(|| sweep(folder));
         }
         let store = self.opened()?.ok_or(ErrorKind::NotFound)?;
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -145,6 +148,25 @@ impl SnapshotStore for ObjectSnapshots {
         match self.runtime.block_on(store.delete(&path)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(told("remove", name, &error)),
+        }
+    }
+}
+
+/// Removes what a crash left of puts that were under way: the library writes `name#1` and then gives
+/// the file its name. Nobody lists them, so nobody else would ever remove them.
+fn sweep(folder: &Path) {
+    let files = |folder: &Path| {
+        let entries = read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    for path in files(folder).iter().flat_map(|path| files(path)) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+        let is_staged = number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if is_staged && let Err(error) = remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "an unfinished snapshot stays behind");
         }
     }
 }
@@ -256,6 +278,25 @@ mod tests {
         check(&open());
         assert_eq!(open().get("objects/b").unwrap(), b"objects/b");
         assert!(data_dir.path().join("snapshots/manifests/1").is_file());
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_put_goes_with_the_first_put() {
+        let runtime = runtime();
+        let folder = tempfile::tempdir().unwrap();
+        let objects = folder.path().join("objects");
+        create_dir_all(&objects).unwrap();
+        for name in ["a", "a#1", "b#12", "c#x"] {
+            std::fs::write(objects.join(name), name).unwrap();
+        }
+        let store = ObjectSnapshots::folder(folder.path().to_owned(), runtime.handle().clone());
+        assert_eq!(store.get("objects/a").unwrap(), b"a");
+        assert!(objects.join("a#1").exists(), "who only reads changes nothing");
+        store.put("objects/d", Vec::new()).unwrap();
+        let mut left: Vec<_> =
+            read_dir(&objects).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["a", "c#x", "d"]);
     }
 
     #[test]

@@ -125,9 +125,9 @@ async fn checkpoints_are_begun_and_waited_for() {
 #[tokio::test]
 async fn in_memory_there_are_no_checkpoints() {
     let service = Service::start().await;
-    service.post("/v1/checkpoints", "").await.expect_problem(409, "in-memory");
-    service.get("/v1/checkpoints").await.expect_problem(409, "in-memory");
-    service.get("/v1/checkpoints/1").await.expect_problem(409, "in-memory");
+    service.post("/v1/checkpoints", "").await.expect_problem(409, "not-durable");
+    service.get("/v1/checkpoints").await.expect_problem(409, "not-durable");
+    service.get("/v1/checkpoints/1").await.expect_problem(409, "not-durable");
     let ready = service.get("/readyz?verbose").await.expect(200).json();
     let detail = ready["checks"].as_array().unwrap().last().unwrap()["detail"].clone();
     assert_eq!(detail, "nothing is kept: everything is in memory");

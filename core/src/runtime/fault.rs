@@ -24,16 +24,16 @@ pub enum Fault {
     #[error(transparent)]
     Disk(#[from] DiskFault),
     /// The journals cannot be followed.
-    #[error("{0}; `stormwheel log verify` says more")]
+    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
     Journals(#[from] RecoveryFault),
     /// The records cannot be followed.
-    #[error("{0}; `stormwheel log verify` says more")]
+    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
     Replay(#[from] ReplayFault),
     /// No checkpoint can be loaded.
-    #[error("{0}; `stormwheel doctor` says more")]
+    #[error("{0}; `stormwheel doctor --data-dir …` says more")]
     Snapshot(#[from] SnapshotFault),
     /// The output log cannot be read.
-    #[error("{0}; `stormwheel log verify` says more")]
+    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
     Outputs(RecoveryFault),
     /// What is left of the log was written by another version of the engine.
     #[error(

@@ -198,7 +198,8 @@ impl App {
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
             response.headers_mut().insert("x-request-id", id);
         }
-        if problem.kind.status >= 500 {
+        // Load is counted and told to the client; a line for each would fill a disk that is full.
+        if problem.kind.status >= 500 && !problem.kind.is_load() {
             tracing::warn!(request = %id, slug = problem.kind.slug, "refused");
         }
         response

@@ -380,7 +380,7 @@ pub struct ClockStatus {
 #[derive(ToSchema)]
 pub struct Checkpoint {
     pub checkpoint: Option<u64>,
-    /// `running`, `done` or `failed`; `asked`: it has not begun yet.
+    /// `running` or `done`; `asked`: it has not begun yet.
     pub status: String,
     pub began_at: Option<Time>,
     pub ended_at: Option<Time>,
@@ -390,7 +390,7 @@ pub struct Checkpoint {
     pub written_bytes: Option<u64>,
     pub written_keys: Option<u64>,
     pub written_partitions: Option<u64>,
-    /// Why it failed.
+    /// What kept it from going on when it was last tried; it is tried again.
     pub failure: Option<String>,
 }
 

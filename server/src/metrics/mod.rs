@@ -23,9 +23,9 @@ const DURATION_BOUNDS: [f64; 13] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 /// Statuses that are counted by themselves; any other counts as the first one of its class.
-const CODES: [u16; 24] = [
-    200, 201, 204, 300, 400, 401, 403, 404, 405, 406, 408, 409, 410, 412, 413, 415, 422, 429, 431,
-    500, 501, 503, 504, 507,
+const CODES: [u16; 25] = [
+    200, 201, 202, 204, 300, 400, 401, 403, 404, 405, 406, 408, 409, 410, 412, 413, 415, 422, 429,
+    431, 500, 501, 503, 504, 507,
 ];
 
 /// Requests that were turned away at the door.

@@ -120,7 +120,7 @@ kinds! {
     CLOCK_NOT_MANUAL = 409 "clock-not-manual", "The clock of this namespace cannot be set",
         "Only a namespace made with \"clock\":\"manual\" lives by a clock that is told the time; this one follows the clock of the machine.\n\n\
          Make a namespace with a manual clock for tests and replays.";
-    IN_MEMORY = 409 "in-memory", "Nothing is kept on disk",
+    NOT_DURABLE = 409 "not-durable", "Nothing is kept on disk",
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
     CURSOR_AHEAD = 409 "cursor-ahead", "The cursor is of another log",
@@ -171,9 +171,6 @@ kinds! {
     OUTPUTS_DAMAGED = 500 "outputs-damaged", "Outputs cannot be read",
         "What stands behind the cursor in the output log is damaged on disk, or the disk did not give it. Timers are not concerned, and nothing was skipped.\n\n\
          The service's log names the file and the place. Look at the disk. If it stays so, go on with `cursor=latest` or a cursor behind the damage; what lies between is lost to this reader.";
-    CHECKPOINT_FAILED = 500 "checkpoint-failed", "The checkpoint failed",
-        "The checkpoint did not come to its end; `detail` says why. Nothing is lost: the log since the last one that did is kept, and a start follows it.\n\n\
-         See to the cause, a full disk or a store that cannot be reached above all, and ask again; the next one by itself comes after checkpoint.interval.";
     STARTING = 503 "starting", "The service is starting",
         "The service is up but still recovering its state and takes no requests yet. /readyz shows the progress.\n\n\
          Wait for Retry-After and try again.";
