@@ -180,7 +180,7 @@ impl Shard {
             self.drain(now);
         }
         self.scan();
-        let checkpoint = self.checkpoint_slice(now);
+        let checkpoint = self.checkpoint_slice();
         self.hand_over(now);
         let mut next = self.next(now, is_held, may_tick, is_inbox_empty);
         match checkpoint {
@@ -290,7 +290,7 @@ impl Shard {
                     lane.step(&mut self.shared, step.clone(), now, &*self.registry);
                 }
             }
-            Message::Checkpoint(request) => self.begin_round(request, now),
+            Message::Checkpoint(request) => self.begin_round(request),
             Message::Nudge => {}
             Message::StepDone(lane, done) => {
                 let place = (lane.0 - self.first_lane) as usize;

@@ -148,7 +148,11 @@ impl MachineClock for SettableClock {
 #[tokio::test]
 async fn a_held_clock_is_told_until_somebody_accepts_it() {
     let clock = Arc::new(SettableClock::default());
-    let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+    let config = ServerConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        in_memory: true,
+        ..ServerConfig::default()
+    };
     let service = Service { server: Server::start(config, clock.clone()).await.unwrap() };
     service.put("/v1/keys/k/timers/n", r#"{"at":7200000}"#).await.expect(201);
     clock.0.store(7_200_000, Ordering::Relaxed);

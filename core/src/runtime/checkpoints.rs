@@ -69,7 +69,7 @@ pub(super) struct Checkpoints {
     /// Who waits for the round under way, and who for the next one.
     joined: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
     asked: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
-    /// When the last round began.
+    /// When the last round began, by the time since the machine started: that never stands still.
     began_ms: i64,
     /// What had been appended to the journals when it did.
     appended: u64,
@@ -91,7 +91,7 @@ impl Checkpoints {
         let (sender, inbox) = unbounded();
         // It is set once.
         let _ = common.parts.set(sender);
-        let began_ms = common.clock.look().now_ms;
+        let began_ms = common.clock.machine().boottime_ms();
         if let Some(manifest) = loaded {
             common.checkpoints.note(&CheckpointInfo {
                 number: manifest.checkpoint.into(),
@@ -124,8 +124,9 @@ impl Checkpoints {
     }
 
     /// How long until a round begins by itself, in milliseconds; `None`: never.
-    pub(super) fn due_in_ms(&self, now_ms: i64) -> Option<i64> {
+    pub(super) fn due_in_ms(&self) -> Option<i64> {
         let interval_ms = self.options.interval_ms;
+        let now_ms = self.common.clock.machine().boottime_ms();
         (interval_ms > 0)
             .then(|| self.began_ms.saturating_add(interval_ms).saturating_sub(now_ms).max(0))
     }
@@ -176,7 +177,7 @@ impl Checkpoints {
             self.update_info();
             return Ok(was_busy);
         }
-        let is_due = self.due_in_ms(now_ms) == Some(0) && self.has_news();
+        let is_due = self.due_in_ms() == Some(0) && self.has_news();
         if is_due || !self.asked.is_empty() {
             self.begin(now_ms);
             return Ok(true);
@@ -191,7 +192,7 @@ impl Checkpoints {
 
     fn begin(&mut self, now_ms: i64) {
         self.joined.append(&mut self.asked);
-        self.began_ms = now_ms;
+        self.began_ms = self.common.clock.machine().boottime_ms();
         self.appended = self.common.appended();
         let created_ms = self.common.clock.machine().realtime_ms();
         let rewrite = self.checkpointer.begin(now_ms, created_ms, self.common.outputs.latest());
@@ -204,9 +205,8 @@ impl Checkpoints {
             ..CheckpointInfo::default()
         };
         self.common.checkpoints.note(&self.info);
-        // Nobody is served any more while the engine stops: no reason to go slowly.
-        let is_stopping = self.common.is_stopping.load(Ordering::Acquire);
-        let over_ms = if is_stopping { 0 } else { self.options.over_ms };
+        // Only what nobody waits for is spread over a while.
+        let over_ms = if self.joined.is_empty() { self.options.over_ms } else { 0 };
         for shard in 0..self.common.layout.shards() {
             let rewrite = Arc::clone(&rewrite);
             let request = CheckpointRequest { round: number.into(), rewrite, over_ms };

@@ -129,6 +129,7 @@ impl Worker {
         let assured = cells.log_assured_bytes.load(Ordering::Acquire);
         let segment_bytes = segments.segment_bytes();
         Room {
+            steady_ms: common.clock.machine().boottime_ms(),
             log_bytes: assured.saturating_sub(pending),
             reserve_bytes: LOG_RESERVE_BYTES.min(segment_bytes / 8),
             is_widest: pending == 0 && assured >= segment_bytes / 2,

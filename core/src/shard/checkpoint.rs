@@ -11,13 +11,13 @@ use crate::key_group::KeyGroup;
 use crate::limits::CHECKPOINT_STEP_MS;
 use crate::output::NamespaceId;
 use crate::snapshot::{Part, encode_controls, encode_head};
-use crate::time::Timestamp;
 use std::collections::VecDeque;
 
 /// See the module.
 pub(super) struct Round {
     request: CheckpointRequest,
-    began: Timestamp,
+    /// When it began, by the time since the machine started.
+    began_ms: i64,
     /// Keys that were to be written when it began, and how many have been.
     keys: u64,
     keys_written: u64,
@@ -54,7 +54,7 @@ pub(super) enum Progress {
 
 impl Shard {
     /// Begins a round; one that is under way is given up.
-    pub(super) fn begin_round(&mut self, request: CheckpointRequest, now: Timestamp) {
+    pub(super) fn begin_round(&mut self, request: CheckpointRequest) {
         let (mut waiting, mut keys) = (VecDeque::new(), 0);
         for (place, lane) in self.lanes.iter_mut().enumerate() {
             let head = lane.head();
@@ -70,16 +70,17 @@ impl Shard {
             keys += lane.dirty_keys();
         }
         let (keys_written, writing) = (0, None);
-        let began = now;
-        self.round = Some(Round { request, began, keys, keys_written, waiting, writing });
+        let began_ms = self.room.steady_ms;
+        self.round = Some(Round { request, began_ms, keys, keys_written, waiting, writing });
     }
 
     /// Writes on, spending about one of the budget for each key.
-    pub(super) fn checkpoint_slice(&mut self, now: Timestamp) -> Progress {
+    pub(super) fn checkpoint_slice(&mut self) -> Progress {
         let Some(mut round) = self.round.take() else {
             return Progress::Idle;
         };
-        let mut budget = self.pace.budget.min(round.allowance(now));
+        let allowance = round.allowance(self.room.steady_ms);
+        let mut budget = self.pace.budget.min(allowance);
         let mut skipped = 0;
         while budget > 0 && !self.room.are_parts_held {
             if round.writing.is_none() {
@@ -119,11 +120,9 @@ impl Shard {
             }
         }
         self.round = Some(round);
-        if budget == self.pace.budget || self.room.are_parts_held || budget > 0 {
-            Progress::Later
-        } else {
-            Progress::More
-        }
+        // What the pace has ended goes on in the next turn, what the allowance has ended later.
+        let is_paced = budget > 0 || allowance <= self.pace.budget || self.room.are_parts_held;
+        if is_paced { Progress::Later } else { Progress::More }
     }
 
     fn is_draining(&self, visit: &Visit) -> bool {
@@ -192,11 +191,12 @@ fn empty_partition() -> Vec<u8> {
 
 impl Round {
     /// How many keys may be written by now.
-    fn allowance(&self, now: Timestamp) -> u32 {
-        if self.request.over_ms <= 0 {
+    fn allowance(&self, now_ms: i64) -> u32 {
+        let elapsed = now_ms.saturating_sub(self.began_ms).max(0) + CHECKPOINT_STEP_MS;
+        if self.keys == 0 || elapsed >= self.request.over_ms {
+            // Looking through what has not changed is not paced, nor is what should be done by now.
             return u32::MAX;
         }
-        let elapsed = now.saturating_since(self.began).max(0) + CHECKPOINT_STEP_MS;
         let share = i128::from(self.keys) * i128::from(elapsed) / i128::from(self.request.over_ms);
         let left = share - i128::from(self.keys_written);
         left.clamp(0, i128::from(u32::MAX)) as u32

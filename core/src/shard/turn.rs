@@ -77,6 +77,8 @@ impl Turn {
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Room {
+    /// Time since the machine started: what is paced goes by it, since it never stands still.
+    pub(crate) steady_ms: i64,
     /// Bytes of the log, blocks' heads included, whose place is assured.
     pub(crate) log_bytes: u64,
     /// Bytes of these that operations leave to ticks and control records.
@@ -97,6 +99,7 @@ impl Room {
         log_bytes: u64::MAX,
         reserve_bytes: 0,
         is_widest: true,
+        steady_ms: 0,
         is_full: false,
         are_outputs_held: false,
         are_parts_held: false,

@@ -276,10 +276,11 @@ impl Journal {
     }
 
     fn poisoned(&mut self, outcome: Result<(), DiskFault>) -> Result<(), DiskFault> {
-        if let Err(fault) = &outcome {
+        outcome.map_err(|fault| {
+            let fault = fault.for_good();
             self.poison = Some(fault.again());
-        }
-        outcome
+            fault
+        })
     }
 
     /// Bytes that blocks can still have in the current segment.

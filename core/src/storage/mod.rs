@@ -70,6 +70,13 @@ impl DiskFault {
         is_full(&self.source)
     }
 
+    /// The same as something that no room can mend: nothing is known of what was written, so trying
+    /// again proves nothing.
+    pub(crate) fn for_good(self) -> Self {
+        let source = io::Error::other(self.source.to_string());
+        Self { source, ..self }
+    }
+
     /// The same once more, for whoever asks after it happened.
     pub(crate) fn again(&self) -> Self {
         let source = io::Error::new(self.source.kind(), self.source.to_string());

@@ -419,10 +419,11 @@ impl OutputFiles {
     }
 
     fn poison_by<T>(&mut self, outcome: Result<T, DiskFault>) -> Result<T, DiskFault> {
-        if let Err(fault) = &outcome {
+        outcome.map_err(|fault| {
+            let fault = fault.for_good();
             self.poison = Some(fault.again());
-        }
-        outcome
+            fault
+        })
     }
 
     fn poison_unless_full<T>(&mut self, outcome: Result<T, DiskFault>) -> Result<T, DiskFault> {
