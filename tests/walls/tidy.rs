@@ -53,6 +53,30 @@ fn nothing_unfinished_and_no_path_of_one_machine_stays_behind() {
 }
 
 #[test]
+fn every_guarantee_names_tests_that_exist() {
+    let page = root().join("docs/guarantees.md");
+    let page = std::fs::read_to_string(page).expect("the page of guarantees is there");
+    let sources: Vec<String> =
+        CRATES.iter().flat_map(|folder| rust_files(folder)).map(|source| source.text).collect();
+    let mut breaches = Vec::new();
+    let sentences = page.split("\n").filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    assert!(sentences.count() >= 15, "the sentences are numbered");
+    // Odd pieces stand between backticks; a test's name has an underscore and nothing but letters.
+    let names = page.split('`').skip(1).step_by(2).filter(|name| {
+        name.contains('_') && name.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+    });
+    for name in names.filter(|name| !KEYS.contains(name)) {
+        if !sources.iter().any(|text| text.contains(&format!("fn {name}("))) {
+            breaches.push(format!("docs/guarantees.md names {name}, which is no test"));
+        }
+    }
+    assert_no_breaches("what is promised is held by a test", &breaches);
+}
+
+/// Names in the guarantees that are of the service's surface.
+const KEYS: [&str; 2] = ["in_memory", "stormwheel_timer_lateness_seconds"];
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let documents: BTreeMap<String, String> = text_files("")
         .into_iter()
