@@ -14,5 +14,7 @@ mod process;
 mod wait;
 
 pub use http::{Answer, Client};
-pub use process::{Process, Server, fail_stormwheel, free_port, repository, run_stormwheel};
+pub use process::{
+    Process, Server, fail_stormwheel, free_port, repository, run_stormwheel, server_binary,
+};
 pub use wait::wait_until;

@@ -45,6 +45,9 @@ impl Process {
         let child = Command::new(binary)
             .args(args)
             .current_dir(folder)
+            // They are said to the tests; a server knows all variables that begin like these.
+            .env_remove("STORMWHEEL_CRASH_CYCLES")
+            .env_remove("STORMWHEEL_CRASH_SEED")
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -74,6 +77,18 @@ impl Process {
         })
     }
 
+    /// Ends it the hard way (`kill -9`), wherever it stands.
+    pub fn kill(&mut self) {
+        // An error here means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its number, as the system has it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Why it ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().unwrap()?;
@@ -83,9 +98,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error here means that it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -196,7 +209,7 @@ pub fn fail_stormwheel(args: &[&str]) -> (Option<i32>, String) {
 }
 
 /// The binary that was built beside this test.
-fn server_binary() -> PathBuf {
+pub fn server_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let deps = test.parent().expect("a test lies in target/<profile>/deps");
     let profile = deps.parent().expect("a test lies in target/<profile>/deps");

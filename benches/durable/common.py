@@ -1,0 +1,190 @@
+"""What the measurements of this folder share: servers, the load generator, tables.
+
+Python's standard library only. The binary comes from $STORMWHEEL; build it with
+`cargo build --release`. Everything is started on free ports, in folders of its own (below $TMPDIR:
+put that on the disk that is to be measured), and ended with the script.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+MARK = time.monotonic
+
+
+def binary():
+    path = shutil.which(os.environ.get("STORMWHEEL", "stormwheel"))
+    if path is None:
+        sys.exit("set STORMWHEEL to the binary: cargo build --release, then target/release/stormwheel")
+    return path
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def folder(name):
+    with tempfile.TemporaryDirectory(prefix=f"stormwheel-{name}-") as path:
+        yield pathlib.Path(path)
+
+
+class Process:
+    """A process that ends with the `with` block; what it says goes to a file."""
+
+    def __init__(self, command, home, name):
+        self.log = home / f"{name}.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def check(self):
+        if self.process.poll() is not None:
+            sys.exit(f"it ended with {self.process.returncode}:\n{self.log.read_text()}")
+
+
+class Server(Process):
+    """`stormwheel serve` on a data directory."""
+
+    def __init__(self, home, *settings, wait=True):
+        self.port = free_port()
+        self.started = MARK()
+        command = [binary(), "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--data-dir", str(home / "data")]
+        for setting in settings:
+            command += ["--set", setting]
+        super().__init__(command, home, "stormwheel")
+        if wait:
+            self.wait_until_ready()
+
+    def wait_until_ready(self, patience=600):
+        while True:
+            self.check()
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.ask("GET", "/readyz")[0] == 200:
+                    return MARK() - self.started
+            if MARK() - self.started > patience:
+                sys.exit(f"it is not ready after {patience} s:\n{self.log.read_text()}")
+            time.sleep(0.002)
+
+    def connect(self, timeout=700):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def ask(self, method, path, body=None, content_type="application/json", connection=None):
+        connection = connection or self.connect()
+        headers = {"content-type": content_type} if body is not None else {}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+
+    def get_json(self, method, path, body=None):
+        status, text, _ = self.ask(method, path, body)
+        if status not in (200, 201, 202):
+            sys.exit(f"{method} {path}: {status} {text.decode()}")
+        return json.loads(text)
+
+    def metrics(self):
+        """All samples by name with labels, as Prometheus reads them."""
+        _, text, _ = self.ask("GET", "/metrics")
+        lines = (line for line in text.decode().splitlines() if line and line[0] != "#")
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def metric(self, name):
+        found = self.metrics()
+        values = [value for key, value in found.items() if key.split("{")[0] == name]
+        return sum(values) if values else None
+
+    def bench(self, *args):
+        """Runs the load generator against this server and gives its report."""
+        command = [binary(), "bench", "--json", "--server", f"http://127.0.0.1:{self.port}", *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def send_batches(server, bodies, namespace="default", connections=2):
+    """Posts NDJSON bodies over so many connections; gives the seconds it took."""
+    lock, bodies, failures = threading.Lock(), iter(bodies), []
+
+    def work():
+        connection = server.connect()
+        while not failures:
+            with lock:
+                body = next(bodies, None)
+            if body is None:
+                return
+            path = f"/v1/namespaces/{namespace}/timers/batch"
+            while True:
+                status, text, headers = server.ask(
+                    "POST", path, body, "application/x-ndjson", connection
+                )
+                if status != 429:
+                    break
+                time.sleep(0.02)
+            if status != 200 or headers["stormwheel-failed"] != "0":
+                failures.append(f"{status} {text[:500].decode()}")
+
+    started = MARK()
+    threads = [threading.Thread(target=work) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        sys.exit(failures[0])
+    return MARK() - started
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def table(title, head, rows):
+    """Prints rows below a head, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(head))]
+    print(f"\n{title}\n")
+    for number, row in enumerate(cells):
+        first, *rest = (cell.ljust(w) if at == 0 else cell.rjust(w)
+                        for at, (cell, w) in enumerate(zip(row, widths)))
+        print("  ".join([first, *rest]).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+
+
+def finish(args, found):
+    """Prints what was found as JSON, with what it was found on."""
+    found["machine"] = {"cores": os.cpu_count(), "kernel": os.uname().release}
+    text = json.dumps(found, indent=1)
+    if args.json:
+        pathlib.Path(args.json).write_text(text + "\n")
+    else:
+        print(f"\n{text}")
