@@ -1,0 +1,191 @@
+//! The simulator: the engine as it is shipped, in a machine that goes wrong in every way that a
+//! machine can, driven by one seed on one thread.
+//!
+//! # The fault model
+//!
+//! **The disk** is a page cache over a medium. What is written can be read at once and is durable
+//! only after a sync of its file; a name is made, changed or removed at once and durably only after
+//! a sync of its folder (for a renaming: of the folder that it leads into). Two things can end a run:
+//!
+//! - *The process dies*, between two I/O calls or in the middle of one. The page cache stays; a
+//!   write under way may have been done in part, up to the end of some sector.
+//! - *The power goes.* Of each file's unsynced writes nothing survives, or all, or what came first,
+//!   or each write by itself, or each sector by itself, of 512 bytes or of 4 KiB. So writes are
+//!   dropped, reordered and torn; no sector is torn, and what was durable stays as it was where it was
+//!   not written over. Unsynced names survive likewise: none, all, the first ones, or each by itself;
+//!   what was removed may be back.
+//!
+//! While it runs, any call may fail: reading and writing with an error, in part or interrupted;
+//! making, renaming and writing for want of room (which comes back later); a sync with an error. After
+//! a sync that failed what was written still reads back well, and no later sync makes it durable:
+//! only writing it again does. An error may come although a part of what was asked for was done.
+//!
+//! **The store** of snapshots has objects whole or not at all. A put that failed may have arrived.
+//!
+//! **Rot** turns a bit over in what is durable. It never comes by chance here, since not everything
+//! can be healed; `rot.rs` turns over every bit in turn.
+//!
+//! **The clock**: true time only passes, in milliseconds, in days, and while the machine is down. The
+//! real-time clock drifts against it by up to 500 millionths and is set forward and back, by
+//! milliseconds and by years. The time since the machine's start goes with true time, suspends
+//! included, and begins again when the power has gone.
+//!
+//! **What is not simulated**: a disk that loses what it said was synced, or that writes over what it
+//! was not told to; a store that lists other names than it holds; two processes on one directory (the
+//! lock keeps them out); threads (the node takes its steps one at a time, in any order).
+//!
+//! # What is checked
+//!
+//! A client (`client.rs`) asks for everything the engine offers and keeps a ledger. The engine is held
+//! to it by an oracle (`oracle.rs`, `model.rs`) that knows nothing of its insides:
+//!
+//! - what was acknowledged as synced is there after every crash; what was not is there or not, in
+//!   each lane up to one operation and from there on not;
+//! - no timer fires before its time, by its own account and by any clock there was;
+//! - every due timer fires once, in the order of its key, and nothing else does; no output has two
+//!   ids or an id two outputs;
+//! - a consumer that resumes finds every record where it stood, and reads it once;
+//! - every answer is one that some history explains, also the answers to half of a batch;
+//! - watermarks, manual clocks and configurations stand where they were acknowledged, or where they
+//!   were told to go next;
+//! - once nothing goes wrong any more, the node answers everything and comes to rest within a number
+//!   of rounds.
+//!
+//! # How to use it
+//!
+//! `STORMWHEEL_SIM_CRASHES` says for how many crashes to go on (2,000 unless told otherwise),
+//! `STORMWHEEL_SIM_FIRST` with which seed to begin, `STORMWHEEL_SIM_SEED` plays one seed and tells
+//! its story. A failing seed is shrunk to a short history, which is printed with the command that
+//! repeats it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests may; the lints take helpers of integration tests for something else"
+)]
+
+mod client;
+mod clock;
+mod disk;
+mod draw;
+mod machine;
+mod model;
+mod nth;
+mod oracle;
+mod outputs;
+mod plan;
+mod power;
+mod rng;
+mod rot;
+mod run;
+mod shrink;
+mod store;
+mod world;
+
+use model::Violation;
+use plan::Event;
+use run::{Summary, history, play, play_told};
+use shrink::shrink;
+use world::Setup;
+
+/// Crashes of a run of the tests.
+const CRASHES_DEFAULT: u64 = 2_000;
+/// Histories that are tried to make a failing one shorter.
+const SHRINK_TRIES: usize = 600;
+/// Lines of the story that are told of a failure, unless `STORMWHEEL_SIM_LINES` says otherwise.
+const STORY_LINES: u64 = 60;
+/// Bytes of a line of it.
+const LINE_BYTES_MAX: usize = 400;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.replace('_', "").parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
+}
+
+/// Says what failed, as shortly as it can be made to fail, and how to see it again.
+fn report(seed: u64, setup: &Setup, events: &[Event], violation: &Violation) -> String {
+    let fails = |events: &[Event]| play(seed, setup, events).0.err();
+    let short = shrink(events, SHRINK_TRIES, fails);
+    let (outcome, story) = play_told(seed, setup, &short, true);
+    let violation = outcome.err().unwrap_or_else(|| violation.clone());
+    let story = shorten(story);
+    let lines = number("STORMWHEEL_SIM_LINES").unwrap_or(STORY_LINES) as usize;
+    let story = &story[story.len().saturating_sub(lines)..];
+    let events: Vec<String> = short.iter().map(|event| format!("  {event:?}")).collect();
+    format!(
+        "seed {seed}: {}: {}\n\n{setup:?}\n{} of {} events are enough:\n{}\n\nwhat happened last:\n  {}\n\n\
+         again: STORMWHEEL_SIM_SEED={seed} cargo test -p stormwheel-tests --test sim -- worlds --nocapture\n",
+        violation.kind,
+        violation.detail,
+        short.len(),
+        events.len(),
+        events.join("\n"),
+        story.join("\n  "),
+    )
+}
+
+/// The story without the steps in which nothing happened.
+fn shorten(story: Vec<String>) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for mut line in story.into_iter().filter(|line| !line.ends_with(": Idle")) {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+        if told.last() != Some(&line) {
+            told.push(line);
+        }
+    }
+    told
+}
+
+fn check(seed: u64) -> Summary {
+    let (setup, events) = history(seed);
+    match play(seed, &setup, &events).0 {
+        Ok(summary) => summary,
+        Err(violation) => panic!("{}", report(seed, &setup, &events, &violation)),
+    }
+}
+
+#[test]
+fn worlds_hold_the_contract_over_all_crashes() {
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(seed) = number("STORMWHEEL_SIM_SEED") {
+        let summary = std::panic::catch_unwind(|| check(seed));
+        let _ = std::panic::take_hook();
+        match summary {
+            Ok(summary) => eprintln!("seed {seed}: {summary:?}"),
+            Err(report) => panic!("{}", report.downcast_ref::<String>().unwrap()),
+        }
+        return;
+    }
+    let crashes = number("STORMWHEEL_SIM_CRASHES").unwrap_or(CRASHES_DEFAULT);
+    let mut seed = number("STORMWHEEL_SIM_FIRST").unwrap_or(1);
+    let first = seed;
+    let mut all = Summary::default();
+    while all.crashes < crashes {
+        let summary = std::panic::catch_unwind(|| check(seed));
+        let summary = summary.unwrap_or_else(|report| {
+            let _ = std::panic::take_hook();
+            panic!("{}", report.downcast_ref::<String>().unwrap())
+        });
+        all.crashes += summary.crashes;
+        all.acknowledged += summary.acknowledged;
+        all.outputs += summary.outputs;
+        all.checks += summary.checks;
+        all.checkpoints += summary.checkpoints;
+        all.calls += summary.calls;
+        all.faults += summary.faults;
+        seed += 1;
+    }
+    let _ = std::panic::take_hook();
+    eprintln!("seeds {first} to {}: {all:?}", seed - 1);
+    assert!(all.outputs > crashes && all.checks > crashes / 4, "the worlds are empty: {all:?}");
+}
+
+#[test]
+fn the_same_seed_leaves_the_same_trace() {
+    for seed in [3, 1_000_003, 77_777] {
+        let (setup, events) = history(seed);
+        let (first, again) = (play(seed, &setup, &events).0, play(seed, &setup, &events).0);
+        assert_eq!(first, again, "seed {seed}");
+    }
+}

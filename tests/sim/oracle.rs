@@ -1,0 +1,426 @@
+//! What a key may hold, and what it must have emitted: the semantics of timers in the simplest way
+//! one can say them, a sorted map for each key, over all the ways in which things may have gone.
+//!
+//! Nobody outside of the engine knows when exactly a tick passed, or whether a request survived a
+//! crash that came before its answer. So a key is a set of [`Candidate`]s. An operation makes of
+//! each one those that may follow from it; an answer, an output or a read strikes out the ones that
+//! it contradicts. When none is left, the engine has done what no history explains.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use stormwheel::op::{Only, ResultKind};
+use stormwheel::time::{Domain, Timestamp, spread_offset};
+
+/// What travels with a timer: whether it is JSON, and the bytes.
+pub(crate) type Payload = Option<(bool, Vec<u8>)>;
+
+/// An operation on a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    Register(Registration),
+    Touch { name: String, domain: Domain, after_ms: i64 },
+    DeleteName { domain: Domain, name: String },
+    DeleteAt { domain: Domain, at: i64, resolution_ms: Option<i64>, spread_ms: Option<i64> },
+    DeleteFireAt { domain: Domain, at: i64 },
+    DeleteAll,
+    Read,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) domain: Domain,
+    pub(crate) name: Option<String>,
+    pub(crate) when: When,
+    pub(crate) payload: Payload,
+    pub(crate) resolution_ms: Option<i64>,
+    pub(crate) spread_ms: Option<i64>,
+    pub(crate) only: Only,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    At(i64),
+    After(i64),
+}
+
+/// What was answered to an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Done { result: ResultKind, fire_at: Option<i64>, cancelled: u32, overdue: bool },
+    Refused(&'static str),
+    Timers(Vec<Timer>),
+}
+
+/// A timer, in the order in which those of one domain fire.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timer {
+    pub(crate) domain: Domain,
+    pub(crate) fire_at: i64,
+    pub(crate) name: Option<String>,
+    pub(crate) payload: Payload,
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { domain, fire_at, name, payload } = self;
+        let name = name.as_deref().unwrap_or_default();
+        write!(f, "{}:{fire_at}:{name}", domain.as_str())?;
+        match payload {
+            None => Ok(()),
+            Some((_, bytes)) => {
+                write!(f, "({})", bytes[..bytes.len().min(8)].escape_ascii())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timers: _, reached, fired, unseen, survived } = self;
+        let timers = self.pending();
+        write!(f, "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} {survived:?}")
+    }
+}
+
+type Place = (Domain, i64, Option<String>);
+
+/// One way in which things may have gone for a key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    timers: BTreeMap<Place, Payload>,
+    /// How far the key's lane has come: in event time, and on a manual clock.
+    reached: [Option<i64>; 2],
+    /// How many timers have fired.
+    fired: usize,
+    /// Those of them whose outputs were not seen yet, oldest first.
+    unseen: VecDeque<Timer>,
+    /// The last operation of the lane that survived the last crash: at least, and less than.
+    pub(crate) survived: (u64, u64),
+}
+
+/// What a key's namespace is like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rules {
+    pub(crate) is_manual: bool,
+    pub(crate) resolution_ms: i64,
+    pub(crate) spread_ms: i64,
+    pub(crate) timers_per_key: usize,
+    /// How far time was told to come: in event time, and on a manual clock. Ascending.
+    pub(crate) advances: [Vec<i64>; 2],
+}
+
+/// When an operation may have been taken in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Window<'a> {
+    /// What the engine's clock may have read.
+    pub(crate) clock: &'a [i64],
+    /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
+    pub(crate) advances: [(usize, usize); 2],
+}
+
+impl Candidate {
+    /// A key that nothing ever happened to.
+    pub(crate) const fn new() -> Self {
+        Self {
+            timers: BTreeMap::new(),
+            reached: [None; 2],
+            fired: 0,
+            unseen: VecDeque::new(),
+            survived: (0, u64::MAX),
+        }
+    }
+
+    fn fire(&mut self, place: &Place, seen: &[Timer]) -> bool {
+        let payload = self.timers.remove(place).unwrap_or_default();
+        let (domain, fire_at, name) = place.clone();
+        let timer = Timer { domain, fire_at, name, payload };
+        let is_right = match seen.get(self.fired) {
+            Some(seen) => self.unseen.is_empty() && *seen == timer,
+            None => {
+                self.unseen.push_back(timer);
+                true
+            }
+        };
+        self.fired += 1;
+        is_right
+    }
+
+    /// Fires what is due of a domain. `false`: this is not what was seen.
+    fn advance(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+        loop {
+            let due = self.timers.keys().find(|place| place.0 == domain && place.1 <= to).cloned();
+            match due {
+                None => return true,
+                Some(place) if !self.fire(&place, seen) => return false,
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The lane has come so far, by a watermark or a manual clock.
+    fn reach(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+        let reached = &mut self.reached[domain as usize];
+        *reached = (*reached).max(Some(to));
+        self.advance(domain, to, seen)
+    }
+
+    /// An output of the key was seen, the first that this candidate may not have counted.
+    pub(crate) fn see(&mut self, timer: &Timer, place: usize) -> bool {
+        if self.fired <= place {
+            // It has not fired here yet; it will have to.
+            return true;
+        }
+        self.unseen.pop_front().as_ref() == Some(timer)
+    }
+
+    /// All ways in which the lane may have come further before an operation, and what the
+    /// namespace's clock may then have read. Advances of the two domains go in any order.
+    fn before(&self, rules: &Rules, window: &Window<'_>, seen: &[Timer]) -> Vec<(Self, Option<i64>)> {
+        let latest = window.clock.iter().copied().max();
+        let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
+        let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
+        while let Some((it, ticked)) = open.pop() {
+            let mut next = Vec::new();
+            for domain in [Domain::Event, Domain::Processing] {
+                let place = domain as usize;
+                if domain == Domain::Event || rules.is_manual {
+                    let advances = &rules.advances[place][..window.advances[place].1];
+                    let to = advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
+                    let mut it = it.clone();
+                    if to.is_some_and(|to| it.reach(domain, *to, seen)) {
+                        next.push((it, ticked));
+                    }
+                } else if let Some(time) = it.next_processing()
+                    && latest.is_some_and(|latest| time <= latest)
+                {
+                    let mut it = it.clone();
+                    if it.advance(domain, time, seen) {
+                        next.push((it, ticked.max(time)));
+                    }
+                }
+            }
+            open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
+        }
+        found.retain(|(it, _)| {
+            (0..2).all(|place| {
+                let least = window.advances[place].0;
+                least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
+            })
+        });
+        let mut all = Vec::new();
+        for (it, ticked) in found {
+            if rules.is_manual {
+                all.push((it.reached[1], it));
+            } else {
+                let clock = window.clock.iter().filter(|now| **now >= ticked);
+                all.extend(clock.map(|now| (Some(*now), it.clone())));
+            }
+        }
+        all.into_iter().map(|(now, it)| (it, now)).collect()
+    }
+
+    fn next_processing(&self) -> Option<i64> {
+        let mut places = self.timers.keys();
+        places.find(|place| place.0 == Domain::Processing).map(|place| place.1)
+    }
+
+    /// What follows from an operation, and what is answered to it.
+    fn apply(
+        &mut self,
+        key: &[u8],
+        act: &Act,
+        now: Option<i64>,
+        rules: &Rules,
+        seen: &[Timer],
+    ) -> Option<Answer> {
+        let registration = match act {
+            Act::Register(registration) => registration.clone(),
+            Act::Touch { name, domain, after_ms } => Registration {
+                domain: *domain,
+                name: Some(name.clone()),
+                when: When::After(*after_ms),
+                payload: None,
+                resolution_ms: None,
+                spread_ms: None,
+                only: Only::Always,
+            },
+            Act::DeleteName { domain, name } => {
+                return Some(self.delete(|place| {
+                    place.0 == *domain && place.2.as_deref() == Some(name)
+                }));
+            }
+            Act::DeleteAt { domain, at, resolution_ms, spread_ms } => {
+                let time = settle(key, None, *at, *resolution_ms, *spread_ms, rules);
+                return Some(self.delete(|place| {
+                    place.0 == *domain && place.2.is_none() && Some(place.1) == time
+                }));
+            }
+            Act::DeleteFireAt { domain, at } => {
+                return Some(self.delete(|place| {
+                    place.0 == *domain && place.2.is_none() && place.1 == *at
+                }));
+            }
+            Act::DeleteAll => return Some(self.delete(|_| true)),
+            Act::Read => return Some(Answer::Timers(self.pending())),
+        };
+        self.register(key, &registration, matches!(act, Act::Touch { .. }), now, rules, seen)
+    }
+
+    fn delete(&mut self, which: impl Fn(&Place) -> bool) -> Answer {
+        let before = self.timers.len();
+        self.timers.retain(|place, _| !which(place));
+        let cancelled = (before - self.timers.len()) as u32;
+        let result = if cancelled > 0 { ResultKind::Cancelled } else { ResultKind::Absent };
+        Answer::Done { result, fire_at: None, cancelled, overdue: false }
+    }
+
+    /// The timers that a reader sees.
+    pub(crate) fn pending(&self) -> Vec<Timer> {
+        let timer = |((domain, fire_at, name), payload): (&Place, &Payload)| Timer {
+            domain: *domain,
+            fire_at: *fire_at,
+            name: name.clone(),
+            payload: payload.clone(),
+        };
+        self.timers.iter().map(timer).collect()
+    }
+
+    fn register(
+        &mut self,
+        key: &[u8],
+        it: &Registration,
+        is_touch: bool,
+        now: Option<i64>,
+        rules: &Rules,
+        seen: &[Timer],
+    ) -> Option<Answer> {
+        use ResultKind::{Created, Duplicate, Kept, Replaced, Unchanged};
+        let domain = it.domain;
+        let reads = if domain == Domain::Event { self.reached[0] } else { now };
+        let time = match (it.when, reads) {
+            (When::At(at), _) => at,
+            (When::After(_), None) if domain == Domain::Event => {
+                return Some(Answer::Refused("watermark-unset"));
+            }
+            (When::After(_), None) => return Some(Answer::Refused("clock-unset")),
+            (When::After(after_ms), Some(reads)) => match reads.checked_add(after_ms) {
+                Some(time) => time,
+                None => return Some(Answer::Refused("time-overflow")),
+            },
+        };
+        let name = it.name.as_deref();
+        let Some(fire_at) = settle(key, name, time, it.resolution_ms, it.spread_ms, rules) else {
+            return Some(Answer::Refused("time-overflow"));
+        };
+        let standing = self.timers.iter().find(|((at_domain, at, at_name), _)| {
+            *at_domain == domain && *at_name == it.name && (name.is_some() || *at == fire_at)
+        });
+        let stands_at = standing.map(|(place, _)| place.1);
+        let stands_with = standing.map(|(_, payload)| payload.clone());
+        let place = |at| (domain, at, it.name.clone());
+        let payload = if is_touch { stands_with.clone().flatten() } else { it.payload.clone() };
+        let is_kept = match it.only {
+            Only::Always => false,
+            Only::Absent => stands_at.is_some(),
+            Only::Present => stands_at.is_none(),
+            Only::Earlier => stands_at.is_some_and(|at| fire_at >= at),
+            Only::Later => stands_at.is_some_and(|at| fire_at <= at),
+        };
+        let result = match stands_at {
+            _ if is_kept => Kept,
+            None => Created,
+            Some(_) if name.is_none() => Duplicate,
+            Some(at) if at == fire_at && stands_with.as_ref() == Some(&payload) => Unchanged,
+            Some(_) => Replaced,
+        };
+        if result == Created && self.timers.len() >= rules.timers_per_key {
+            return Some(Answer::Refused("quota-exceeded"));
+        }
+        if matches!(result, Created | Replaced) {
+            if let Some(at) = stands_at {
+                self.timers.remove(&place(at));
+            }
+            self.timers.insert(place(fire_at), payload);
+            let is_told = domain == Domain::Event || rules.is_manual;
+            if is_told && reads.is_some_and(|reads| fire_at <= reads) && !self.advance(domain, fire_at, seen)
+            {
+                return None;
+            }
+        }
+        let answered = if is_kept { stands_at } else { Some(fire_at) };
+        let overdue = answered.is_some_and(|at| reads.is_some_and(|reads| at <= reads));
+        Some(Answer::Done { result, fire_at: answered, cancelled: 0, overdue })
+    }
+}
+
+/// The time after resolution, then spread.
+fn settle(
+    key: &[u8],
+    name: Option<&str>,
+    time: i64,
+    resolution_ms: Option<i64>,
+    spread_ms: Option<i64>,
+    rules: &Rules,
+) -> Option<i64> {
+    if time == i64::MAX {
+        return Some(time);
+    }
+    let resolution_ms = resolution_ms.unwrap_or(rules.resolution_ms);
+    let floored = Timestamp::from_millis(time).floor_to(resolution_ms).as_millis();
+    floored.checked_add(spread_offset(key, name, spread_ms.unwrap_or(rules.spread_ms)))
+}
+
+/// What may follow from an operation; `answer` is what was answered, if that is known.
+pub(crate) fn follow(
+    candidates: &[Candidate],
+    key: &[u8],
+    act: &Act,
+    answer: Option<&Answer>,
+    rules: &Rules,
+    window: &Window<'_>,
+    seen: &[Timer],
+) -> Vec<Candidate> {
+    let mut next = BTreeSet::new();
+    for candidate in candidates {
+        for (mut it, now) in candidate.before(rules, window, seen) {
+            let Some(found) = it.apply(key, act, now, rules, seen) else { continue };
+            if answer.is_none_or(|answer| *answer == found) {
+                next.insert(it);
+            }
+        }
+    }
+    next.into_iter().collect()
+}
+
+/// Nothing is under way: all that is due has fired and was seen, in the order in which it was seen.
+/// Returns the candidates of which that is true.
+pub(crate) fn settle_all(
+    candidates: &[Candidate],
+    rules: &Rules,
+    reached: [Option<i64>; 2],
+    now: i64,
+    seen: &[Timer],
+) -> Vec<Candidate> {
+    let until = [reached[0], if rules.is_manual { reached[1] } else { Some(now) }];
+    let settled = candidates.iter().filter_map(|candidate| {
+        let mut it = candidate.clone();
+        while let Some(next) = seen.get(it.fired) {
+            let is_due = until[next.domain as usize].is_some_and(|until| next.fire_at <= until);
+            let fired = it.fired;
+            if !is_due || !it.advance(next.domain, next.fire_at, seen) || it.fired == fired {
+                return None;
+            }
+        }
+        let is_due = |place: &Place| until[place.0 as usize].is_some_and(|until| place.1 <= until);
+        if it.timers.keys().any(is_due) || !it.unseen.is_empty() {
+            return None;
+        }
+        let told = if rules.is_manual { 2 } else { 1 };
+        if it.reached[..told].iter().zip(&reached).any(|(at, to)| at > to) {
+            return None;
+        }
+        it.reached[..told].copy_from_slice(&reached[..told]);
+        Some(it)
+    });
+    settled.collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,550 @@
+//! One world from its beginning to its end: a plain loop on one thread that lets the events of a
+//! plan happen, and holds the engine to the ledger.
+
+use crate::client::{Client, Told, query, timer};
+use crate::model::Violation;
+use crate::oracle::Timer;
+use crate::plan::{self, Crash, Event};
+use crate::rng::Rng;
+use crate::world::{Setup, Stepped, World, is_of_the_disk};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use stormwheel::error::Rejection;
+use stormwheel::query::ListPosition;
+use stormwheel::runtime::{Engine, Fault};
+
+/// What a world came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Summary {
+    pub(crate) trace: u64,
+    pub(crate) crashes: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) outputs: u64,
+    pub(crate) checks: u64,
+    pub(crate) checkpoints: u64,
+    pub(crate) calls: u64,
+    pub(crate) faults: u64,
+}
+
+/// Rounds over all parts within which a node must come to rest once nothing goes wrong.
+const ROUNDS_MAX: usize = 10_000;
+/// Steps for which a machine that is about to go down is waited for.
+const STEPS_TO_CRASH: usize = 60;
+/// With so many bytes a queue is never full.
+const QUEUE_BYTES_AMPLE: usize = 1 << 20;
+/// Rounds without work after which a node is at rest: time passes between them.
+const QUIET_ROUNDS: usize = 3;
+
+/// See the module.
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) client: Client,
+    shards: u16,
+    /// Why the node is good for nothing any more.
+    broken: Option<String>,
+    /// Time stands still also while the node comes to rest.
+    pub(crate) is_frozen: bool,
+    /// Requests may have been refused: the queues are short, or the disk was full.
+    may_refuse: bool,
+    /// Faults that were met before the last start.
+    faults_before: u64,
+    pub(crate) summary: Summary,
+}
+
+/// Plays the history of a seed.
+pub(crate) fn play(seed: u64, setup: &Setup, events: &[Event]) -> (Result<Summary, Violation>, Vec<String>) {
+    play_told(seed, setup, events, false)
+}
+
+/// The same; with `is_told` the story comes with it.
+pub(crate) fn play_told(
+    seed: u64,
+    setup: &Setup,
+    events: &[Event],
+    is_told: bool,
+) -> (Result<Summary, Violation>, Vec<String>) {
+    let mut run = Run::new(seed, setup);
+    if is_told {
+        run.world.machine.tell();
+    }
+    let machine = run.world.machine.clone();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run.start(1)?;
+        for event in events {
+            run.world.machine.trace(&format!("{event:?}"));
+            run.happen(event)?;
+        }
+        Ok(run.summary())
+    }));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation::new("panic", text.unwrap_or_default()))
+    });
+    (outcome, machine.story())
+}
+
+/// The setup and the history that belong to a seed.
+pub(crate) fn history(seed: u64) -> (Setup, Vec<Event>) {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::draw(&mut rng);
+    let events = plan::draw(&mut rng);
+    (setup, events)
+}
+
+impl Run {
+    pub(crate) fn new(seed: u64, setup: &Setup) -> Self {
+        Self {
+            world: World::new(seed, setup.clone()),
+            client: Client::new(setup),
+            shards: 1,
+            broken: None,
+            is_frozen: false,
+            may_refuse: setup.queue_bytes_max < QUEUE_BYTES_AMPLE,
+            faults_before: 0,
+            summary: Summary::default(),
+        }
+    }
+
+    /// A run over a world with nothing running, and a client that knows nothing.
+    pub(crate) fn over(world: World) -> Self {
+        let setup = world.setup.clone();
+        Self { world, ..Self::new(0, &setup) }
+    }
+
+    /// A call goes wrong, so many from now.
+    pub(crate) fn fail_in(&mut self, calls: u64, fault: crate::machine::Fault) {
+        self.may_refuse |= fault == crate::machine::Fault::Enospc;
+        self.world.machine.fail_in(calls, fault);
+    }
+
+    /// A checkpoint is taken, whatever it takes.
+    pub(crate) fn checkpoint(&mut self) -> Result<(), Violation> {
+        let info = self.ask(|engine, reply| engine.checkpoint(reply))?;
+        match info.map(|info| info.failure) {
+            Ok(None) => self.rest(),
+            other => Err(Violation::new("no checkpoint", format!("{other:?}"))),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        Summary {
+            trace: self.world.machine.trace_hash(),
+            acknowledged: self.client.acknowledged,
+            checkpoints: self.client.checkpoints,
+            calls: self.world.machine.calls(),
+            faults: self.world.machine.met().len() as u64,
+            ..self.summary.clone()
+        }
+    }
+
+    /// Opens the first node; the namespace `default` is there once it has come to rest. A call that
+    /// goes wrong meanwhile costs an attempt.
+    pub(crate) fn start(&mut self, shards: u16) -> Result<(), Violation> {
+        self.shards = shards;
+        loop {
+            match self.try_open() {
+                Ok(()) => match self.rest() {
+                    Ok(()) => break,
+                    Err(_) if self.broken.is_some() => {}
+                    Err(violation) => return Err(violation),
+                },
+                Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {}
+                Err(fault) => return Err(Violation::new("does not start", fault.to_string())),
+            }
+            self.go_down(true, &mut Rng::new(u64::from(shards)))?;
+        }
+        let now = self.world.now_ms();
+        let entry = self.world.engine().namespace("default");
+        let entry = entry.map_err(|rejection| {
+            Violation::new("lost namespace", format!("default: {rejection}"))
+        })?;
+        let layout = self.world.setup.layout();
+        self.client.spaces[0].adopt(entry, layout, now)
+    }
+
+    fn open(&mut self) -> Result<(), Violation> {
+        match self.try_open() {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(Violation::new("does not start", fault.to_string())),
+        }
+    }
+
+    fn try_open(&mut self) -> Result<(), Fault> {
+        self.broken = None;
+        self.faults_before = self.world.machine.met().len() as u64;
+        self.world.open(self.shards)?;
+        let now = self.world.now_ms();
+        for space in &mut self.client.spaces {
+            if let Some(life) = &mut space.life {
+                life.model.recovered(now);
+                life.consumer.is_anew = true;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn happen(&mut self, event: &Event) -> Result<(), Violation> {
+        match event {
+            Event::Ask(seed) => {
+                let now = self.world.now_ms();
+                self.client.ask(self.world.engine(), &mut Rng::new(*seed), now);
+                self.after()?;
+            }
+            Event::Steps(count, seed) => {
+                let mut rng = Rng::new(*seed);
+                for _ in 0..*count {
+                    let parts = self.world.parts();
+                    self.step(*rng.pick(&parts))?;
+                }
+            }
+            Event::Work => {
+                for _ in 0..4 {
+                    self.round()?;
+                }
+            }
+            Event::Pass(millis) => self.world.clock.pass(*millis),
+            Event::SetClock(millis) => self.world.clock.step(*millis),
+            Event::Drift(ppm) => self.world.clock.set_drift(*ppm),
+            Event::Accept => {
+                self.world.engine().accept_clock();
+            }
+            Event::Fault(calls, fault) => self.fail_in(*calls, *fault),
+            Event::Rates(..) => {
+                if let Some(rates) = event.rates() {
+                    self.world.machine.set_rates(rates);
+                }
+            }
+            Event::Free(bytes) => {
+                self.may_refuse |= bytes.is_some();
+                let used = self.world.disk.used_bytes();
+                self.world.disk.set_capacity(bytes.map_or(u64::MAX, |free| used + free));
+            }
+            Event::Settle => self.settle()?,
+            Event::Reopen(shards) => self.reopen(*shards)?,
+            Event::Crash(crash) => self.crash(crash)?,
+        }
+        if let Some(reason) = self.broken.take() {
+            self.world.machine.trace(&reason);
+            let seed = self.world.machine.draw(u64::MAX);
+            let is_power = seed % 2 == 0;
+            let shards = self.shards;
+            let (again, is_checked) = (Vec::new(), true);
+            let crash =
+                Crash { in_calls: 0, is_power, shards, down_ms: 1, again, is_checked, seed };
+            self.crash(&crash)?;
+        }
+        Ok(())
+    }
+
+    /// A step of one part, and what can be seen after it.
+    fn step(&mut self, part: stormwheel::runtime::NodePart) -> Result<bool, Violation> {
+        if self.broken.is_some() || !self.world.is_open() {
+            return Ok(false);
+        }
+        let stepped = self.world.step(part);
+        self.world.machine.trace(&format!("{part:?}: {stepped:?}"));
+        self.after()?;
+        match stepped {
+            Stepped::Did => Ok(true),
+            Stepped::Idle | Stepped::Full(_) => Ok(false),
+            Stepped::Broken(reason) => {
+                self.broken = Some(reason);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Looks at the clock, at what was answered, and at what can be read.
+    fn after(&mut self) -> Result<(), Violation> {
+        let now = self.world.now_ms();
+        let latest_ms = self.world.clock.latest_ms();
+        if now > latest_ms {
+            let detail = format!("the engine reads {now}, no clock ever showed more than {latest_ms}");
+            return Err(Violation::new("early", detail));
+        }
+        for space in &mut self.client.spaces {
+            if let Some(life) = &mut space.life {
+                life.model.clock_reads(now);
+            }
+        }
+        let engine = self.world.engine().clone();
+        self.client.hear(&engine, now)?;
+        for line in self.client.log.drain(..) {
+            self.world.machine.trace(&line);
+        }
+        self.consume(&engine, false)
+    }
+
+    fn consume(&mut self, engine: &Engine, is_calm: bool) -> Result<(), Violation> {
+        let (now_ms, latest_ms) = (self.world.now_ms(), self.world.clock.latest_ms());
+        for space in &mut self.client.spaces {
+            let Some(life) = &mut space.life else { continue };
+            if self.world.machine.is_down() {
+                continue;
+            }
+            let age_ms = life.entry.config.retention.age_ms;
+            for seen in life.consumer.poll(engine, (now_ms, age_ms), latest_ms, is_calm)? {
+                self.world.machine.trace(&format!("{seen:?}"));
+                self.summary.outputs += 1;
+                life.model.output(&seen.key, seen.timer)?;
+            }
+            if life.consumer.is_late {
+                // Nobody can tell any more what it should have seen.
+                self.world.machine.trace("a consumer came too late");
+                space.lose();
+            }
+        }
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<bool, Violation> {
+        let mut is_busy = false;
+        for part in self.world.parts() {
+            is_busy |= self.step(part)?;
+        }
+        Ok(is_busy)
+    }
+
+    /// Steps until nothing is left to do. Fails if that never comes.
+    pub(crate) fn rest(&mut self) -> Result<(), Violation> {
+        let mut quiet = 0;
+        for round in 0..ROUNDS_MAX {
+            let is_busy = self.round()?;
+            if let Some(reason) = &self.broken {
+                return Err(Violation::new("broke without a fault", reason.clone()));
+            }
+            if is_busy {
+                quiet = 0;
+                // Some work is paced.
+                self.pass(if round < 100 { 0 } else { 10 });
+                continue;
+            }
+            if self.world.engine().status().clock.held_step_ms.is_some() {
+                self.world.engine().accept_clock();
+                continue;
+            }
+            quiet += 1;
+            if quiet >= QUIET_ROUNDS && self.client.waiting() == 0 {
+                return Ok(());
+            }
+            self.pass(7);
+        }
+        let what = if self.client.waiting() > 0 { "no answer" } else { "no rest" };
+        let detail = format!("after {ROUNDS_MAX} rounds; {} wait", self.client.waiting());
+        Err(Violation::new(what, detail))
+    }
+
+    fn pass(&self, millis: i64) {
+        self.world.clock.pass(if self.is_frozen { 0 } else { millis });
+    }
+
+    /// Nothing goes wrong any more: the node comes to rest, and everything is checked.
+    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
+        self.world.machine.calm();
+        self.world.disk.set_capacity(u64::MAX);
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        self.rest()?;
+        let engine = self.world.engine().clone();
+        let now = self.world.now_ms();
+        for index in 0..self.client.spaces.len() {
+            self.resolve(&engine, index, now)?;
+        }
+        self.consume(&engine, true)?;
+        for index in 0..self.client.spaces.len() {
+            let Some(life) = &self.client.spaces[index].life else { continue };
+            let entry = Arc::clone(&life.entry);
+            let status = self.ask(|engine, reply| engine.describe(&entry, reply))?;
+            let status = status.map_err(|rejection| {
+                Violation::new("lost namespace", format!("{}: {rejection}", entry.name))
+            })?;
+            let pending = self.list(&entry)?;
+            let space = &mut self.client.spaces[index];
+            let told = space.told.take();
+            let Some(life) = &mut space.life else { continue };
+            for (source, standing) in &mut life.sources {
+                let found = status.sources.iter().find(|it| it.source == *source);
+                let found = found.and_then(|it| it.watermark).map(|at| at.as_millis());
+                let may = match &told {
+                    Some(Told::Source { source: it, to, .. }) if it == source => Some(*to),
+                    _ => *standing,
+                };
+                if found != *standing && found != may {
+                    let detail = format!("{}: {source} stands at {found:?}", entry.name);
+                    return Err(Violation::new("lost time", format!("{detail}, not {standing:?}")));
+                }
+                *standing = found;
+            }
+            life.reached(&status)?;
+            let log = engine.outputs();
+            life.model.settled(&pending).map_err(|mut violation| {
+                let id = life.entry.id;
+                let (earliest, latest) = (log.earliest(id), log.latest());
+                violation.detail += &format!("\n  {id:?} of outputs {earliest:?} to {latest:?}");
+                violation
+            })?;
+            let age_ms = life.entry.config.retention.age_ms;
+            life.consumer.verify(&engine, now, age_ms)?;
+        }
+        self.summary.checks += 1;
+        Ok(())
+    }
+
+    /// Finds out what became of a namespace that was told something when the engine went.
+    fn resolve(&mut self, engine: &Engine, index: usize, now: i64) -> Result<(), Violation> {
+        let layout = self.world.setup.layout();
+        let space = &mut self.client.spaces[index];
+        let name = space.name;
+        if space.is_lost {
+            return Ok(());
+        }
+        let wrong = |kind, detail: String| Err(Violation::new(kind, format!("{name}: {detail}")));
+        match (engine.namespace(name), &space.told) {
+            (Err(_), _) if space.life.is_none() => {}
+            (Err(_), Some(Told::Delete)) => space.life = None,
+            (Err(rejection), _) => return wrong("lost namespace", rejection.to_string()),
+            (Ok(entry), told) => {
+                let may = match told {
+                    Some(Told::Configure { config, .. }) => Some(config),
+                    _ => None,
+                };
+                let standing = space.life.as_ref().map(|life| &*life.entry.config);
+                if standing != Some(&*entry.config) && may != Some(&*entry.config) {
+                    return wrong("wrong configuration", format!("{:?}", entry.config));
+                }
+                if space.life.as_ref().is_some_and(|life| life.entry.id != entry.id) {
+                    return wrong("lost namespace", format!("now is {:?}", entry.id));
+                }
+                space.adopt(entry, layout, now)?;
+            }
+        }
+        if space.life.is_none() || matches!(space.told, Some(Told::Delete)) {
+            space.told = None;
+        }
+        Ok(())
+    }
+
+    /// Asks something and steps until it is answered.
+    pub(crate) fn ask<T: Send + 'static>(
+        &mut self,
+        ask: impl FnOnce(&Engine, Box<dyn FnOnce(T) + Send>),
+    ) -> Result<T, Violation> {
+        let answer = Arc::new(Mutex::new(None));
+        let to = Arc::clone(&answer);
+        let engine = self.world.engine().clone();
+        ask(
+            &engine,
+            Box::new(move |it| *to.lock().unwrap_or_else(PoisonError::into_inner) = Some(it)),
+        );
+        for _ in 0..ROUNDS_MAX {
+            if let Some(it) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(it);
+            }
+            self.round()?;
+            if let Some(reason) = &self.broken {
+                return Err(Violation::new("broke without a fault", reason.clone()));
+            }
+        }
+        Err(Violation::new("no answer", "to a question of the check"))
+    }
+
+    /// Everything that a namespace holds, by key.
+    pub(crate) fn list(
+        &mut self,
+        entry: &Arc<stormwheel::runtime::NamespaceEntry>,
+    ) -> Result<BTreeMap<Vec<u8>, Vec<Timer>>, Violation> {
+        let mut all: BTreeMap<Vec<u8>, Vec<Timer>> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let query = query(200, after.take());
+            let page = self.ask(|engine, reply| engine.list(entry, &query, reply))?;
+            let page = page.map_err(|rejection: Rejection| {
+                Violation::new("lost namespace", format!("{}: {rejection}", entry.name))
+            })?;
+            for view in &page.timers {
+                all.entry(view.key.clone()).or_default().push(timer(view));
+            }
+            match page.timers.last() {
+                Some(last) if page.more => after = Some(ListPosition::of(last)),
+                _ => break,
+            }
+        }
+        for timers in all.values_mut() {
+            timers.sort();
+        }
+        Ok(all)
+    }
+
+    fn reopen(&mut self, shards: u16) -> Result<(), Violation> {
+        self.settle()?;
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        let closed = self.world.close(ROUNDS_MAX);
+        closed.map_err(|reason| Violation::new("broke without a fault", reason))?;
+        self.client.crash(self.may_refuse)?;
+        self.shards = shards;
+        self.open()?;
+        self.settle()
+    }
+
+    pub(crate) fn crash(&mut self, crash: &Crash) -> Result<(), Violation> {
+        let mut rng = Rng::new(crash.seed);
+        if crash.in_calls > 0 {
+            self.world.machine.go_down_in(crash.in_calls);
+            let parts = self.world.parts();
+            for _ in 0..STEPS_TO_CRASH {
+                if self.world.machine.is_down() || self.broken.is_some() {
+                    break;
+                }
+                self.step(*rng.pick(&parts))?;
+            }
+        }
+        self.go_down(crash.is_power, &mut rng)?;
+        self.client.crash(self.may_refuse)?;
+        self.world.clock.pass(crash.down_ms);
+        if crash.is_power {
+            self.world.clock.boot();
+        }
+        self.shards = crash.shards;
+        let mut again = crash.again.iter();
+        loop {
+            if let Some(calls) = again.next() {
+                self.world.machine.go_down_in(*calls);
+            }
+            match self.try_open() {
+                Ok(()) => break,
+                Err(_) if self.world.machine.is_down() => self.go_down(crash.is_power, &mut rng)?,
+                Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {
+                    // What goes wrong by itself must not keep it down for ever, nor a full disk.
+                    self.world.machine.calm();
+                    self.world.disk.set_capacity(u64::MAX);
+                    self.world.drop_node();
+                    self.world.disk.kill();
+                }
+                Err(fault) => return Err(Violation::new("does not start", fault.to_string())),
+            }
+        }
+        if crash.is_checked { self.settle() } else { Ok(()) }
+    }
+
+    /// Whether a call to the disk may have failed.
+    fn may_fail(&self) -> bool {
+        self.world.disk.is_limited() || self.world.machine.met().len() as u64 > self.faults_before
+    }
+
+    fn go_down(&mut self, is_power: bool, rng: &mut Rng) -> Result<(), Violation> {
+        self.world.machine.go_down();
+        self.world.drop_node();
+        if is_power {
+            self.world.disk.cut_power(rng);
+        } else {
+            self.world.disk.kill();
+        }
+        self.world.machine.come_up();
+        self.summary.crashes += 1;
+        Ok(())
+    }
+}
