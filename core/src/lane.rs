@@ -8,6 +8,7 @@
 
 mod drain;
 mod home;
+mod limit;
 mod replay;
 mod snapshot;
 
@@ -59,7 +60,7 @@ pub(crate) struct Lane {
     position: u64,
     homes: Vec<Option<Box<LaneNamespace>>>,
     by_id: HashMap<NamespaceId, HomeIndex, ahash::RandomState>,
-    /// Namespaces on the system clock by when something of theirs may be due.
+    /// Namespaces on the system clock by when something of theirs may be due; not those that drain.
     agenda: BTreeSet<(Timestamp, HomeIndex)>,
     draining: VecDeque<HomeIndex>,
     removing: VecDeque<Removal>,
@@ -202,12 +203,13 @@ impl Lane {
         }
     }
 
-    /// Puts a namespace on the agenda for when something of it may be due.
+    /// Puts a namespace on the agenda for when something of it may be due. One that drains is off
+    /// it until it has: no tick can take it, and none should walk over it.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        let is_system = it.config.clock == ClockKind::System;
+        let may_tick = it.config.clock == ClockKind::System && !it.timeline.is_draining();
         let wake = it.timeline.of(Domain::Processing).wake;
-        let wake = if is_system { wake } else { Timestamp::MAX };
+        let wake = if may_tick { wake } else { Timestamp::MAX };
         let listed_at = it.listed_at;
         if wake == listed_at {
             return;
@@ -253,9 +255,7 @@ impl Lane {
             if *time > now || seen.len() >= *budget as usize {
                 break;
             }
-            if !self.home(*home).timeline.is_draining() {
-                seen.push(*home);
-            }
+            seen.push(*home);
         }
         for home in seen {
             if *budget == 0 {

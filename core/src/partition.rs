@@ -10,6 +10,7 @@
 
 mod context;
 mod producers;
+mod room;
 mod snapshot;
 
 pub(crate) use context::Context;
@@ -18,7 +19,7 @@ use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::keyed::{Cell, Identity, KeyTable, NameClass, Pools, SlotIndex};
 use crate::log::KeyRecord;
-use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target, When};
+use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKind, Target};
 use crate::time::{Domain, Timestamp};
 use producers::Producers;
 use snapshot::Writing;
@@ -94,15 +95,8 @@ impl Partition {
         hash: u64,
         register: &Register<'_>,
     ) -> Outcome {
-        let Register { domain, name, when, payload, resolution_ms, spread_ms, only } = *register;
-        let time = match when {
-            When::At(time) => time,
-            When::After(after_ms) => cx.after(domain, after_ms)?,
-        };
-        let field = if matches!(when, When::At(_)) { "at" } else { "after" };
-        let fire_at = cx
-            .fire_at(key, name, time, resolution_ms, spread_ms)
-            .ok_or(Rejection::TimeOverflow { field })?;
+        let Register { domain, name, payload, only, .. } = *register;
+        let fire_at = room::fire_at(cx, key, register)?;
         let identity = name.map_or(Identity::Time(fire_at), Identity::Name);
         let standing = slot.and_then(|slot| cx.pools.timer(slot, domain, identity));
         let kept = match (only, standing) {

@@ -74,7 +74,7 @@ pub struct NamespaceGauge {
     pub pending: [AtomicI64; 2],
     /// Keys held.
     pub keys: AtomicI64,
-    /// Registrations on their way, where the namespace has a limit: they count against it.
+    /// Timers that are just being added, where the namespace has a limit: they count against it.
     pub reserved: AtomicI64,
 }
 

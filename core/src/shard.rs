@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod message;
+mod ops;
 mod replay;
 mod scan;
 #[cfg(test)]
@@ -24,13 +25,11 @@ use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
 use crate::limits::{CHECKPOINT_STEP_MS, NAMESPACES_MAX};
-use crate::log::{BLOCK_OVERHEAD_BYTES, Record, peek_key, split_record};
+use crate::log::BLOCK_OVERHEAD_BYTES;
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
 };
-use crate::op::{Action, Outcome};
 use crate::output::NamespaceId;
-use crate::partition::Partition;
 use crate::ports::Registry;
 use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
@@ -39,7 +38,6 @@ use crate::wheel::EntryPool;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How much a turn does before it looks at the clock and the queue again.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +57,6 @@ impl Default for Pace {
         Self { ops: 4_096, messages: 256, bytes: 4 << 20, budget: 4_096 }
     }
 }
-
-/// Operations whose lines are asked for together.
-const AHEAD_OPS: usize = 32;
 
 /// What is asked for again this soon when there is no room for it now.
 const ROOM_WAIT_MS: i64 = 5;
@@ -299,81 +294,6 @@ impl Shard {
         }
     }
 
-    fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
-        let mut outcomes = Vec::with_capacity(part.count as usize);
-        // Where the namespace stands in each lane: looked up once for the whole request.
-        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
-        let mut rest = &part.bytes[..];
-        let mut ahead = Vec::with_capacity(AHEAD_OPS);
-        while !rest.is_empty() {
-            while ahead.len() < AHEAD_OPS
-                && let Some((key, bytes)) = peek_key(rest)
-            {
-                ahead.push(self.look_ahead(key, bytes, &homes));
-                rest = &rest[bytes.len()..];
-            }
-            self.apply_ahead(&ahead, now, &mut outcomes);
-            ahead.clear();
-        }
-        debug_assert_eq!(outcomes.len(), part.count as usize);
-        let OpsPart { reply, reserved, ack, .. } = part;
-        let release: Release = Box::new(move || {
-            if let Some((gauge, count)) = reserved {
-                // Relaxed: a count that bounds, nothing is ordered by it.
-                gauge.reserved.fetch_sub(count, Ordering::Relaxed);
-            }
-            reply(outcomes);
-        });
-        match ack {
-            Ack::Accepted => release(),
-            Ack::Written => self.turn.written.push(release),
-            Ack::Synced => self.turn.synced.releases.push(release),
-        }
-    }
-
-    /// Finds out where an operation goes and asks for the first line it needs.
-    #[inline]
-    fn look_ahead<'a>(
-        &self,
-        key: &[u8],
-        bytes: &'a [u8],
-        homes: &[Option<HomeIndex>],
-    ) -> Ahead<'a> {
-        let hash = xxh3_64(key);
-        let group = self.layout.group_of(hash);
-        let place = self.place_of_group[group.0 as usize];
-        let home = homes[place as usize];
-        let it = Ahead { bytes, hash, group, place, home };
-        if let Some(partition) = self.partition_of(&it) {
-            self.shared.pools.prefetch_table(partition.table(), hash);
-        }
-        it
-    }
-
-    #[inline]
-    fn partition_of(&self, it: &Ahead<'_>) -> Option<&Partition> {
-        self.lanes[it.place as usize].partition(it.home?, it.group)
-    }
-
-    #[inline]
-    fn apply_ahead(&mut self, ahead: &[Ahead<'_>], now: Timestamp, outcomes: &mut Vec<Outcome>) {
-        for it in ahead {
-            if let Some(partition) = self.partition_of(it) {
-                self.shared.pools.prefetch_guess(partition.table(), it.hash);
-            }
-        }
-        for Ahead { bytes, hash, group, place, home } in ahead {
-            let Some((Record::Key(record), _)) = split_record(bytes) else { return };
-            let lane = &mut self.lanes[*place as usize];
-            outcomes.push(match home {
-                None => Lane::UNKNOWN,
-                Some(home) => {
-                    lane.apply(&mut self.shared, *home, *group, *hash, &record, bytes, now)
-                }
-            });
-        }
-    }
-
     fn read(&mut self, read: Read) {
         match read {
             Read::Key { namespace, key, reply } => {
@@ -553,18 +473,4 @@ impl Shard {
             lane.take_outputs(&mut self.turn.outputs);
         }
     }
-}
-
-/// An operation whose lines have been asked for.
-struct Ahead<'a> {
-    bytes: &'a [u8],
-    hash: u64,
-    group: KeyGroup,
-    place: u16,
-    home: Option<HomeIndex>,
-}
-
-/// Whether an operation may add a timer.
-pub(crate) fn may_add(action: &Action<'_>) -> bool {
-    matches!(action, Action::Register(_) | Action::Touch { .. })
 }

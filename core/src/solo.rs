@@ -42,6 +42,7 @@ pub struct Solo {
     registry: Arc<OneNamespace>,
     inbox: VecDeque<Message>,
     payload_bytes_max: usize,
+    timers_max: Option<u64>,
     /// The largest request so far, so that the next one is written without growing.
     bytes_hint: usize,
 }
@@ -84,6 +85,7 @@ impl Solo {
             registry,
             inbox: VecDeque::new(),
             payload_bytes_max: config.limits.payload_bytes,
+            timers_max: config.limits.timers,
             bytes_hint: 0,
         };
         solo.command(Command::Put { config: config.clone(), expected_version: None }, now, |_| {});
@@ -132,7 +134,7 @@ impl Solo {
         });
         let count = (ops.len() - refused.len()) as u32;
         let ack = Ack::Accepted;
-        let part = OpsPart { namespace, bytes, count, ack, reserved: None, reply };
+        let part = OpsPart { namespace, bytes, count, ack, limit: self.timers_max, reply };
         self.work(Some(Message::Ops(part)), now, each);
         let mut outcomes =
             std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));

@@ -65,6 +65,7 @@ impl Lane {
         let it = self.home_mut(home).timeline.of_mut(domain);
         it.reached = it.reached.max(Some(drain.until));
         it.drain = Some(Box::new(drain));
+        self.list_on_agenda(home);
         self.draining.push_back(home);
     }
 

@@ -253,6 +253,11 @@ impl LaneNamespace {
         });
     }
 
+    /// What all lanes together hold of it.
+    pub(super) fn gauge(&self) -> &NamespaceGauge {
+        &self.gauge
+    }
+
     /// Tells the namespace's gauge what has changed here.
     pub(super) fn publish_gauge(&mut self) {
         self.tell_gauge([

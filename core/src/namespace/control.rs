@@ -6,22 +6,21 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
-#[allow(dead_code, reason = "the shard does not drive snapshots yet")]
 mod state;
+mod steps;
 
 pub(crate) use state::ControlsState;
+use steps::{InFlight, Publish, Waiting};
 
 use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, SourceChange};
 use super::config::{ClockKind, NamespaceConfig};
 use crate::error::Rejection;
-use crate::key_group::LaneIndex;
 use crate::limits::SOURCES_MAX;
-use crate::namespace::SourceResult;
 use crate::output::NamespaceId;
 use crate::time::Timestamp;
 use crate::watermark::Sources;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The namespace that is always there.
@@ -122,31 +121,6 @@ struct Control {
     idle_at: Option<Timestamp>,
 }
 
-#[derive(Debug)]
-struct InFlight {
-    /// What is sent again after a restart.
-    change: Change,
-    applied: u16,
-    settled: u16,
-    timers: u64,
-    publish: Option<Publish>,
-    waiting: VecDeque<Waiting>,
-}
-
-#[derive(Debug)]
-struct Publish {
-    name: Arc<str>,
-    config: Arc<NamespaceConfig>,
-    version: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    settle: bool,
-    reply: CommandReply,
-}
-
 impl Controls {
     /// No namespaces yet.
     pub(crate) fn new(lane: u16, lanes: u16) -> Self {
@@ -181,6 +155,9 @@ impl Controls {
     ) {
         let Asked { name, command, settle, pending } = asked;
         let (settle, pending) = (*settle, *pending);
+        // A command that changes nothing may repeat one that is still under way: what it answers
+        // has to be true already.
+        let settles = settle || matches!(command, Command::Clock(_));
         let done = match command {
             Command::Put { config, expected_version } => {
                 self.put(ticket, name, config, *expected_version, pending, now, effects)
@@ -194,7 +171,7 @@ impl Controls {
         self.list_idle(name);
         match done {
             Ok(None) => {}
-            Ok(Some(reply)) => effects.push(ControlEffect::Answer(ticket, Ok(reply))),
+            Ok(Some(reply)) => self.answer_behind(name, ticket, settles, reply, effects),
             Err(rejection) => effects.push(ControlEffect::Answer(ticket, Err(rejection))),
         }
     }
@@ -251,7 +228,7 @@ impl Controls {
         let control = self.control(name)?;
         let number = control.next_step();
         let watermark = moved.map(|watermark| (control.next_step(), watermark));
-        let waiting = Waiting { ticket, settle: false, reply };
+        let waiting = Waiting::new(ticket, false, reply);
         self.send(id, number, Change::Configure(config), Some(publish), Some(waiting), effects);
         if let Some((number, watermark)) = watermark {
             self.send(id, number, Change::Watermark(watermark), None, None, effects);
@@ -284,7 +261,7 @@ impl Controls {
         let name: Arc<str> = name.into();
         self.by_name.insert(Arc::clone(&name), control);
         let publish = Publish { name, config: Arc::clone(&config), version: 1 };
-        let waiting = reply.map(|(ticket, reply)| Waiting { ticket, settle: false, reply });
+        let waiting = reply.map(|(ticket, reply)| Waiting::new(ticket, false, reply));
         self.send(id, 1, Change::Configure(config), Some(publish), waiting, effects);
     }
 
@@ -315,7 +292,7 @@ impl Controls {
             step.publish = None;
         }
         let reply = CommandReply::Deleted { timers: 0 };
-        let waiting = Waiting { ticket, settle: true, reply };
+        let waiting = Waiting::new(ticket, true, reply);
         self.send(id, number, Change::Remove, None, Some(waiting), effects);
         if name == DEFAULT_NAMESPACE {
             // There is always one of this name: it is emptied by beginning a new life.
@@ -347,13 +324,36 @@ impl Controls {
         let (result, moved) = control.sources.change(source, change, now);
         let watermark = control.sources.combined();
         let reply = CommandReply::Source { result, watermark, fired: 0 };
+        if change == SourceChange::Forget {
+            self.delist(name, source, effects);
+        }
         let Some(moved) = moved else {
             return Ok(Some(reply));
         };
+        let control = self.control(name)?;
         let (id, number) = (control.id, control.next_step());
-        let waiting = Waiting { ticket, settle, reply };
+        let waiting = Waiting::new(ticket, settle, reply);
         self.send(id, number, Change::Watermark(moved), None, Some(waiting), effects);
         Ok(None)
+    }
+
+    /// Takes a source that is forgotten off the configuration's list: the next change of the
+    /// configuration would bring it back, to hold time until it reports.
+    fn delist(&mut self, name: &str, source: &str, effects: &mut Vec<ControlEffect>) {
+        let Some(control) = self.by_name.get_mut(name) else {
+            return;
+        };
+        if !control.config.watermark.sources.iter().any(|listed| listed == source) {
+            return;
+        }
+        let mut config = NamespaceConfig::clone(&control.config);
+        config.watermark.sources.retain(|listed| listed != source);
+        control.version += 1;
+        control.config = Arc::new(config);
+        let (id, number, version) = (control.id, control.next_step(), control.version);
+        let config = Arc::clone(&control.config);
+        let publish = Publish { name: name.into(), config: Arc::clone(&config), version };
+        self.send(id, number, Change::Configure(config), Some(publish), None, effects);
     }
 
     fn clock(
@@ -385,7 +385,7 @@ impl Controls {
         control.manual_now = Some(to);
         let (id, number) = (control.id, control.next_step());
         let reply = CommandReply::Clock { advanced: true, now: to, fired: 0 };
-        let waiting = Waiting { ticket, settle: true, reply };
+        let waiting = Waiting::new(ticket, true, reply);
         self.send(id, number, Change::Clock(to), None, Some(waiting), effects);
         Ok(None)
     }
@@ -434,119 +434,12 @@ impl Controls {
             self.idle_agenda.insert((idle_at, name));
         }
     }
-
-    fn send(
-        &mut self,
-        namespace: NamespaceId,
-        number: u64,
-        change: Change,
-        publish: Option<Publish>,
-        waiting: Option<Waiting>,
-        effects: &mut Vec<ControlEffect>,
-    ) {
-        let waiting = waiting.into_iter().collect();
-        let in_flight = InFlight {
-            change: change.clone(),
-            applied: 0,
-            settled: 0,
-            timers: 0,
-            publish,
-            waiting,
-        };
-        self.in_flight.insert((namespace, number), in_flight);
-        effects.push(ControlEffect::Send(Step { namespace, number, change }));
-    }
-
-    /// After the log was followed: forgets the steps that all lanes have applied, makes the
-    /// namespaces known that are configured everywhere, and sends the other steps again.
-    pub(crate) fn recovered(
-        &mut self,
-        numbers: &BTreeMap<NamespaceId, BTreeMap<LaneIndex, u64>>,
-        effects: &mut Vec<ControlEffect>,
-    ) {
-        let lanes = self.lanes as usize;
-        let applied = |id: NamespaceId| {
-            let everywhere = numbers.get(&id).filter(|by_lane| by_lane.len() == lanes);
-            everywhere.and_then(|by_lane| by_lane.values().min().copied()).unwrap_or(0)
-        };
-        let known: BTreeSet<NamespaceId> = self.by_name.values().map(|it| it.id).collect();
-        self.in_flight.retain(|(id, number), step| {
-            if known.contains(id) {
-                *number > applied(*id)
-            } else {
-                // Of one that is gone only that is left to say, and only if some lane has it still.
-                step.change == Change::Remove && numbers.contains_key(id)
-            }
-        });
-        for (name, control) in &self.by_name {
-            if applied(control.id) > 0 {
-                let (id, name) = (control.id, Arc::clone(name));
-                let (config, version) = (Arc::clone(&control.config), control.version);
-                effects.push(ControlEffect::Publish { id, name, config, version });
-            }
-        }
-        for ((namespace, number), step) in &mut self.in_flight {
-            (step.applied, step.settled, step.timers) = (0, 0, 0);
-            step.waiting.clear();
-            let (namespace, number, change) = (*namespace, *number, step.change.clone());
-            effects.push(ControlEffect::Send(Step { namespace, number, change }));
-        }
-    }
-
-    /// A lane says how far it is with a step.
-    pub(crate) fn step_done(&mut self, done: StepDone, effects: &mut Vec<ControlEffect>) {
-        let key = (done.namespace, done.number);
-        let lanes = self.lanes;
-        let Some(step) = self.in_flight.get_mut(&key) else {
-            return;
-        };
-        if done.is_settled {
-            step.settled += 1;
-            step.timers += done.timers;
-        } else {
-            step.applied += 1;
-        }
-        if step.applied == lanes
-            && let Some(Publish { name, config, version }) = step.publish.take()
-        {
-            let id = done.namespace;
-            effects.push(ControlEffect::Publish { id, name, config, version });
-        }
-        let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
-        let timers = step.timers;
-        let mut later = VecDeque::new();
-        for waiting in step.waiting.drain(..) {
-            if waiting.settle && !is_settled || !is_applied {
-                later.push_back(waiting);
-                continue;
-            }
-            let reply = waiting.reply.with_timers(timers);
-            effects.push(ControlEffect::Answer(waiting.ticket, Ok(reply)));
-        }
-        step.waiting = later;
-        if is_applied && is_settled {
-            self.in_flight.remove(&key);
-        }
-    }
 }
 
 impl Control {
     fn next_step(&mut self) -> u64 {
         self.steps += 1;
         self.steps
-    }
-}
-
-impl CommandReply {
-    fn with_timers(self, timers: u64) -> Self {
-        match self {
-            Self::Deleted { .. } => Self::Deleted { timers },
-            Self::Clock { advanced, now, .. } => Self::Clock { advanced, now, fired: timers },
-            Self::Source { result, watermark, .. } if result != SourceResult::Ignored => {
-                Self::Source { result, watermark, fired: timers }
-            }
-            other => other,
-        }
     }
 }
 

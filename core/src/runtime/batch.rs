@@ -5,16 +5,13 @@ use crate::error::Rejection;
 use crate::key_group::{Layout, xxh3_64};
 use crate::log::{Produced, encode_op, encode_produced};
 use crate::op::{Op, Outcome};
-use crate::shard::{OpsPart, may_add};
+use crate::shard::OpsPart;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::shard::{Ack, Reply};
 
 /// Operations of one namespace, written down as records, routed by key group.
-///
-/// Room that a namespace with a limit on its timers sets aside for a batch goes back when the batch
-/// is answered, or dropped without being submitted.
 #[derive(Debug)]
 pub struct Batch {
     namespace: Arc<NamespaceEntry>,
@@ -34,7 +31,6 @@ pub(super) struct Part {
     bytes: Vec<u8>,
     /// Which operation of the batch each one is.
     indexes: Vec<u32>,
-    reserved: i64,
 }
 
 impl Batch {
@@ -66,12 +62,6 @@ impl Batch {
         op.check(self.namespace.config.limits.payload_bytes)?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
-        if let Some(limit) = self.namespace.config.limits.timers
-            && may_add(&op.action)
-        {
-            self.namespace.reserve(limit)?;
-            part.reserved += 1;
-        }
         if let Some((producer, sequence)) = &self.producer {
             let it = Produced { producer, sequence: *sequence, index };
             encode_produced(&mut part.bytes, self.namespace.id, &it);
@@ -95,11 +85,11 @@ impl Batch {
     /// Hands each part to `send`, with the number of its shard. A part that is not taken is refused
     /// as a whole, with what `send` says.
     pub(super) fn submit(
-        mut self,
+        self,
         reply: Reply<Vec<Outcome>>,
         mut send: impl FnMut(usize, usize, OpsPart) -> Result<(), (Rejection, OpsPart)>,
     ) {
-        let parts = std::mem::take(&mut self.parts);
+        let Self { namespace, parts, ack, .. } = self;
         let waiting = parts.iter().filter(|part| !part.indexes.is_empty()).count();
         if waiting == 0 {
             reply(Vec::new());
@@ -112,12 +102,11 @@ impl Batch {
             Arc::new(Gather { waiting: AtomicUsize::new(waiting), state })
         });
         for (shard, part) in parts.into_iter().enumerate() {
-            let Part { bytes, indexes, reserved } = part;
+            let Part { bytes, indexes } = part;
             if indexes.is_empty() {
                 continue;
             }
-            let reserved = (reserved > 0).then(|| (Arc::clone(&self.namespace.gauge), reserved));
-            let namespace = self.namespace.id;
+            let limit = namespace.config.limits.timers;
             let (cost, count) = (bytes.len(), indexes.len() as u32);
             let reply: Reply<Vec<Outcome>> = match (&gather, reply.take()) {
                 (Some(gather), _) => {
@@ -128,20 +117,10 @@ impl Batch {
                 (None, Some(reply)) => reply,
                 (None, None) => return,
             };
-            let part = OpsPart { namespace, bytes, count, ack: self.ack, reserved, reply };
+            let part = OpsPart { namespace: namespace.id, bytes, count, ack, limit, reply };
             if let Err((rejection, part)) = send(shard, cost, part) {
                 part.refuse(&rejection);
             }
-        }
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        let reserved: i64 = self.parts.iter().map(|part| part.reserved).sum();
-        if reserved > 0 {
-            // Relaxed: a count that bounds, nothing is ordered by it.
-            self.namespace.gauge.reserved.fetch_sub(reserved, Ordering::Relaxed);
         }
     }
 }

@@ -80,10 +80,19 @@ pub(super) struct AdjustedClock {
 #[derive(Debug)]
 struct State {
     now_ms: i64,
-    /// What the real-time clock was ahead of the time since start when it was last looked at.
+    /// What the real-time clock was ahead of the time since start when it was last followed.
     ahead_ms: i64,
+    /// The most that it was ever ahead, and followed: as far as the lanes have been.
+    furthest_ms: i64,
     jumps: u64,
     held_step_ms: Option<i64>,
+}
+
+impl State {
+    fn follow(&mut self, ahead_ms: i64) {
+        self.ahead_ms = ahead_ms;
+        self.furthest_ms = self.furthest_ms.max(ahead_ms);
+    }
 }
 
 /// A look at the clock.
@@ -103,7 +112,9 @@ impl AdjustedClock {
         let realtime_ms = machine.realtime_ms();
         let ahead_ms = realtime_ms.saturating_sub(machine.boottime_ms());
         let now_ms = realtime_ms.max(floor_ms);
-        let state = Mutex::new(State { now_ms, ahead_ms, jumps: 0, held_step_ms: None });
+        let furthest_ms = ahead_ms;
+        let state =
+            Mutex::new(State { now_ms, ahead_ms, furthest_ms, jumps: 0, held_step_ms: None });
         Self { machine, options, state }
     }
 
@@ -116,7 +127,9 @@ impl AdjustedClock {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let realtime_ms = self.machine.realtime_ms();
         let ahead_ms = realtime_ms.saturating_sub(self.machine.boottime_ms());
-        let step_ms = ahead_ms.saturating_sub(state.ahead_ms);
+        // After a step back, coming forward again is nothing new: only what goes beyond where the
+        // clock has been can fire anything.
+        let step_ms = ahead_ms.saturating_sub(state.furthest_ms);
         let limit = self.options.max_step_ms;
         if let Some(held) = state.held_step_ms {
             // The leap may have been taken back meanwhile.
@@ -132,10 +145,10 @@ impl AdjustedClock {
         if state.held_step_ms.is_some() {
             return Look { now_ms: state.now_ms, is_held: true };
         }
-        if step_ms.abs() >= STEP_MS_MIN {
+        if ahead_ms.saturating_sub(state.ahead_ms).saturating_abs() >= STEP_MS_MIN {
             state.jumps += 1;
         }
-        state.ahead_ms = ahead_ms;
+        state.follow(ahead_ms);
         state.now_ms = state.now_ms.max(realtime_ms);
         Look { now_ms: state.now_ms, is_held: false }
     }
@@ -145,7 +158,7 @@ impl AdjustedClock {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.held_step_ms.take().is_some() {
             let realtime_ms = self.machine.realtime_ms();
-            state.ahead_ms = realtime_ms.saturating_sub(self.machine.boottime_ms());
+            state.follow(realtime_ms.saturating_sub(self.machine.boottime_ms()));
         }
     }
 
@@ -248,6 +261,19 @@ mod tests {
         world.check(10, 2 * HOUR_MS, 0, true);
         world.check(10, -2 * HOUR_MS, 20, false);
         assert_eq!(world.clock.status().held_step_ms, None);
+    }
+
+    #[test]
+    fn coming_back_to_where_it_has_been_is_no_leap() {
+        let world = World::new(OnStep::Hold);
+        world.check(10, 0, 10, false);
+        world.check(10, -2 * HOUR_MS, 10, false);
+        world.check(10, 2 * HOUR_MS, 30, false);
+        assert_eq!(world.clock.status().jumps, 2);
+        // From there it is one, however the clock came there.
+        world.check(10, -HOUR_MS, 30, false);
+        world.check(10, 2 * HOUR_MS + HOUR_MS / 2, 30, true);
+        assert_eq!(world.clock.status().held_step_ms, Some(HOUR_MS + HOUR_MS / 2));
     }
 
     #[test]

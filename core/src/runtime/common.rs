@@ -7,6 +7,7 @@ use super::directory::Namespaces;
 use super::metrics::{EngineCells, ShardCells};
 use super::output_log::OutputLog;
 use super::recovered::RecoveryInfo;
+use super::watch::Watch;
 use crate::key_group::{Layout, ShardIndex};
 use crate::output::{Cursor, OutputBytes};
 use crate::shard::{Message, Then};
@@ -44,6 +45,8 @@ pub(super) struct Common {
     pub(super) outputs: Arc<OutputLog>,
     pub(super) queues: Vec<Sender<Queued>>,
     pub(super) cells: Vec<ShardCells>,
+    /// How long the threads that write have been at what they do.
+    pub(super) watch: Watch,
     pub(super) engine_cells: EngineCells,
     /// Nothing more is taken in, and no time passes.
     pub(super) is_stopping: AtomicBool,

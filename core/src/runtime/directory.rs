@@ -2,7 +2,6 @@
 //! machines.
 
 use super::output_log::OutputLog;
-use crate::error::Rejection;
 use crate::namespace::NamespaceConfig;
 use crate::output::NamespaceId;
 use crate::ports::{Gauges, NamespaceGauge, Registry};
@@ -46,22 +45,13 @@ impl NamespaceEntry {
     pub(super) fn keys(&self) -> u64 {
         self.gauge.keys.load(Ordering::Relaxed).max(0) as u64
     }
-
-    /// Sets room for one more timer aside.
-    pub(super) fn reserve(&self, limit: u64) -> Result<(), Rejection> {
-        let reserved = self.gauge.reserved.fetch_add(1, Ordering::Relaxed) as u64;
-        if self.pending() + reserved >= limit {
-            self.gauge.reserved.fetch_sub(1, Ordering::Relaxed);
-            return Err(Rejection::TimersExceeded { limit });
-        }
-        Ok(())
-    }
 }
 
 /// The one directory of an engine.
 #[derive(Debug)]
 pub(super) struct Namespaces {
-    by_name: RwLock<BTreeMap<Arc<str>, Arc<NamespaceEntry>>>,
+    /// As it is handed out: copied when it changes only if somebody still holds it.
+    directory: RwLock<Arc<Directory>>,
     gauges: Mutex<HashMap<NamespaceId, Arc<NamespaceGauge>, ahash::RandomState>>,
     outputs: Arc<OutputLog>,
 }
@@ -69,17 +59,21 @@ pub(super) struct Namespaces {
 impl Namespaces {
     pub(super) fn new(outputs: Arc<OutputLog>) -> Self {
         let gauges = HashMap::with_hasher(ahash::RandomState::new());
-        Self { by_name: RwLock::default(), gauges: Mutex::new(gauges), outputs }
+        Self { directory: RwLock::default(), gauges: Mutex::new(gauges), outputs }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Arc<NamespaceEntry>> {
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        by_name.get(name).cloned()
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.by_name.get(name).cloned()
     }
 
-    pub(super) fn directory(&self) -> Directory {
-        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        Directory { by_name: by_name.clone() }
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Arc<NamespaceEntry>>)) {
+        let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut Arc::make_mut(&mut directory).by_name);
     }
 }
 
@@ -95,22 +89,50 @@ impl Registry for Namespaces {
         let gauge = self.gauge(id);
         self.outputs.admit(id, config.retention);
         let entry = NamespaceEntry { id, name: Arc::clone(&name), config, version, gauge };
-        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        by_name.insert(name, Arc::new(entry));
+        self.change(|by_name| {
+            by_name.insert(name, Arc::new(entry));
+        });
     }
 
     fn withdraw(&self, id: NamespaceId, name: &str) {
-        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        // A successor of the same name may have been published already.
-        if by_name.get(name).is_some_and(|entry| entry.id == id) {
-            by_name.remove(name);
-        }
-        drop(by_name);
+        self.change(|by_name| {
+            // A successor of the same name may have been published already.
+            if by_name.get(name).is_some_and(|entry| entry.id == id) {
+                by_name.remove(name);
+            }
+        });
         self.outputs.end(id);
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     fn namespaces(&self) -> usize {
-        self.by_name.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).by_name.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_at_all_namespaces_copies_none() {
+        let namespaces = Namespaces::new(Arc::new(OutputLog::new(0, 1 << 20)));
+        let publish = |id, name: &str| {
+            namespaces.publish(NamespaceId(id), name.into(), Arc::default(), 1);
+        };
+        publish(1, "a");
+        let (first, second) = (namespaces.directory(), namespaces.directory());
+        assert!(Arc::ptr_eq(&first, &second));
+        publish(2, "b");
+        assert_eq!((first.by_name.len(), namespaces.namespaces()), (1, 2), "it stays as it was");
+        let third = Arc::as_ptr(&namespaces.directory());
+        publish(3, "c");
+        let fourth = namespaces.directory();
+        assert_eq!(third, Arc::as_ptr(&fourth), "nobody held it");
+        namespaces.withdraw(NamespaceId(7), "c");
+        namespaces.withdraw(NamespaceId(2), "b");
+        let left = namespaces.directory();
+        assert!(left.by_name.keys().map(|name| &**name).eq(["a", "c"]));
+        assert_eq!(fourth.by_name.len(), 3);
     }
 }

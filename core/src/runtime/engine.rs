@@ -91,6 +91,8 @@ pub struct EngineStatus {
     pub clock: ClockStatus,
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// What writes, and is at it just now.
+    pub writers: Vec<WriterStatus>,
 }
 
 /// How a shard is doing.
@@ -100,6 +102,17 @@ pub struct ShardStatus {
     pub since_last_turn_ms: i64,
     /// Its thread is running.
     pub alive: bool,
+}
+
+/// A thread that waits for a disk or a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterStatus {
+    /// What it writes: `journal 0`, `outputs`, `checkpoints`.
+    pub name: String,
+    /// How long its present piece of work has taken so far, in milliseconds.
+    pub since_ms: i64,
+    /// Requests or readers wait for it.
+    pub is_waited_for: bool,
 }
 
 /// When a request that was refused for a full queue makes sense again.
@@ -164,7 +177,7 @@ impl Engine {
 
     /// The namespaces as they are now.
     pub fn directory(&self) -> Arc<Directory> {
-        Arc::new(self.common().namespaces.directory())
+        self.common().namespaces.directory()
     }
 
     /// The namespace of this name.
@@ -379,12 +392,15 @@ impl Engine {
     pub fn status(&self) -> EngineStatus {
         let common = self.common();
         let clock = common.clock.status();
+        // The machine's clock on both sides, looked at now: a shard that stands moves neither.
+        let now_ms = common.clock.machine().boottime_ms();
         let shards = common.cells.iter().map(|cells| ShardStatus {
-            since_last_turn_ms: clock.now_ms - cells.last_turn_ms.load(Ordering::Relaxed),
+            since_last_turn_ms: now_ms - cells.last_turn_boot_ms.load(Ordering::Relaxed),
             alive: cells.is_alive.load(Ordering::Acquire),
         });
         let stopping = common.is_stopping.load(Ordering::Acquire);
-        EngineStatus { stopping, clock, shards: shards.collect() }
+        let (shards, writers) = (shards.collect(), common.watch.status(now_ms));
+        EngineStatus { stopping, clock, shards, writers }
     }
 
     /// How its durability stands.

@@ -111,7 +111,9 @@ pub(super) struct ShardCells {
     pub(super) queue_depth: CachePadded<AtomicUsize>,
     pub(super) throttled: AtomicU64,
     pub(super) is_alive: AtomicBool,
-    pub(super) last_turn_ms: AtomicI64,
+    /// When it last went round: by the time since the machine started, and by the real-time clock.
+    pub(super) last_turn_boot_ms: AtomicI64,
+    pub(super) last_turn_real_ms: AtomicI64,
     /// Turns that the committer has let go: all that went to it before are done.
     pub(super) turns_done: CachePadded<AtomicU64>,
     /// Bytes on their way to the journal, and bytes whose place in it is assured.
@@ -140,6 +142,13 @@ impl ShardCells {
         if let Ok(mut figures) = self.figures.try_lock() {
             write(&mut figures);
         }
+    }
+
+    /// Writes down that the shard has gone round. By the machine's clocks: the adjusted one stands
+    /// still if no shard looks at it, or if a leap is held.
+    pub(super) fn went_round(&self, machine: &dyn MachineClock) {
+        self.last_turn_boot_ms.store(machine.boottime_ms(), Ordering::Relaxed);
+        self.last_turn_real_ms.store(machine.realtime_ms(), Ordering::Relaxed);
     }
 
     fn figures(&self) -> Figures {
@@ -239,7 +248,7 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
             queue_depth: cells.queue_depth.load(Ordering::Relaxed) as u64,
             queue_bytes: cells.queue_bytes.load(Ordering::Relaxed) as u64,
             busy_seconds: figures.busy_seconds,
-            last_turn_seconds: cells.last_turn_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
+            last_turn_seconds: cells.last_turn_real_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
             throttled: cells.throttled.load(Ordering::Relaxed),
         });
     }

@@ -17,6 +17,7 @@ use super::output_log::{OutputCommitter, OutputLog};
 use super::publisher::Publisher;
 use super::recovered::{RecoveryInfo, RecoveryProgress};
 use super::storage_options::StorageOptions;
+use super::watch::Watch;
 use super::worker::Worker;
 use crate::key_group::{LaneIndex, Layout, ShardIndex};
 use crate::lane::AsOf;
@@ -96,10 +97,7 @@ fn common(
     let (queues, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| unbounded()).unzip();
     let cells: Vec<ShardCells> = (0..shards).map(|_| ShardCells::default()).collect();
     // A shard that has not gone round yet is as young as the engine, not stuck since 1970.
-    let started_ms = clock.look().now_ms;
-    for cell in &cells {
-        cell.last_turn_ms.store(started_ms, Ordering::Relaxed);
-    }
+    cells.iter().for_each(|cells| cells.went_round(clock.machine()));
     let common = Common {
         layout,
         clock,
@@ -107,6 +105,7 @@ fn common(
         outputs,
         queues,
         cells,
+        watch: Watch::new(shards),
         engine_cells: EngineCells::default(),
         is_stopping: AtomicBool::new(false),
         is_ended: AtomicBool::new(false),

@@ -45,7 +45,7 @@ pub(super) fn spawn(opened: Opened, pin: bool) -> Result<Vec<JoinHandle<()>>, Fa
     }
     for (index, committer) in committers.into_iter().enumerate() {
         let common = Arc::clone(&common);
-        threads.push(start(format!("journal-{index}"), move || commit(&common, committer))?);
+        threads.push(start(format!("journal-{index}"), move || commit(&common, index, committer))?);
     }
     if let Some(publisher) = publisher {
         let common = Arc::clone(&common);
@@ -91,19 +91,22 @@ fn wait<T>(inbox: &Receiver<T>, timeout: Duration) -> Came<T> {
     }
 }
 
-fn commit(common: &Common, mut committer: Committer) {
+fn commit(common: &Common, index: usize, mut committer: Committer) {
+    let (machine, work) = (common.clock.machine(), &common.watch.journals[index]);
     loop {
         let done = match wait(committer.inbox(), IDLE) {
             Came::Something(first) => {
-                let mut done = committer.step(Some(first));
+                let mut done = work.watched(machine, || committer.step(Some(first)));
                 while matches!(done, Ok(true)) && !common.is_poisoned() {
-                    done = committer.step(None);
+                    done = work.watched(machine, || committer.step(None));
                 }
                 done
             }
-            Came::Nothing => committer.step(None).and_then(|_| committer.idle()),
+            Came::Nothing => {
+                work.watched(machine, || committer.step(None).and_then(|_| committer.idle()))
+            }
             Came::End => {
-                if let Err(fault) = committer.seal() {
+                if let Err(fault) = work.watched(machine, || committer.seal()) {
                     common.poison(&fault.to_string());
                 }
                 return;
@@ -121,10 +124,13 @@ fn commit(common: &Common, mut committer: Committer) {
 }
 
 fn publish(common: &Common, mut publisher: Publisher) {
+    let (machine, work) = (common.clock.machine(), &common.watch.outputs);
     loop {
         let done = match wait(publisher.inbox(), IDLE) {
-            Came::Something(first) => publisher.step(Some(first)),
-            Came::Nothing => publisher.step(None).and_then(|_| publisher.idle()),
+            Came::Something(first) => work.watched(machine, || publisher.step(Some(first))),
+            Came::Nothing => {
+                work.watched(machine, || publisher.step(None).and_then(|_| publisher.idle()))
+            }
             Came::End => {
                 if let Err(fault) = publisher.idle() {
                     common.poison(&fault.to_string());
@@ -151,7 +157,8 @@ fn checkpoint(common: &Common, mut checkpoints: Checkpoints) {
             Came::Nothing => None,
             Came::End => return,
         };
-        if checkpoints.step(first).is_err() {
+        let (machine, work) = (common.clock.machine(), &common.watch.checkpoints);
+        if work.watched(machine, || checkpoints.step(first)).is_err() {
             // It is on the board, and counted; what was to be stored is kept.
             common.rest(STORE_RETRY);
         }

@@ -109,7 +109,7 @@ impl Worker {
         if !turn.is_empty() {
             self.hand_over(&common, turn, now);
         }
-        cells.last_turn_ms.store(look.now_ms, Ordering::Relaxed);
+        cells.went_round(common.clock.machine());
         self.publish(cells, look.now_ms);
         next
     }

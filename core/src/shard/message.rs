@@ -5,12 +5,10 @@ use crate::key_group::{KeyGroup, LaneIndex};
 use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
-use crate::ports::NamespaceGauge;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
 use crate::time::Domain;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Called once with the answer, on the thread that has it. It must not block.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
@@ -65,8 +63,8 @@ pub(crate) struct OpsPart {
     pub(crate) count: u32,
     /// When they are answered.
     pub(crate) ack: Ack,
-    /// Room in the namespace that was set aside for them.
-    pub(crate) reserved: Option<(Arc<NamespaceGauge>, i64)>,
+    /// How many timers the namespace may hold, if that is limited.
+    pub(crate) limit: Option<u64>,
     /// Gets one outcome for each, in order.
     pub(crate) reply: Reply<Vec<Outcome>>,
 }
@@ -74,10 +72,6 @@ pub(crate) struct OpsPart {
 impl OpsPart {
     /// Refuses all of it. Nothing of it was applied.
     pub(crate) fn refuse(self, rejection: &Rejection) {
-        if let Some((gauge, count)) = self.reserved {
-            // Relaxed: a count that bounds, nothing is ordered by it.
-            gauge.reserved.fetch_sub(count, Ordering::Relaxed);
-        }
         (self.reply)(vec![Err(rejection.clone()); self.count as usize]);
     }
 }

@@ -11,10 +11,15 @@ use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
-use stormwheel::runtime::{DurabilityStatus, EngineStatus};
+use stormwheel::runtime::{DurabilityStatus, EngineStatus, WriterStatus};
 
 /// A shard that has not gone round for so long is stuck: it does at least once a second.
 const STUCK_MS: i64 = 5_000;
+
+/// A journal or the output log that is at one write for so long hangs.
+const WRITER_STUCK_MS: i64 = 5_000;
+/// Nobody waits for a checkpoint, and a store may be far away.
+const STORE_STUCK_MS: i64 = 60_000;
 
 /// One thing that was looked at.
 struct Check {
@@ -49,6 +54,7 @@ pub(super) fn readyz(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem>
         ),
         check_threads(&status),
         check_turns(&status),
+        check_writers(&status.writers),
         check_clock(&status),
         check_storage(exchange.app.config.in_memory, &exchange.app.engine.durability()),
     ];
@@ -73,6 +79,22 @@ fn check_turns(status: &EngineStatus) -> Check {
     let slowest = slowest.max().unwrap_or(0);
     let detail = format!("the slowest shard went round {slowest} ms ago, allowed are {STUCK_MS}");
     Check::new("shards", slowest < STUCK_MS, detail)
+}
+
+fn check_writers(writers: &[WriterStatus]) -> Check {
+    const NAME: &str = "writers";
+    let hangs = |it: &&WriterStatus| {
+        it.since_ms >= if it.is_waited_for { WRITER_STUCK_MS } else { STORE_STUCK_MS }
+    };
+    let hanging: Vec<_> = writers.iter().filter(hangs).collect();
+    if hanging.is_empty() {
+        return Check::new(NAME, true, "what is to be written goes through");
+    }
+    let each = hanging.iter().map(|it| format!("{} for {} ms", it.name, it.since_ms));
+    let each: Vec<_> = each.collect();
+    let detail = format!("waiting for the disk or the store: {}", each.join(", "));
+    let is_bearable = !hanging.iter().any(|it| it.is_waited_for);
+    Check { is_bearable, ..Check::new(NAME, false, detail) }
 }
 
 fn check_clock(status: &EngineStatus) -> Check {
@@ -204,6 +226,22 @@ pub(super) fn home(exchange: &Exchange<'_>) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_is_told_with_since_when() {
+        let writer = |name: &str, since_ms, is_waited_for| WriterStatus {
+            name: name.to_owned(),
+            since_ms,
+            is_waited_for,
+        };
+        let at_work = [writer("journal 0", 4_999, true), writer("checkpoints", 59_999, false)];
+        assert!(check_writers(&at_work).ok);
+        let check = check_writers(&[writer("checkpoints", 60_000, false)]);
+        assert!(!check.ok && check.is_bearable, "{}", check.detail);
+        let check = check_writers(&[at_work[1].clone(), writer("journal 3", 5_000, true)]);
+        assert!(!check.ok && !check.is_bearable);
+        assert!(check.detail.ends_with(": journal 3 for 5000 ms"), "{}", check.detail);
+    }
 
     #[test]
     fn a_full_disk_is_bearable_and_a_poisoned_log_is_not() {

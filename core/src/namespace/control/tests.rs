@@ -1,6 +1,7 @@
 //! Commands in, steps and answers out, without lanes.
 
 use super::*;
+use crate::namespace::SourceResult;
 
 const LANES: u16 = 3;
 
@@ -15,25 +16,38 @@ impl World {
     }
 
     fn command(&mut self, name: &str, command: &Command, pending: u64) -> Vec<ControlEffect> {
+        self.ask(name, command, pending, false)
+    }
+
+    fn ask(
+        &mut self,
+        name: &str,
+        command: &Command,
+        pending: u64,
+        settle: bool,
+    ) -> Vec<ControlEffect> {
         let mut effects = Vec::new();
         self.tickets += 1;
         let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(0));
         let (name, command) = (name.to_owned(), command.clone());
-        let asked = Asked { name, command, settle: false, pending };
+        let asked = Asked { name, command, settle, pending };
         self.controls.command(ticket, &asked, now, &mut effects);
         effects
     }
 
     /// Acknowledges a step in all lanes.
     fn finish(&mut self, step: &Step, timers: u64) -> Vec<ControlEffect> {
+        let mut effects = self.done(step, false, 0);
+        effects.extend(self.done(step, true, timers));
+        effects
+    }
+
+    fn done(&mut self, step: &Step, is_settled: bool, timers: u64) -> Vec<ControlEffect> {
         let mut effects = Vec::new();
-        for is_settled in [false, true] {
-            for _ in 0..LANES {
-                let timers = if is_settled { timers } else { 0 };
-                let (namespace, number) = (step.namespace, step.number);
-                let done = StepDone { namespace, number, is_settled, timers };
-                self.controls.step_done(done, &mut effects);
-            }
+        for _ in 0..LANES {
+            let (namespace, number) = (step.namespace, step.number);
+            let done = StepDone { namespace, number, is_settled, timers };
+            self.controls.step_done(done, &mut effects);
         }
         effects
     }
@@ -206,4 +220,107 @@ fn silence_idles_a_source_once_and_a_deleted_namespace_never() {
     assert_eq!(world.controls.next_idle(), Some(at(100)));
     world.command("orders", &Command::Delete { force: true }, 0);
     assert_eq!(world.controls.next_idle(), None);
+}
+
+/// The answers among effects, in their order.
+fn answers(effects: &[ControlEffect]) -> Vec<(Ticket, CommandReply)> {
+    let answers = effects.iter().filter_map(|effect| match effect {
+        ControlEffect::Answer(ticket, Ok(reply)) => Some((*ticket, reply.clone())),
+        _ => None,
+    });
+    answers.collect()
+}
+
+fn sent(effects: &[ControlEffect]) -> Step {
+    let [ControlEffect::Send(step)] = effects else { panic!("one step: {effects:?}") };
+    step.clone()
+}
+
+#[test]
+fn the_same_configuration_again_is_answered_once_the_namespace_can_be_used() {
+    let mut world = World::new();
+    let put = Command::Put { config: manual(), expected_version: None };
+    let step = sent(&world.command("orders", &put, 0));
+    assert_eq!(world.command("orders", &put, 0), []);
+    let effects = world.done(&step, false, 0);
+    assert!(matches!(effects[0], ControlEffect::Publish { .. }));
+    let configured = |created| CommandReply::Configured { created, version: 1 };
+    assert_eq!(answers(&effects), [(Ticket(1), configured(true)), (Ticket(2), configured(false))]);
+    // Applied everywhere, settled not yet: that is all that it waits for.
+    assert_eq!(answers(&world.command("orders", &put, 0)).len(), 1);
+}
+
+#[test]
+fn a_clock_call_that_is_repeated_is_answered_once_the_first_has_settled() {
+    let mut world = World::new();
+    world.create("orders", manual());
+    let now = Timestamp::from_millis(100);
+    let set = Command::Clock(ClockChange::Set(now));
+    let step = sent(&world.command("orders", &set, 0));
+    assert_eq!(world.command("orders", &set, 0), []);
+    assert_eq!(world.done(&step, false, 0), []);
+    assert_eq!(world.command("orders", &set, 0), [], "applied is not enough");
+    let clock = |advanced, fired| CommandReply::Clock { advanced, now, fired };
+    assert_eq!(
+        answers(&world.done(&step, true, 4)),
+        [
+            (Ticket(2), clock(true, 4 * LANES as u64)),
+            (Ticket(3), clock(false, 0)),
+            (Ticket(4), clock(false, 0)),
+        ]
+    );
+}
+
+#[test]
+fn a_watermark_that_is_repeated_waits_for_the_newest_step_as_far_as_it_asks() {
+    let mut world = World::new();
+    world.create("orders", manual());
+    let at = |millis| Command::Source {
+        source: "a".to_owned(),
+        change: SourceChange::Watermark(Timestamp::from_millis(millis)),
+    };
+    let first = sent(&world.ask("orders", &at(5), 0, true));
+    let second = sent(&world.command("orders", &at(6), 0));
+    assert_eq!(world.ask("orders", &at(5), 0, true), []);
+    assert_eq!(world.command("orders", &at(6), 0), []);
+    assert_eq!(answers(&world.finish(&first, 1)).len(), 1, "the first itself");
+    let applied: Vec<Ticket> =
+        answers(&world.done(&second, false, 0)).into_iter().map(|it| it.0).collect();
+    assert_eq!(applied, [Ticket(3), Ticket(5)]);
+    let settled = answers(&world.done(&second, true, 7));
+    let watermark = Some(Timestamp::from_millis(6));
+    let ignored = CommandReply::Source { result: SourceResult::Ignored, watermark, fired: 0 };
+    assert_eq!(settled, [(Ticket(4), ignored)]);
+}
+
+#[test]
+fn a_listed_source_that_is_forgotten_stays_away() {
+    let mut world = World::new();
+    let listed = |names: &[&str], spread_ms| {
+        let sources = names.iter().map(|name| (*name).to_owned()).collect();
+        let watermark = crate::namespace::WatermarkConfig { sources, idle_after_ms: None };
+        NamespaceConfig { watermark, spread_ms, ..manual() }
+    };
+    world.create("orders", listed(&["a", "b"], 0));
+    let source = |name: &str, change| Command::Source { source: name.to_owned(), change };
+    let to = |millis| SourceChange::Watermark(Timestamp::from_millis(millis));
+    world.command("orders", &source("a", to(5)), 0);
+    let effects = world.command("orders", &source("b", SourceChange::Forget), 0);
+    let [ControlEffect::Send(first), ControlEffect::Send(second)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(first.change, Change::Configure(Arc::new(listed(&["a"], 0))));
+    assert_eq!(second.change, Change::Watermark(Timestamp::from_millis(5)));
+    let effects = world.finish(&first.clone(), 0);
+    assert!(matches!(effects[..], [ControlEffect::Publish { version: 2, .. }]), "{effects:?}");
+    // A change of something else, made from what stands, does not bring it back.
+    let put = Command::Put { config: listed(&["a"], 7), expected_version: Some(2) };
+    world.command("orders", &put, 0);
+    let sources = world.controls.status("orders").expect("it is there").sources;
+    assert_eq!(sources.iter().map(|it| &it.source[..]).collect::<Vec<_>>(), ["a"]);
+    // One that lists it does.
+    let put = Command::Put { config: listed(&["a", "b"], 7), expected_version: None };
+    world.command("orders", &put, 0);
+    let sources = world.controls.status("orders").expect("it is there").sources;
+    assert_eq!(sources.len(), 2);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::Rejection;
+use crate::namespace::{Command, NamespaceConfig, SourceChange};
 use crate::op::{Action, Op, Outcome, Register, When};
 use crate::op::{Only, ResultKind};
 use crate::output::Cursor;
@@ -286,7 +287,6 @@ fn a_clock_that_stepped_back_fires_nothing_early() {
 
 #[test]
 fn namespaces_and_watermarks_survive() {
-    use crate::namespace::{Command, NamespaceConfig, SourceChange};
     let mut world = World::new(2);
     let engine = world.node().engine().clone();
     let answers = Arc::new(Mutex::new(Vec::new()));
@@ -377,4 +377,52 @@ fn what_a_producer_sends_again_is_taken_once() {
     assert!(!send(&mut world, 2).contains(&ResultKind::Repeated));
     assert_eq!(world.pending(), 10);
     assert_eq!(send(&mut world, 1), [ResultKind::Repeated; 20], "older ones were taken before");
+}
+
+#[test]
+fn a_limit_holds_over_all_shards_and_refuses_only_what_is_new() {
+    const LIMIT: u64 = 25;
+    let mut world = World::new(3);
+    let mut config = NamespaceConfig::default();
+    config.limits.timers = Some(LIMIT);
+    let put = Command::Put { config, expected_version: None };
+    world.node().engine().command("default", put, false, Box::new(drop));
+    world.settle();
+    let answers =
+        [world.submit(0..40, 1_000, Ack::Synced), world.submit(40..80, 1_000, Ack::Synced)];
+    world.settle();
+    let kinds = |answer: &Mutex<Vec<Outcome>>| -> Vec<Option<ResultKind>> {
+        answer.lock().unwrap().iter().map(|it| it.as_ref().ok().map(|it| it.result)).collect()
+    };
+    let all: Vec<_> = answers.iter().flat_map(|answer| kinds(answer)).collect();
+    let created = all.iter().filter(|it| **it == Some(ResultKind::Created)).count();
+    assert_eq!((created as u64, world.pending()), (LIMIT, LIMIT));
+    for is_opened_again in [false, true] {
+        if is_opened_again {
+            world.crash();
+        }
+        let again = world.submit(0..80, 1_000, Ack::Synced);
+        world.settle();
+        let expected: Vec<_> = all.iter().map(|it| it.map(|_| ResultKind::Duplicate)).collect();
+        assert_eq!(kinds(&again), expected);
+        assert_eq!(world.pending(), LIMIT);
+    }
+}
+
+#[test]
+fn shards_that_stand_are_seen_although_nobody_looks_at_the_clock() {
+    let mut world = World::new(2);
+    let engine = world.node().engine().clone();
+    let since = || -> Vec<i64> {
+        engine.status().shards.iter().map(|shard| shard.since_last_turn_ms).collect()
+    };
+    assert_eq!(since(), [0, 0]);
+    world.pass(7_000);
+    assert_eq!(since(), [7_000, 7_000]);
+    world.node().step(NodePart::Shard(1)).expect("it works");
+    assert_eq!(since(), [7_000, 0]);
+    let last_turns: Vec<f64> =
+        engine.metrics().shards.iter().map(|shard| shard.last_turn_seconds).collect();
+    let started = START_MS as f64 / 1_000.0;
+    assert_eq!(last_turns, [started, started + 7.0]);
 }

@@ -8,17 +8,20 @@
 mod committer;
 #[cfg(test)]
 mod tests;
+mod waiter;
 
 pub(super) use committer::OutputCommitter;
+pub use waiter::Waiter;
 
 use crate::namespace::Retention;
 use crate::output::{Cursor, NamespaceId, OutputBlock, OutputFault};
 use crate::storage::{OutputFiles, OutputReader};
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+use waiter::Numbers;
 
 /// What a read found.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ pub struct OutputLog {
     memory_bytes_max: usize,
     files: Option<OutputReader>,
     backlog_bytes: AtomicUsize,
+    waiters: Numbers,
 }
 
 struct State {
@@ -74,7 +78,8 @@ struct Recent {
     gone: Cursor,
     /// The newest record that was ever there.
     newest: Cursor,
-    wakers: Vec<Waker>,
+    /// Of those who wait, by their numbers.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 /// What a block costs besides its records.
@@ -106,7 +111,8 @@ impl OutputLog {
             by_namespace: HashMap::with_hasher(ahash::RandomState::new()),
         };
         let backlog_bytes = AtomicUsize::new(0);
-        Self { state: Mutex::new(state), memory_bytes_max, files, backlog_bytes }
+        let (state, waiters) = (Mutex::new(state), Numbers::default());
+        Self { state, memory_bytes_max, files, backlog_bytes, waiters }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,29 +195,6 @@ impl OutputLog {
         plan.map_or(first, |plan| plan.find_time(time_ms).min(first))
     }
 
-    /// Ready once the namespace has records after `after`, or is gone, or the log is closed.
-    pub fn poll_ready(
-        &self,
-        namespace: NamespaceId,
-        after: Cursor,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        let mut state = self.lock();
-        if state.is_closed {
-            return Poll::Ready(());
-        }
-        let Some(recent) = state.by_namespace.get_mut(&namespace) else {
-            return Poll::Ready(());
-        };
-        if recent.newest > after {
-            return Poll::Ready(());
-        }
-        if !recent.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            recent.wakers.push(context.waker().clone());
-        }
-        Poll::Pending
-    }
-
     /// Whether nothing will ever be appended to this namespace again (deleted, or stopped).
     pub fn is_ended(&self, namespace: NamespaceId) -> bool {
         let state = self.lock();
@@ -252,7 +235,7 @@ impl OutputLog {
             bytes: 0,
             gone: latest,
             newest,
-            wakers: Vec::new(),
+            wakers: BTreeMap::new(),
         });
         recent.retention = retention;
     }
@@ -268,7 +251,7 @@ impl OutputLog {
         };
         state.bytes -= recent.bytes;
         drop(state);
-        recent.wakers.into_iter().for_each(Waker::wake);
+        recent.wakers.into_values().for_each(Waker::wake);
     }
 
     /// Nothing more will be appended: readers end once they have read what there is.
@@ -277,7 +260,7 @@ impl OutputLog {
         state.is_closed = true;
         let mut wakers = Vec::new();
         for recent in state.by_namespace.values_mut() {
-            wakers.append(&mut recent.wakers);
+            wakers.extend(std::mem::take(&mut recent.wakers).into_values());
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -298,7 +281,7 @@ impl State {
         recent.bytes += cost;
         recent.newest = last;
         let freed = now_ms.map_or(0, |now_ms| recent.retain(now_ms));
-        wakers.append(&mut recent.wakers);
+        wakers.extend(std::mem::take(&mut recent.wakers).into_values());
         self.order.push_back((namespace, first));
         self.bytes = self.bytes + cost - freed;
     }

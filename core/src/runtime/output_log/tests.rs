@@ -7,6 +7,7 @@ use crate::ports::Disk;
 use crate::storage::memory_disk::{Failure, MemoryDisk};
 use crate::storage::{OutputOptions, Segments, SegmentsOptions};
 use crate::time::{Domain, Timestamp};
+use std::task::Context;
 
 const A: NamespaceId = NamespaceId(1);
 const B: NamespaceId = NamespaceId(2);
@@ -118,19 +119,43 @@ fn a_waiting_reader_is_woken_by_its_namespace_and_by_the_end() {
     let (waker, count) = futures_waker();
     let mut context = Context::from_waker(&waker);
     let after = world.log.latest();
-    assert!(world.log.poll_ready(A, after, &mut context).is_pending());
+    let mut waiter = world.log.waiter(A);
+    assert!(waiter.poll_ready(after, &mut context).is_pending());
     world.append(B, 1, 0);
     assert_eq!(Arc::strong_count(&count), 3, "one here, one in the waker, one waiting");
     world.append(A, 1, 0);
-    assert!(world.log.poll_ready(A, after, &mut context).is_ready());
+    assert!(waiter.poll_ready(after, &mut context).is_ready());
     let after = world.log.latest();
-    assert!(world.log.poll_ready(A, after, &mut context).is_pending());
+    assert!(waiter.poll_ready(after, &mut context).is_pending());
     assert!(!world.log.is_ended(A));
     world.log.end(A);
-    assert!(world.log.poll_ready(A, after, &mut context).is_ready());
+    assert!(waiter.poll_ready(after, &mut context).is_ready());
     assert!(world.log.is_ended(A) && !world.log.is_ended(B));
     world.log.close();
     assert!(world.log.is_ended(B));
+}
+
+#[test]
+fn a_reader_that_leaves_leaves_nothing_and_a_new_waker_takes_the_place_of_the_old() {
+    let world = World::new(1 << 20);
+    let (first, count) = futures_waker();
+    let (second, counts) = futures_waker();
+    let after = world.log.latest();
+    let mut waiters: Vec<_> = (0..50).map(|_| world.log.waiter(A)).collect();
+    for waiter in &mut waiters {
+        assert!(waiter.poll_ready(after, &mut Context::from_waker(&first)).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&count), 2 + 50);
+    for waiter in &mut waiters {
+        assert!(waiter.poll_ready(after, &mut Context::from_waker(&second)).is_pending());
+    }
+    assert_eq!((Arc::strong_count(&count), Arc::strong_count(&counts)), (2, 2 + 50));
+    waiters.truncate(20);
+    assert_eq!(Arc::strong_count(&counts), 2 + 20, "nothing is left of those that went");
+    world.append(A, 1, 0);
+    assert_eq!(Arc::strong_count(&counts), 2);
+    waiters.clear();
+    world.log.end(A);
 }
 
 /// A log over files in memory, and whoever writes it.
@@ -204,12 +229,13 @@ fn with_files_a_block_is_visible_once_it_is_durable_and_then_what_waited_runs() 
     files.take(B, 1, 0, 4);
     assert!(files.log.backlog_bytes() > 0);
     assert_eq!(files.read(A, 0), Ok(vec![]));
-    assert!(files.log.poll_ready(A, after, &mut context).is_pending());
+    let mut waiter = files.log.waiter(A);
+    assert!(waiter.poll_ready(after, &mut context).is_pending());
     assert_eq!(files.ran(), []);
     files.committer.commit(&mut |_| {}).unwrap();
     assert_eq!(files.ran(), [(2, 3), (3, 3), (4, 3)]);
     assert_eq!(files.log.backlog_bytes(), 0);
-    assert!(files.log.poll_ready(A, after, &mut context).is_ready());
+    assert!(waiter.poll_ready(after, &mut context).is_ready());
     assert_eq!((files.read(A, 0), files.read(B, 0)), (Ok(vec![1, 2]), Ok(vec![3])));
 
     files.take(A, 1, 0, 5);
@@ -248,8 +274,9 @@ fn what_memory_has_let_go_comes_from_the_files_and_so_it_does_after_a_restart() 
     let (waker, _) = futures_waker();
     let mut context = Context::from_waker(&waker);
     let at = |after: u64| Cursor((5 << 20) + after);
-    assert!(files.log.poll_ready(A, at(38), &mut context).is_ready());
-    assert!(files.log.poll_ready(A, at(39), &mut context).is_pending());
+    let mut waiter = files.log.waiter(A);
+    assert!(waiter.poll_ready(at(38), &mut context).is_ready());
+    assert!(waiter.poll_ready(at(39), &mut context).is_pending());
     assert_eq!(files.log.earliest(A), at(0));
     assert_eq!(files.log.appended(), 0, "counted from the start");
 

@@ -34,6 +34,37 @@ fn fired(world: &World, namespace: NamespaceId) -> usize {
 const SMALL: Pace = Pace { ops: 1_000, messages: 1_000, bytes: 1 << 20, budget: 30 };
 
 #[test]
+fn a_namespace_that_drains_is_off_the_agenda_until_it_has() {
+    let mut world = World::new(SMALL, 0);
+    let ids: Vec<_> =
+        (0..5).map(|n| world.create(&format!("n{n}"), NamespaceConfig::default())).collect();
+    for id in &ids {
+        (0..200).for_each(|n| register(&mut world, *id, &format!("{n}"), 10));
+    }
+    world.settle();
+    world.now = at(10);
+    let is_listed = |world: &World| {
+        world.shard.lanes.iter().any(|lane| lane.next_wake().is_some_and(|time| time <= at(20)))
+    };
+    assert!(is_listed(&world));
+    // Budgets are small: it takes some turns until all of them are found.
+    while is_listed(&world) {
+        assert_eq!(world.turn(), Next::Now);
+    }
+    assert!(world.shard.lanes.iter().any(Lane::is_busy), "the storm is under way");
+    for id in &ids {
+        register(&mut world, *id, "0", 15);
+    }
+    world.turn();
+    assert!(world.shard.lanes.iter().any(Lane::is_busy), "and goes on");
+    world.settle();
+    assert!(is_listed(&world), "what came meanwhile is known");
+    world.now = at(20);
+    world.settle();
+    assert!(ids.iter().all(|id| fired(&world, *id) == 201));
+}
+
+#[test]
 fn a_storm_of_one_namespace_does_not_hold_up_anothers_time() {
     let mut world = World::new(SMALL, 0);
     let storm = world.create("storm", NamespaceConfig::default());

@@ -7,13 +7,14 @@
 //! `STORMWHEEL_ORACLE_OPS=10000000 cargo test --release -p stormwheel oracle` is the long form.
 
 mod behaviour;
+mod limit;
 mod oracle;
 
 use super::*;
 use crate::lane::AsOf;
-use crate::log::{LaneBlock, Record, encode_op};
+use crate::log::{LaneBlock, Record, encode_op, split_record};
 use crate::namespace::{Asked, Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
-use crate::op::{Only, Op, Payload, Register, Target, When};
+use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::snapshot::Part;
@@ -147,7 +148,7 @@ impl World {
             bytes,
             count: 1,
             ack: Ack::Synced,
-            reserved: None,
+            limit: None,
             reply,
         }));
     }

@@ -208,11 +208,11 @@ async fn read_bounded(
                     tokio::task::yield_now().await;
                 }
                 Found::Nothing if left == limit && !wait.is_zero() => {
-                    let (log, namespace, position) =
-                        (&reader.log, reader.namespace, reader.position);
+                    let mut waiter = reader.log.waiter(reader.namespace);
+                    let position = reader.position;
                     let mut stopping = exchange.app.stopping.clone();
                     tokio::select! {
-                        () = poll_fn(|cx| log.poll_ready(namespace, position, cx)) => {}
+                        () = poll_fn(|cx| waiter.poll_ready(position, cx)) => {}
                         () = &mut waiting => return Ok(()),
                         () = stopping.wait() => return Ok::<(), Problem>(()),
                     }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use stormwheel::runtime::Waiter;
 use tokio::time::{Instant, Sleep};
 
 /// Silence after which a sign of life is sent.
@@ -40,6 +41,7 @@ impl Streaming {
 /// The body of an endless answer.
 pub(super) struct OutputStream {
     reader: Reader,
+    waiter: Waiter,
     ready: Vec<u8>,
     silence: Pin<Box<Sleep>>,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -56,6 +58,7 @@ impl OutputStream {
         streaming: Streaming,
     ) -> Self {
         Self {
+            waiter: reader.log.waiter(reader.namespace),
             reader,
             ready: first,
             silence: Box::pin(tokio::time::sleep(SIGN_OF_LIFE)),
@@ -111,8 +114,7 @@ impl Body for OutputStream {
             return Poll::Ready(None);
         }
         loop {
-            let (namespace, position) = (this.reader.namespace, this.reader.position);
-            if this.reader.log.poll_ready(namespace, position, cx).is_pending() {
+            if this.waiter.poll_ready(this.reader.position, cx).is_pending() {
                 break;
             }
             match this.fill() {
