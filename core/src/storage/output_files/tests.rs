@@ -180,7 +180,7 @@ fn a_record_that_no_segment_holds_is_a_fault_of_its_own() {
     let mut world = World::new();
     world.append(A, 1, SEGMENT_BYTES as usize, 0);
     let fault = world.files.write().unwrap_err();
-    assert_eq!(fault.source.kind(), ErrorKind::InvalidInput);
+    assert!(!fault.is_full(), "no room would help: {fault}");
     assert!(world.files.sync().is_err(), "and final");
 }
 
