@@ -1,7 +1,7 @@
 //! The traits through which the pure core is driven.
 
 use crate::namespace::NamespaceConfig;
-use crate::output::NamespaceId;
+use crate::output::{Cursor, NamespaceId};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -88,6 +88,8 @@ pub trait Gauges: Send + Sync {
 pub trait Registry: Gauges {
     /// This namespace is configured in every lane.
     fn publish(&self, id: NamespaceId, name: Arc<str>, config: Arc<NamespaceConfig>, version: u64);
+    /// The outputs of this namespace, which is about to be published, stand behind this cursor.
+    fn begin_behind(&self, _id: NamespaceId, _cursor: Cursor) {}
     /// The namespace of this name and incarnation is gone, with its outputs.
     fn withdraw(&self, id: NamespaceId, name: &str);
     /// How many there are.

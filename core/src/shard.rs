@@ -415,7 +415,10 @@ impl Shard {
                         self.release(reply, answer);
                     }
                 }
-                ControlEffect::Publish { id, name, config, version } => {
+                ControlEffect::Publish { id, name, config, version, born } => {
+                    if let Some(born) = born {
+                        self.registry.begin_behind(id, born);
+                    }
                     self.registry.publish(id, name, config, version);
                 }
                 ControlEffect::Withdraw { id, name } => {

@@ -99,7 +99,7 @@ impl Solo {
         each: impl FnMut(OutputRecord<'_>) + Send,
     ) {
         let (name, reply) = (DEFAULT_NAMESPACE.to_owned(), Box::new(|_| {}));
-        let asked = Box::new(Asked { name, command, settle: false, pending: 0 });
+        let asked = Box::new(Asked { name, command, settle: false, pending: 0, cursor: None });
         let request = CommandRequest { asked, reply };
         self.work(Some(Message::Command(request)), now, each);
     }

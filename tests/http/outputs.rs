@@ -133,6 +133,10 @@ async fn cursors_that_cannot_be_read_from_are_told_apart() {
     };
     let ahead = (cursors[4] + 1_000).to_string();
     read(&ahead).await.expect_problem(409, "cursor-ahead");
+    service.delete("/v1/namespaces/m").await.expect(200);
+    service.put("/v1/namespaces/m", r#"{"clock":"manual"}"#).await.expect(201);
+    let earlier = read(&cursors[0].to_string()).await.expect_problem(409, "cursor-ahead");
+    assert!(earlier["detail"].as_str().unwrap().contains("earlier namespace"), "{earlier}");
     for bad in ["x", "-1", "1.5", "99999999999999999999", "5s"] {
         read(bad).await.expect_problem(400, "invalid-query");
     }

@@ -289,14 +289,19 @@ async fn payloads_come_back_as_they_went_in() {
         (1, r#""payload":{"b":1,"a":1.50}"#),
         (2, r#""payload_base64":"/wA=""#),
         (3, r#""payload":null"#),
+        // Half of a pair: no text has it, and JSON allows its escape.
+        (4, r#""payload":"\ud800 \/ \u0061""#),
     ] {
         let body = format!("{{\"at\":{},{payload}}}", T + offset);
         service.post(path, &body).await.expect(201);
     }
-    service.set_clock(T + 3).await;
+    let listed = service.get(path).await.text();
+    assert!(listed.contains(r#""payload":"\ud800 \/ \u0061""#), "{listed}");
+    service.set_clock(T + 4).await;
     let text = service.get("/v1/namespaces/m/outputs?limit=9").await.text();
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].contains(r#""payload":{"b":1,"a":1.50}"#), "{text}");
     assert!(lines[1].contains(r#""payload_base64":"/wA=""#), "{text}");
     assert!(!lines[2].contains("payload"), "{text}");
+    assert!(lines[3].contains(r#""payload":"\ud800 \/ \u0061""#), "{text}");
 }

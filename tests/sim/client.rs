@@ -133,10 +133,8 @@ impl Client {
         let space = rng.below(self.spaces.len() as u64) as usize;
         let is_there = self.spaces[space].life.is_some();
         let is_told = self.spaces[space].told.is_some();
-        let is_exclusive = matches!(
-            self.spaces[space].told,
-            Some(Told::Configure { .. } | Told::Delete)
-        );
+        let is_exclusive =
+            matches!(self.spaces[space].told, Some(Told::Configure { .. } | Told::Delete));
         let is_lost = self.spaces[space].is_lost;
         match rng.below(40) {
             _ if is_exclusive || is_lost => {}
@@ -362,7 +360,8 @@ impl Client {
                 self.log.push(format!("{id}: {page:?}"));
                 self.spaces[space].busy -= 1;
                 if let Ok(page) = page {
-                    let places: Vec<ListPosition> = page.timers.iter().map(ListPosition::of).collect();
+                    let places: Vec<ListPosition> =
+                        page.timers.iter().map(ListPosition::of).collect();
                     if !places.is_sorted() {
                         let detail = format!("a page is out of order: {places:?}");
                         return Err(Violation::new("wrong answer", detail));

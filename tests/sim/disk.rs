@@ -131,7 +131,12 @@ impl SimDisk {
     }
 
     /// For a call that changes names: in a crash it may have been done or not.
-    fn admit_change(&self, call: Call, name: &str, change: impl FnOnce(&mut State)) -> io::Result<()> {
+    fn admit_change(
+        &self,
+        call: Call,
+        name: &str,
+        change: impl FnOnce(&mut State),
+    ) -> io::Result<()> {
         let verdict = self.machine.admit(call, name, 0, 0);
         let (is_done, answer) = match verdict {
             Verdict::Go => (true, Ok(())),

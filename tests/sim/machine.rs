@@ -142,7 +142,9 @@ impl Machine {
         let trace = state.trace ^ xxh3_64(name.as_bytes());
         state.trace = trace;
         if let Some(story) = &mut state.story {
-            story.push(format!("call {number}: {call:?} {name} at {at}, {length} bytes: {verdict:?}"));
+            story.push(format!(
+                "call {number}: {call:?} {name} at {at}, {length} bytes: {verdict:?}"
+            ));
         }
         verdict
     }
@@ -233,7 +235,6 @@ impl Machine {
     pub(crate) fn draw(&self, bound: u64) -> u64 {
         self.lock().rng.below(bound)
     }
-
 }
 
 impl State {

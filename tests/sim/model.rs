@@ -325,7 +325,8 @@ impl Model {
             (None, _) => 0,
             (Some(_), Some(place)) => place + 1,
             (Some(to), None) => {
-                let detail = format!("namespace {}: {to} was never asked for: {advances:?}", self.name);
+                let detail =
+                    format!("namespace {}: {to} was never asked for: {advances:?}", self.name);
                 return Err(Violation::new("wrong time", detail));
             }
         };
@@ -344,7 +345,10 @@ impl Model {
 
     /// Nothing is under way any more: all that was answered is certain, all that is due was seen, and
     /// these are the timers that are pending.
-    pub(crate) fn settled(&mut self, pending: &BTreeMap<Vec<u8>, Vec<Timer>>) -> Result<(), Violation> {
+    pub(crate) fn settled(
+        &mut self,
+        pending: &BTreeMap<Vec<u8>, Vec<Timer>>,
+    ) -> Result<(), Violation> {
         if self.is_lost {
             return Ok(());
         }

@@ -60,7 +60,8 @@ fn play(events: &[Event], fault: Option<(u64, Fault)>) -> Result<(u64, u64), Vio
 #[test]
 fn any_call_may_go_wrong() {
     let events = workload();
-    let (calls, starts) = play(&events, None).unwrap_or_else(|it| panic!("without a fault: {it:?}"));
+    let (calls, starts) =
+        play(&events, None).unwrap_or_else(|it| panic!("without a fault: {it:?}"));
     assert!(calls >= CALLS, "the workload makes {calls} calls only");
     let is_all = std::env::var("STORMWHEEL_NTH").is_ok_and(|which| which == "all");
     let step = if is_all { 1 } else { STEP_DEFAULT };

@@ -175,7 +175,12 @@ impl Candidate {
 
     /// All ways in which the lane may have come further before an operation, and what the
     /// namespace's clock may then have read. Advances of the two domains go in any order.
-    fn before(&self, rules: &Rules, window: &Window<'_>, seen: &[Timer]) -> Vec<(Self, Option<i64>)> {
+    fn before(
+        &self,
+        rules: &Rules,
+        window: &Window<'_>,
+        seen: &[Timer],
+    ) -> Vec<(Self, Option<i64>)> {
         let latest = window.clock.iter().copied().max();
         let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
         let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
@@ -185,7 +190,8 @@ impl Candidate {
                 let place = domain as usize;
                 if domain == Domain::Event || rules.is_manual {
                     let advances = &rules.advances[place][..window.advances[place].1];
-                    let to = advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
+                    let to =
+                        advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
                     let mut it = it.clone();
                     if to.is_some_and(|to| it.reach(domain, *to, seen)) {
                         next.push((it, ticked));
@@ -245,9 +251,9 @@ impl Candidate {
                 only: Only::Always,
             },
             Act::DeleteName { domain, name } => {
-                return Some(self.delete(|place| {
-                    place.0 == *domain && place.2.as_deref() == Some(name)
-                }));
+                return Some(
+                    self.delete(|place| place.0 == *domain && place.2.as_deref() == Some(name)),
+                );
             }
             Act::DeleteAt { domain, at, resolution_ms, spread_ms } => {
                 let time = settle(key, None, *at, *resolution_ms, *spread_ms, rules);
@@ -256,9 +262,9 @@ impl Candidate {
                 }));
             }
             Act::DeleteFireAt { domain, at } => {
-                return Some(self.delete(|place| {
-                    place.0 == *domain && place.2.is_none() && place.1 == *at
-                }));
+                return Some(
+                    self.delete(|place| place.0 == *domain && place.2.is_none() && place.1 == *at),
+                );
             }
             Act::DeleteAll => return Some(self.delete(|_| true)),
             Act::Read => return Some(Answer::Timers(self.pending())),
@@ -342,7 +348,9 @@ impl Candidate {
             }
             self.timers.insert(place(fire_at), payload);
             let is_told = domain == Domain::Event || rules.is_manual;
-            if is_told && reads.is_some_and(|reads| fire_at <= reads) && !self.advance(domain, fire_at, seen)
+            if is_told
+                && reads.is_some_and(|reads| fire_at <= reads)
+                && !self.advance(domain, fire_at, seen)
             {
                 return None;
             }

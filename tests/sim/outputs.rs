@@ -49,7 +49,15 @@ const READ_BYTES: usize = 512;
 impl Consumer {
     pub(crate) fn new(namespace: NamespaceId) -> Self {
         let (seen, unseen_ms, last) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { namespace, seen, unseen_ms, polled_ms: i64::MIN / 2, is_anew: false, is_late: false, last }
+        Self {
+            namespace,
+            seen,
+            unseen_ms,
+            polled_ms: i64::MIN / 2,
+            is_anew: false,
+            is_late: false,
+            last,
+        }
     }
 
     /// Reads what has come since. `now_ms` is what the engine's clock reads, `age_ms` how long outputs
@@ -131,7 +139,12 @@ impl Consumer {
 
     /// Reads everything once more: what was seen stands where it stood, and nothing in between.
     /// What is older than the namespace keeps outputs may be gone.
-    pub(crate) fn verify(&self, engine: &Engine, now_ms: i64, age_ms: i64) -> Result<(), Violation> {
+    pub(crate) fn verify(
+        &self,
+        engine: &Engine,
+        now_ms: i64,
+        age_ms: i64,
+    ) -> Result<(), Violation> {
         let Some(first) = self.seen.first() else { return Ok(()) };
         let earliest = engine.outputs().earliest(self.namespace).0;
         let gone = self.seen.iter().take_while(|seen| seen.cursor <= earliest).count();

@@ -97,15 +97,23 @@ impl Reference {
                 if fault.kind() != FaultKind::Corruption {
                     return Err(format!("taken for {:?}: {text}", fault.kind()));
                 }
-                if is_placed { Ok(Outcome::Detected) } else { Err(format!("without a place: {text}")) }
+                if is_placed {
+                    Ok(Outcome::Detected)
+                } else {
+                    Err(format!("without a place: {text}"))
+                }
             }
             Ok(()) => {
                 let found = run.rest().and_then(|()| state(&mut run));
                 let found = match found {
                     Ok(found) => found,
                     // An output that cannot be read says so when it is read.
-                    Err(violation) if violation.detail.contains(file) => return Ok(Outcome::Detected),
-                    Err(violation) => return Err(format!("{}: {}", violation.kind, violation.detail)),
+                    Err(violation) if violation.detail.contains(file) => {
+                        return Ok(Outcome::Detected);
+                    }
+                    Err(violation) => {
+                        return Err(format!("{}: {}", violation.kind, violation.detail));
+                    }
                 };
                 if found == self.state { Ok(Outcome::Healed) } else { Err(self.difference(&found)) }
             }
@@ -126,7 +134,10 @@ impl Reference {
         for (name, outputs) in &self.state.outputs {
             let other = found.outputs.get(name).map_or(0, Vec::len);
             if found.outputs.get(name) != Some(outputs) {
-                return format!("{name}: {other} outputs, not the {} that were there", outputs.len());
+                return format!(
+                    "{name}: {other} outputs, not the {} that were there",
+                    outputs.len()
+                );
             }
         }
         "namespaces that were not there".to_owned()
@@ -191,7 +202,8 @@ fn sweep_file(folder: &str) {
     let bits = 0..used.min(SWEPT_BYTES) * 8;
     let mut detected = 0;
     for bit in bits.clone().step_by(step()) {
-        let outcome = reference.check(&format!("bit {bit}"), &file, &|world| world.disk.rot(&file, bit));
+        let outcome =
+            reference.check(&format!("bit {bit}"), &file, &|world| world.disk.rot(&file, bit));
         detected += usize::from(outcome == Outcome::Detected);
     }
     assert!(detected * 2 > bits.len() / step(), "{file}: {detected} of {} found", bits.len());

@@ -52,7 +52,11 @@ pub(crate) struct Run {
 }
 
 /// Plays the history of a seed.
-pub(crate) fn play(seed: u64, setup: &Setup, events: &[Event]) -> (Result<Summary, Violation>, Vec<String>) {
+pub(crate) fn play(
+    seed: u64,
+    setup: &Setup,
+    events: &[Event],
+) -> (Result<Summary, Violation>, Vec<String>) {
     play_told(seed, setup, events, false)
 }
 
@@ -260,7 +264,8 @@ impl Run {
         let now = self.world.now_ms();
         let latest_ms = self.world.clock.latest_ms();
         if now > latest_ms {
-            let detail = format!("the engine reads {now}, no clock ever showed more than {latest_ms}");
+            let detail =
+                format!("the engine reads {now}, no clock ever showed more than {latest_ms}");
             return Err(Violation::new("early", detail));
         }
         for space in &mut self.client.spaces {

@@ -124,7 +124,9 @@ mod tests {
             assert!(store.put("x", vec![7; 9]).is_err());
             assert!(store.get("x").is_err(), "the machine is down");
             machine.come_up();
-            assert!(store.get("x").is_ok_and(|bytes| bytes == [7; 9]) || store.objects().is_empty());
+            assert!(
+                store.get("x").is_ok_and(|bytes| bytes == [7; 9]) || store.objects().is_empty()
+            );
         }
         store.rot("a/1", 9);
         assert_eq!(store.peek("a/1").unwrap(), [1, 0, 3]);

@@ -16,7 +16,7 @@ use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, Source
 use super::config::{ClockKind, NamespaceConfig};
 use crate::error::Rejection;
 use crate::limits::SOURCES_MAX;
-use crate::output::NamespaceId;
+use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
 use crate::watermark::Sources;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,9 @@ pub(crate) struct Asked {
     pub(crate) settle: bool,
     /// Timers that the namespace held, as far as was known when it was asked.
     pub(crate) pending: u64,
+    /// The newest output that there was when it was asked: what begins with it begins behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<u64>,
 }
 
 /// A numbered control record on its way to all lanes.
@@ -92,7 +95,14 @@ pub(crate) enum ControlEffect {
     /// Answer this.
     Answer(Ticket, Result<CommandReply, Rejection>),
     /// The namespace can be used: it is configured in every lane.
-    Publish { id: NamespaceId, name: Arc<str>, config: Arc<NamespaceConfig>, version: u64 },
+    Publish {
+        id: NamespaceId,
+        name: Arc<str>,
+        config: Arc<NamespaceConfig>,
+        version: u64,
+        /// No output of it stands at or below this cursor, if that is known.
+        born: Option<Cursor>,
+    },
     /// The namespace of this name and incarnation is gone.
     Withdraw { id: NamespaceId, name: Arc<str> },
 }
@@ -117,6 +127,8 @@ struct Control {
     steps: u64,
     sources: Sources,
     manual_now: Option<Timestamp>,
+    /// The newest output of all when it was asked for: its own are newer.
+    born: Option<Cursor>,
     /// Where it stands on the idle agenda.
     idle_at: Option<Timestamp>,
 }
@@ -153,16 +165,18 @@ impl Controls {
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) {
-        let Asked { name, command, settle, pending } = asked;
-        let (settle, pending) = (*settle, *pending);
+        let Asked { name, command, settle, pending, cursor } = asked;
+        let (settle, pending, born) = (*settle, *pending, cursor.map(Cursor));
         // A command that changes nothing may repeat one that is still under way: what it answers
         // has to be true already.
         let settles = settle || matches!(command, Command::Clock(_));
         let done = match command {
             Command::Put { config, expected_version } => {
-                self.put(ticket, name, config, *expected_version, pending, now, effects)
+                self.put(ticket, name, config, *expected_version, pending, born, now, effects)
             }
-            Command::Delete { force } => self.delete(ticket, name, *force, pending, now, effects),
+            Command::Delete { force } => {
+                self.delete(ticket, name, *force, pending, born, now, effects)
+            }
             Command::Source { source, change } => {
                 self.source(ticket, name, source, *change, settle, now, effects)
             }
@@ -188,6 +202,7 @@ impl Controls {
         config: &NamespaceConfig,
         expected_version: Option<u64>,
         pending: u64,
+        born: Option<Cursor>,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
@@ -197,7 +212,7 @@ impl Controls {
                 return Err(Rejection::NamespaceUnknown);
             }
             let reply = CommandReply::Configured { created: true, version: 1 };
-            self.create(name, config, now, Some((ticket, reply)), effects);
+            self.create(name, config, born, now, Some((ticket, reply)), effects);
             return Ok(None);
         };
         if expected_version.is_some_and(|expected| expected != control.version) {
@@ -240,6 +255,7 @@ impl Controls {
         &mut self,
         name: &str,
         config: &NamespaceConfig,
+        born: Option<Cursor>,
         now: Timestamp,
         reply: Option<(Ticket, CommandReply)>,
         effects: &mut Vec<ControlEffect>,
@@ -256,6 +272,7 @@ impl Controls {
             steps: 1,
             sources,
             manual_now: None,
+            born,
             idle_at: None,
         };
         let name: Arc<str> = name.into();
@@ -265,12 +282,14 @@ impl Controls {
         self.send(id, 1, Change::Configure(config), Some(publish), waiting, effects);
     }
 
+    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
     fn delete(
         &mut self,
         ticket: Ticket,
         name: &str,
         force: bool,
         pending: u64,
+        born: Option<Cursor>,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
@@ -296,7 +315,7 @@ impl Controls {
         self.send(id, number, Change::Remove, None, Some(waiting), effects);
         if name == DEFAULT_NAMESPACE {
             // There is always one of this name: it is emptied by beginning a new life.
-            self.create(name, &config, now, None, effects);
+            self.create(name, &config, born, now, None, effects);
         }
         Ok(None)
     }

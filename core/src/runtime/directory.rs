@@ -3,7 +3,7 @@
 
 use super::output_log::OutputLog;
 use crate::namespace::NamespaceConfig;
-use crate::output::NamespaceId;
+use crate::output::{Cursor, NamespaceId};
 use crate::ports::{Gauges, NamespaceGauge, Registry};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -92,6 +92,10 @@ impl Registry for Namespaces {
         self.change(|by_name| {
             by_name.insert(name, Arc::new(entry));
         });
+    }
+
+    fn begin_behind(&self, id: NamespaceId, cursor: Cursor) {
+        self.outputs.begin_behind(id, cursor);
     }
 
     fn withdraw(&self, id: NamespaceId, name: &str) {

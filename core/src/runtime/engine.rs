@@ -342,8 +342,10 @@ impl Engine {
         let entry = self.common().namespaces.get(name);
         let pending = entry.map_or(0, |entry| entry.pending());
         let name = name.to_owned();
+        let may_begin = matches!(command, Command::Put { .. } | Command::Delete { .. });
+        let cursor = may_begin.then(|| self.outputs().latest().0);
         self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
-            let asked = Box::new(Asked { name, command, settle, pending });
+            let asked = Box::new(Asked { name, command, settle, pending, cursor });
             Message::Command(CommandRequest { asked, reply })
         });
     }

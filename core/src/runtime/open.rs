@@ -97,7 +97,9 @@ fn common(
     let (queues, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| unbounded()).unzip();
     let cells: Vec<ShardCells> = (0..shards).map(|_| ShardCells::default()).collect();
     // A shard that has not gone round yet is as young as the engine, not stuck since 1970.
-    cells.iter().for_each(|cells| cells.went_round(clock.machine()));
+    for cells in &cells {
+        cells.went_round(clock.machine());
+    }
     let common = Common {
         layout,
         clock,

@@ -2,7 +2,7 @@
 
 use super::{Change, Control, Controls, InFlight, Publish};
 use crate::namespace::NamespaceConfig;
-use crate::output::NamespaceId;
+use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
 use crate::watermark::Sources;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub(crate) struct ControlState {
     pub(crate) sources: Sources,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) manual_now: Option<Timestamp>,
+    /// The newest output of all when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) born_cursor: Option<u64>,
 }
 
 /// A step that not every lane has settled yet.
@@ -65,6 +68,7 @@ impl Controls {
             steps: it.steps,
             sources: it.sources.clone(),
             manual_now: it.manual_now,
+            born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
             namespace: namespace.0,
@@ -89,10 +93,11 @@ impl Controls {
         let mut it = Self::new(lane, lanes);
         it.incarnations = state.incarnations;
         for namespace in state.namespaces {
-            let ControlState { name, id, config, version, steps, sources, manual_now } = namespace;
-            let id = NamespaceId(id);
+            let ControlState { name, id, config, version, steps, sources, manual_now, born_cursor } =
+                namespace;
+            let (id, born) = (NamespaceId(id), born_cursor.map(Cursor));
             let control =
-                Control { id, config, version, steps, sources, manual_now, idle_at: None };
+                Control { id, config, version, steps, sources, manual_now, born, idle_at: None };
             it.by_name.insert(Arc::clone(&name), control);
             it.list_idle(&name);
         }

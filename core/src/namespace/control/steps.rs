@@ -111,7 +111,8 @@ impl Controls {
             if applied(control.id) > 0 {
                 let (id, name) = (control.id, Arc::clone(name));
                 let (config, version) = (Arc::clone(&control.config), control.version);
-                effects.push(ControlEffect::Publish { id, name, config, version });
+                let born = control.born;
+                effects.push(ControlEffect::Publish { id, name, config, version, born });
             }
         }
         for ((namespace, number), step) in &mut self.in_flight {
@@ -139,7 +140,9 @@ impl Controls {
             && let Some(Publish { name, config, version }) = step.publish.take()
         {
             let id = done.namespace;
-            effects.push(ControlEffect::Publish { id, name, config, version });
+            let control = self.by_name.get(&name).filter(|control| control.id == id);
+            let born = control.and_then(|control| control.born);
+            effects.push(ControlEffect::Publish { id, name, config, version, born });
         }
         let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
         let timers = step.timers;

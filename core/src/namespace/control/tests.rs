@@ -30,7 +30,7 @@ impl World {
         self.tickets += 1;
         let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(0));
         let (name, command) = (name.to_owned(), command.clone());
-        let asked = Asked { name, command, settle, pending };
+        let asked = Asked { name, command, settle, pending, cursor: None };
         self.controls.command(ticket, &asked, now, &mut effects);
         effects
     }
@@ -299,7 +299,7 @@ fn a_listed_source_that_is_forgotten_stays_away() {
     let listed = |names: &[&str], spread_ms| {
         let sources = names.iter().map(|name| (*name).to_owned()).collect();
         let watermark = crate::namespace::WatermarkConfig { sources, idle_after_ms: None };
-        NamespaceConfig { watermark, spread_ms, ..manual() }
+        NamespaceConfig { spread_ms, watermark, ..manual() }
     };
     world.create("orders", listed(&["a", "b"], 0));
     let source = |name: &str, change| Command::Source { source: name.to_owned(), change };

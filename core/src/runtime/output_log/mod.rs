@@ -38,6 +38,12 @@ pub enum ReadRejection {
         /// Reading after this one works.
         earliest: Cursor,
     },
+    /// The cursor is older than the namespace: it was given out by an earlier one of its name, or
+    /// by another log.
+    Foreign {
+        /// Everything that the namespace ever emitted is behind this one.
+        born: Cursor,
+    },
     /// The log has not come so far: the cursor is of another log.
     Ahead {
         /// The newest record there is.
@@ -67,6 +73,8 @@ struct State {
     order: VecDeque<(NamespaceId, Cursor)>,
     order_max: usize,
     by_namespace: HashMap<NamespaceId, Recent, ahash::RandomState>,
+    /// Where namespaces began, as far as that is known.
+    born: HashMap<NamespaceId, Cursor, ahash::RandomState>,
 }
 
 /// What is in memory of one namespace.
@@ -109,6 +117,7 @@ impl OutputLog {
             order: VecDeque::new(),
             order_max: ORDER_MIN,
             by_namespace: HashMap::with_hasher(ahash::RandomState::new()),
+            born: HashMap::with_hasher(ahash::RandomState::new()),
         };
         let backlog_bytes = AtomicUsize::new(0);
         let (state, waiters) = (Mutex::new(state), Numbers::default());
@@ -131,6 +140,14 @@ impl OutputLog {
             let latest = state.latest;
             if after > latest {
                 return Err(ReadRejection::Ahead { latest });
+            }
+            // What lies before a log in memory is of the one that the process before kept: a gap.
+            let is_of_this_log = self.files.is_some() || after >= state.base;
+            if let Some(born) = state.born.get(&namespace).copied()
+                && after < born
+                && is_of_this_log
+            {
+                return Err(ReadRejection::Foreign { born });
             }
             let earliest = self.earliest_in(&state, namespace);
             if after < earliest {
@@ -158,10 +175,11 @@ impl OutputLog {
     }
 
     fn earliest_in(&self, state: &State, namespace: NamespaceId) -> Cursor {
-        match &self.files {
+        let earliest = match &self.files {
             Some(files) => files.earliest(namespace),
             None => state.by_namespace.get(&namespace).map_or(state.base, |recent| recent.gone),
-        }
+        };
+        state.born.get(&namespace).map_or(earliest, |born| earliest.max(*born))
     }
 
     /// Reading after this cursor yields the earliest record retained of this namespace.
@@ -176,6 +194,12 @@ impl OutputLog {
 
     /// Reading after this cursor yields the records of this namespace appended at or after a time.
     pub fn at_time(&self, namespace: NamespaceId, time_ms: i64) -> Cursor {
+        let found = self.find_time(namespace, time_ms);
+        let born = self.lock().born.get(&namespace).copied();
+        born.map_or(found, |born| found.max(born))
+    }
+
+    fn find_time(&self, namespace: NamespaceId, time_ms: i64) -> Cursor {
         let (plan, first) = {
             let state = self.lock();
             let latest = state.latest;
@@ -240,9 +264,15 @@ impl OutputLog {
         recent.retention = retention;
     }
 
+    /// Everything that a namespace emits stands behind this cursor.
+    pub(super) fn begin_behind(&self, namespace: NamespaceId, born: Cursor) {
+        self.lock().born.insert(namespace, born);
+    }
+
     /// A namespace is gone, and its outputs with it: readers end.
     pub(super) fn end(&self, namespace: NamespaceId) {
         let mut state = self.lock();
+        state.born.remove(&namespace);
         if let Some(files) = &self.files {
             files.end(namespace);
         }

@@ -37,7 +37,9 @@ impl World {
     /// One request, answered.
     fn batch(&mut self, namespace: NamespaceId, limit: u64, ops: &[Op<'_>]) -> Vec<Outcome> {
         let mut bytes = Vec::new();
-        ops.iter().for_each(|op| encode_op(&mut bytes, namespace, op));
+        for op in ops {
+            encode_op(&mut bytes, namespace, op);
+        }
         let answer = Arc::new(Mutex::new(Vec::new()));
         let mine = Arc::clone(&answer);
         let reply = Box::new(move |outcomes| *mine.lock().unwrap() = outcomes);

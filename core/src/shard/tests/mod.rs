@@ -157,7 +157,7 @@ impl World {
         let answers = Arc::clone(&self.answers);
         let reply = Box::new(move |answer| answers.lock().unwrap().push(answer));
         let (name, settle) = (name.to_owned(), false);
-        let asked = Box::new(Asked { name, command, settle, pending: 0 });
+        let asked = Box::new(Asked { name, command, settle, pending: 0, cursor: None });
         let request = CommandRequest { asked, reply };
         self.inbox.push_back(Message::Command(request));
     }

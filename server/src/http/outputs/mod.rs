@@ -109,6 +109,14 @@ impl Reader {
                 problem.earliest = Some(earliest.0);
                 problem.field("cursor")
             }
+            ReadRejection::Foreign { born } => {
+                let detail = format!(
+                    "outputs of this namespace stand behind {}, and the cursor is {position}: it \
+                     is of an earlier namespace of this name, or of another log",
+                    born.0
+                );
+                Problem::new(&kinds::CURSOR_AHEAD, detail).field("cursor")
+            }
             ReadRejection::Ahead { latest } => {
                 let detail = format!(
                     "the log has come to {}, and the cursor is {position}: it is of another log",

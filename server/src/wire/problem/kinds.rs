@@ -124,7 +124,7 @@ kinds! {
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
     CURSOR_AHEAD = 409 "cursor-ahead", "The cursor is of another log",
-        "The cursor lies beyond the newest output there is, so it was not given out by this log: the service started with other data, or the namespace was deleted and made again.\n\n\
+        "The cursor lies beyond the newest output there is, or before the first that this namespace can have: it was not given out by this log, or by an earlier namespace of the same name. The service started with other data, or the namespace was deleted and made again.\n\n\
          Start again without a cursor (the earliest retained output) or with cursor=latest. What was fired in between may have been delivered to you or not.";
     CURSOR_GONE = 410 "cursor-gone", "Outputs after this cursor are gone",
         "The reader fell behind what is retained: outputs between its cursor and `earliest` were dropped by age or size and cannot be read any more.\n\n\

@@ -32,6 +32,7 @@ struct World {
     published: BTreeMap<Arc<str>, (NamespaceId, u64, Arc<NamespaceConfig>)>,
     answers: Vec<(Ticket, Result<CommandReply, Rejection>)>,
     sent: Vec<(NamespaceId, u64, Change)>,
+    born: BTreeMap<NamespaceId, Option<Cursor>>,
 }
 
 impl World {
@@ -44,6 +45,7 @@ impl World {
             published: BTreeMap::new(),
             answers: Vec::new(),
             sent: Vec::new(),
+            born: BTreeMap::new(),
         }
     }
 
@@ -60,7 +62,9 @@ impl World {
                     self.sent.push((step.namespace, step.number, step.change));
                 }
                 ControlEffect::Answer(ticket, answer) => self.answers.push((ticket, answer)),
-                ControlEffect::Publish { id, name, config, version } => {
+                ControlEffect::Publish { id, name, config, version, born } => {
+                    let asked = self.born.entry(id).or_insert(born);
+                    assert_eq!(*asked, born, "it is born once");
                     self.published.insert(name, (id, version, config));
                 }
                 ControlEffect::Withdraw { id, name } => {
@@ -78,7 +82,8 @@ impl World {
                 let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(self.now));
                 let settle = self.tickets.is_multiple_of(2);
                 let (name, command) = (NAMES[*name].to_owned(), command.clone());
-                let asked = Asked { name, command, settle, pending: 0 };
+                let cursor = Some(self.tickets);
+                let asked = Asked { name, command, settle, pending: 0, cursor };
                 self.controls.command(ticket, &asked, now, &mut effects);
             }
             Event::Silence(millis) => {
@@ -100,7 +105,8 @@ impl World {
         let text = serde_json::to_string(&state).expect("plain data");
         let read: ControlsState = serde_json::from_str(&text).expect("it was just written");
         assert_eq!(read, state);
-        let mut it = Self { now: self.now, tickets: self.tickets, ..Self::new() };
+        let (now, tickets, born) = (self.now, self.tickets, self.born.clone());
+        let mut it = Self { now, tickets, born, ..Self::new() };
         it.controls = Controls::from_state(1, LANES, read);
         assert_eq!(it.controls.to_state(), state);
         assert_eq!(it.controls.next_idle(), self.controls.next_idle());
