@@ -9,6 +9,7 @@
 mod drain;
 mod home;
 mod limit;
+mod overdue;
 mod replay;
 mod snapshot;
 
@@ -30,6 +31,7 @@ use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
 use crate::wheel::EntryPool;
 use hashbrown::HashMap;
+use overdue::Downtime;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -68,6 +70,8 @@ pub(crate) struct Lane {
     changed: Vec<HomeIndex>,
     block: Block,
     done: Vec<StepDone>,
+    /// The time in which nothing could fire before this start.
+    downtime: Option<Downtime>,
 }
 
 /// A namespace that is gone, while what it held is let go.
@@ -104,6 +108,7 @@ impl Lane {
             changed: Vec::new(),
             block: Block::default(),
             done: Vec::new(),
+            downtime: None,
         }
     }
 
@@ -261,7 +266,9 @@ impl Lane {
             if *budget == 0 {
                 break;
             }
-            if let Some(batch) = self.probe(shared, layout, home, now, budget) {
+            if self.home(home).is_restarted {
+                self.decide_overdue(shared, layout, home, budget);
+            } else if let Some(batch) = self.probe(shared, layout, home, now, budget) {
                 due.push((home, batch));
             }
         }
@@ -355,6 +362,7 @@ impl Lane {
             (Change::Configure(config), Some(home)) => {
                 let it = self.home_mut(home);
                 if it.config.clock != config.clock {
+                    it.is_restarted = false;
                     it.restart_clock(shared, config.clock, now);
                 }
                 it.config = config;

@@ -119,7 +119,8 @@ const FLAG_EVENT: u8 = 1;
 const FLAG_PAYLOAD: u8 = 2;
 const FLAG_BINARY: u8 = 4;
 const FLAG_OVERDUE: u8 = 8;
-const FLAGS_KNOWN: u8 = FLAG_EVENT | FLAG_PAYLOAD | FLAG_BINARY | FLAG_OVERDUE;
+const FLAG_RESTART: u8 = 16;
+const FLAGS_KNOWN: u8 = FLAG_EVENT | FLAG_PAYLOAD | FLAG_BINARY | FLAG_OVERDUE | FLAG_RESTART;
 
 /// Collects the output records of one namespace on one lane.
 ///
@@ -160,6 +161,12 @@ impl OutputWriter {
     /// not the service's.
     pub fn push_overdue(&mut self, record: &OutputRecord<'_>) {
         self.push_flagged(record, FLAG_OVERDUE);
+    }
+
+    /// Appends the record of a timer that was due while nothing could fire: its lateness is that of
+    /// a restart.
+    pub fn push_restarted(&mut self, record: &OutputRecord<'_>) {
+        self.push_flagged(record, FLAG_RESTART);
     }
 
     #[inline]
@@ -290,17 +297,18 @@ impl OutputBytes {
         (count > 0).then(|| Self { count, bytes: bytes.into_boxed_slice(), ..self })
     }
 
-    /// When those processing-time fires were due that waited for their time: whose lateness is the
-    /// service's own.
-    pub fn live_fire_times(&self) -> impl Iterator<Item = Timestamp> {
+    /// When those processing-time fires were due that waited for their time, whose lateness is the
+    /// service's own; and whether it is due to a restart.
+    pub fn waited_for(&self) -> impl Iterator<Item = (Timestamp, bool)> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>()?;
             let head = RawHead(head);
             rest = &behind[head.tail_bytes()..];
-            Some((head.fire_at(), head.flags() & (FLAG_OVERDUE | FLAG_EVENT) == 0))
+            Some((head.fire_at(), head.flags()))
         })
-        .filter_map(|(time, is_live)| is_live.then_some(time))
+        .filter(|(_, flags)| flags & (FLAG_OVERDUE | FLAG_EVENT) == 0)
+        .map(|(time, flags)| (time, flags & FLAG_RESTART != 0))
     }
 
     /// The records, in order.

@@ -75,6 +75,23 @@ impl Partition {
         {
             slot = self.fire_due(cx, found, hash);
         }
+        let emitted = cx.outputs.count();
+        let outcome = self.act(cx, slot, hash, op);
+        if cx.timeline.of(Domain::Processing).held.is_some() {
+            let ordinal = cx.outputs.count() - emitted;
+            self.fire_freed(cx, op.key, hash, ordinal);
+        }
+        outcome
+    }
+
+    #[inline]
+    fn act(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: Option<SlotIndex>,
+        hash: u64,
+        op: &Op<'_>,
+    ) -> Outcome {
         match &op.action {
             Action::Register(register) => self.register(cx, slot, op.key, hash, register),
             Action::Touch { name, domain, after_ms } => {
@@ -312,13 +329,25 @@ impl Partition {
             let Some(drain) = &time.drain else { continue };
             let until = drain.until;
             let prior = cx.pools.armed(slot, domain);
-            while cx.pools.earliest(slot, domain).is_some_and(|time| time <= until) {
+            while cx.release(slot, domain).is_some_and(|time| time <= until) {
                 self.is_dirty = true;
                 cx.fire_earliest(slot, hash, domain, true);
             }
             cx.settle(slot, domain, prior);
         }
         (!self.drop_if_idle(cx, slot, hash)).then_some(slot)
+    }
+
+    /// An operation on a key of a namespace that has something held back: what waited behind a timer
+    /// that is gone now fires.
+    #[cold]
+    fn fire_freed(&mut self, cx: &mut Context<'_>, key: &[u8], hash: u64, ordinal: u32) {
+        if let Some(slot) = cx.pools.find(&self.table, key, hash)
+            && cx.fire_freed(slot, hash, ordinal)
+        {
+            self.is_dirty = true;
+            self.drop_if_idle(cx, slot, hash);
+        }
     }
 
     /// Fires the timer of an entry that the wheel gave out at `time`, if it is due. An entry of a
@@ -332,12 +361,12 @@ impl Partition {
         domain: Domain,
         until: Timestamp,
     ) {
-        let Some(earliest) = cx.pools.earliest(slot, domain) else {
+        let Some(release) = cx.release(slot, domain) else {
             return;
         };
-        if earliest <= until {
+        if release <= until {
             let taken_at = cx.pools.armed(slot, domain);
-            if taken_at == Some(earliest) {
+            if taken_at == Some(release) {
                 if self.writing.is_some() {
                     self.write_first(cx.pools, hash);
                 }

@@ -1,5 +1,6 @@
 //! What a shard counts, in plain numbers of its own; the runtime publishes them for scrapes.
 
+use crate::namespace::OverduePolicy;
 use crate::op::ResultKind;
 
 /// Counters of a shard since it started. Arrays over domains are [event, processing].
@@ -13,6 +14,9 @@ pub(crate) struct Stats {
     pub(crate) fired: [u64; 2],
     /// Timers that were due already when they were registered.
     pub(crate) overdue_at_registration: u64,
+    /// Timers that were due at the restart, by what became of them, in the order of
+    /// [`OverduePolicy::NAMES`].
+    pub(crate) overdue_at_restart: [u64; OverduePolicy::NAMES.len()],
     /// Timers pending now, by domain.
     pub(crate) pending: [u64; 2],
     /// Keys held now.

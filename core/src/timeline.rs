@@ -5,7 +5,9 @@
 //! slots, and an entry counts only if it stands where its slot says ([`Armed`]).
 
 use crate::due_counts::MinuteCounts;
+use crate::held::Held;
 use crate::keyed::{Pools, SlotIndex};
+use crate::namespace::OverduePolicy;
 use crate::time::{Domain, Timestamp};
 use crate::wheel::{EntryPool, Owner, Wheel};
 use hashbrown::HashMap;
@@ -29,6 +31,8 @@ pub(crate) struct DomainTime {
     pub(crate) counts: MinuteCounts,
     /// The advance that is under way.
     pub(crate) drain: Option<Box<Drain>>,
+    /// What a restart holds back.
+    pub(crate) held: Option<Box<Held>>,
     /// No entry of the wheel stands before this.
     pub(crate) wake: Timestamp,
 }
@@ -40,6 +44,8 @@ pub(crate) struct Drain {
     pub(crate) until: Timestamp,
     /// The record that moved it.
     pub(crate) position: u64,
+    /// What is done with what was due at a restart, if this is about that.
+    pub(crate) overdue: Option<OverduePolicy>,
     /// How many fired of it.
     pub(crate) fired: u64,
     /// Entries taken off the wheel and not yet looked at: those from `next` on, ascending.
@@ -55,7 +61,7 @@ impl Drain {
     pub(crate) fn new(until: Timestamp, position: u64) -> Self {
         // Fixed seeds: nothing may differ between a run and its replay.
         let ordinals = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-        Self { until, position, fired: 0, batch: Vec::new(), next: 0, ordinals }
+        Self { until, position, overdue: None, fired: 0, batch: Vec::new(), next: 0, ordinals }
     }
 }
 
@@ -66,7 +72,17 @@ impl DomainTime {
             wheel: Wheel::new(origin),
             counts: MinuteCounts::default(),
             drain: None,
+            held: None,
             wake: Timestamp::MAX,
+        }
+    }
+
+    /// When a key is let go whose earliest timer stands at `time`.
+    #[inline]
+    pub(crate) fn release_at(&self, pools: &Pools, slot: SlotIndex, time: Timestamp) -> Timestamp {
+        match &self.held {
+            None => time,
+            Some(held) => held.release_at(time, pools.hash(slot)),
         }
     }
 }
@@ -101,6 +117,18 @@ impl Timeline {
     #[inline]
     pub(crate) fn of_mut(&mut self, domain: Domain) -> &mut DomainTime {
         &mut self.domains[domain as usize]
+    }
+
+    /// When a key's earliest timer is let go.
+    #[inline]
+    pub(crate) fn release(
+        &self,
+        pools: &Pools,
+        slot: SlotIndex,
+        domain: Domain,
+    ) -> Option<Timestamp> {
+        let earliest = pools.earliest(slot, domain)?;
+        Some(self.of(domain).release_at(pools, slot, earliest))
     }
 
     /// Whether time has come this far.

@@ -98,6 +98,7 @@ async fn figures_move_with_what_happens() {
     for name in [
         "stormwheel_timers_pending_due_within{bound=\"1m\"}",
         "stormwheel_timers_overdue ",
+        "stormwheel_timers_overdue_at_restart_total{policy=\"fire\"} 0",
         "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.01\"}",
         "stormwheel_oldest_due_timestamp_seconds NaN",
         "stormwheel_output_log_bytes ",

@@ -26,7 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["time", "key_group", "error", "limits", "op", "output", "namespace"]),
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
-    ("stats", &["op"]),
+    ("stats", &["op", "namespace"]),
+    ("held", &["time", "key_group", "namespace"]),
     ("due_counts", &["time", "query"]),
     ("wheel", &["time"]),
     ("keyed", &["prefetch", "time", "key_group", "limits", "error", "op"]),
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "op",
             "output",
             "namespace",
+            "held",
             "keyed",
             "namespace::control",
         ],
@@ -64,7 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "snapshot",
         ],
     ),
-    ("timeline", &["time", "query", "due_counts", "wheel", "keyed"]),
+    ("timeline", &["time", "query", "namespace", "held", "due_counts", "wheel", "keyed"]),
     // Each knows those above it.
     (
         "partition",
@@ -79,6 +81,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "namespace",
             "log",
             "stats",
+            "held",
             "due_counts",
             "wheel",
             "keyed",
@@ -100,6 +103,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "log",
             "ports",
             "stats",
+            "held",
             "due_counts",
             "wheel",
             "keyed",

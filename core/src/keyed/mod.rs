@@ -169,8 +169,8 @@ impl Pools {
         }
     }
 
-    /// Notes where the wheel's live entry stands: at or before the earliest timer, and for a key
-    /// with one timer less than [`Pools::LAG_MS_MAX`] before it.
+    /// Notes where the wheel's live entry stands: at or before the earliest timer, or behind it if
+    /// the key is held back. Far from its timer it costs a key with only one a list of its own.
     #[inline]
     pub(crate) fn set_armed(&mut self, slot: SlotIndex, domain: Domain, armed: Option<Timestamp>) {
         let it = self.slots.get_mut(slot);
@@ -181,15 +181,26 @@ impl Pools {
                 self.narrow(slot);
             }
             (_, Some(armed)) => {
-                debug_assert!(it.domain() == domain && armed <= it.timestamp());
-                it.lag = it.time.wrapping_sub(armed.as_millis()) as u32;
+                debug_assert!(it.domain() == domain);
+                if let Some(lag) = Self::lag(it.timestamp(), armed) {
+                    it.lag = lag;
+                } else {
+                    self.widen(slot);
+                    self.several_mut(slot).domain_mut(domain).armed = Some(armed);
+                }
             }
             (_, None) => debug_assert!(it.domain() != domain),
         }
     }
 
-    /// How far an entry may stand before its timer.
-    pub(crate) const LAG_MS_MAX: i64 = u32::MAX as i64;
+    /// How far an entry should stand before its timer, at most.
+    pub(crate) const LAG_MS_MAX: i64 = i32::MAX as i64;
+
+    /// How far before a timer an entry stands, if a slot can say so.
+    #[inline]
+    fn lag(time: Timestamp, armed: Timestamp) -> Option<i32> {
+        i32::try_from(time.saturating_since(armed)).ok()
+    }
 
     /// The timer of this identity.
     #[inline]
@@ -301,7 +312,7 @@ impl Pools {
         if time < armed || time.saturating_since(armed) > Self::LAG_MS_MAX {
             return None;
         }
-        it.lag = time.saturating_since(armed) as u32;
+        it.lag = time.saturating_since(armed) as i32;
         it.time = time.as_millis();
         Some(before)
     }
@@ -371,8 +382,7 @@ impl Pools {
         it.set_class(cell.name.class(), domain);
         it.time = cell.time.as_millis();
         it.link = cell.link.to_raw();
-        it.lag = armed
-            .map_or(0, |armed| cell.time.saturating_since(armed).clamp(0, Self::LAG_MS_MAX) as u32);
+        it.lag = armed.and_then(|armed| Self::lag(cell.time, armed)).unwrap_or(0);
     }
 
     /// From one timer to a list of one, so that another can join it.
@@ -404,10 +414,8 @@ impl Pools {
                 let other =
                     if domain == Domain::Event { Domain::Processing } else { Domain::Event };
                 let armed = several.domain(domain).armed;
-                let lag = armed.map(|armed| cell.time.saturating_since(armed));
-                if several.domain(other).armed.is_some()
-                    || !lag.is_some_and(|lag| (0..=Self::LAG_MS_MAX).contains(&lag))
-                {
+                let lag = armed.and_then(|armed| Self::lag(cell.time, armed));
+                if several.domain(other).armed.is_some() || lag.is_none() {
                     return;
                 }
                 armed

@@ -8,13 +8,14 @@
 //!         bit  4   domain of the timer
 //!         bits 5-7 class: no timer, unnamed, the default name, another name, several timers
 //!  link:  what travels with the one timer (`blob`), or where the several are (`list`)
-//!  lag:   how far the wheel's live entry for this key stands before `time`
+//!  lag:   how far the wheel's live entry for this key stands before `time`; behind it if negative
 //!  key:   the bytes; or, for a longer one, its handle (4), its length (2) and its hash (8)
 //! ```
 //!
 //! A key with one timer, by far the most common kind, is its slot and nothing more: no look-up
 //! beyond the table's, and a heartbeat that moves it later is one write to this line. The lag makes
-//! postponing free: the entry stays where it is, at `time - lag`, until it comes up.
+//! postponing free: the entry stays where it is, at `time - lag`, until it comes up. Behind its time
+//! stands that of a key that is held back.
 
 use super::bytes::{BytesHandle, BytesPool};
 use super::region::Region;
@@ -52,7 +53,7 @@ const CLASS_SHIFT: u8 = 5;
 #[repr(C)]
 pub(crate) struct Slot {
     pub(crate) time: i64,
-    pub(crate) lag: u32,
+    pub(crate) lag: i32,
     pub(crate) link: u32,
     kind: u8,
     key: [u8; KEY_INLINE_BYTES],
@@ -277,7 +278,10 @@ mod tests {
         slot.lag = 5;
         assert_eq!(slot.armed(), Timestamp::MIN);
         slot.time = i64::MAX;
-        slot.lag = u32::MAX;
-        assert_eq!(slot.armed().as_millis(), i64::MAX - u32::MAX as i64);
+        slot.lag = i32::MAX;
+        assert_eq!(slot.armed().as_millis(), i64::MAX - i32::MAX as i64);
+        slot.time = i64::MIN;
+        slot.lag = i32::MIN;
+        assert_eq!(slot.armed().as_millis(), i64::MIN - i32::MIN as i64);
     }
 }

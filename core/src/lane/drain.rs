@@ -38,18 +38,20 @@ impl Lane {
             it.prefetch(&shared.pools, layout, &batch);
             batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
             let due_by_now = |slot| {
-                shared.pools.earliest(SlotIndex(slot), domain).is_some_and(|time| time <= now)
+                let release = it.timeline.release(&shared.pools, SlotIndex(slot), domain);
+                release.is_some_and(|time| time <= now)
             };
             if batch.iter().any(|(_, slot)| due_by_now(*slot)) {
                 return Some(batch);
             }
-            let it = self.home_mut(home).timeline.of_mut(domain);
+            let timeline = &mut self.home_mut(home).timeline;
             for (_, slot) in batch.drain(..) {
                 let slot = SlotIndex(slot);
-                let Some(earliest) = shared.pools.earliest(slot, domain) else { continue };
-                it.wheel.insert(&mut shared.entries, earliest, slot.0);
-                shared.pools.set_armed(slot, domain, Some(earliest));
+                let Some(release) = timeline.release(&shared.pools, slot, domain) else { continue };
+                timeline.of_mut(domain).wheel.insert(&mut shared.entries, release, slot.0);
+                shared.pools.set_armed(slot, domain, Some(release));
             }
+            let it = timeline.of_mut(domain);
             if done {
                 it.wake = it.wheel.next_time().unwrap_or(Timestamp::MAX);
                 self.list_on_agenda(home);
@@ -171,6 +173,9 @@ impl Lane {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {
                 timers = drain.fired;
+                if time.held.as_ref().is_some_and(|held| held.last_release() <= drain.until) {
+                    time.held = None;
+                }
                 time.wake = time.wheel.next_time().unwrap_or(Timestamp::MAX);
                 time.counts.advance(drain.until);
             }

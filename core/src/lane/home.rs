@@ -29,6 +29,8 @@ pub(crate) struct LaneNamespace {
     /// The control record whose advance is under way.
     pub(crate) settling: Option<u64>,
     pub(crate) outputs: OutputWriter,
+    /// What was due at the restart has not been decided about.
+    pub(crate) is_restarted: bool,
     /// Stands in its lane's list of changed namespaces.
     pub(crate) is_changed: bool,
     /// Where it stands on its lane's agenda; the end of time: it does not.
@@ -60,6 +62,7 @@ impl LaneNamespace {
             waiting: VecDeque::new(),
             settling: None,
             outputs: OutputWriter::default(),
+            is_restarted: false,
             is_changed: false,
             listed_at: Timestamp::MAX,
             partitions: Vec::new(),
@@ -233,12 +236,17 @@ impl LaneNamespace {
     ) -> Option<TimerView> {
         let partition = self.partition(group)?;
         let slot = pools.find(partition.table(), key, xxh3_64(key))?;
-        let cell = pools.timer(slot, domain, Identity::Name(name))?;
-        let is_pending = !self.timeline.is_due(domain, cell.time);
-        is_pending.then(|| view(pools, slot, domain, cell))
+        let named = pools.timer(slot, domain, Identity::Name(name))?;
+        let mut pending = None;
+        self.for_each_pending(pools, slot, domain, |cell| {
+            if cell == named {
+                pending = Some(view(pools, slot, domain, cell));
+            }
+        });
+        pending
     }
 
-    /// Calls `each` for the timers of a slot that are not due.
+    /// Calls `each` for the timers of a slot that are not due, or wait for one that is held back.
     pub(crate) fn for_each_pending(
         &self,
         pools: &Pools,
@@ -246,8 +254,12 @@ impl LaneNamespace {
         domain: Domain,
         mut each: impl FnMut(Cell),
     ) {
+        let time = self.timeline.of(domain);
+        let mut is_due = true;
         pools.for_each(slot, domain, |cell| {
-            if !self.timeline.is_due(domain, cell.time) {
+            // In the order of firing: behind one that waits all wait.
+            is_due = is_due && Some(time.release_at(pools, slot, cell.time)) <= time.reached;
+            if !is_due {
                 each(cell);
             }
         });

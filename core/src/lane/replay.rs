@@ -74,6 +74,8 @@ impl Lane {
             return Err(ReplayFault::PositionsMissing { lane, expected, found });
         }
         let now = Timestamp::from_millis(block.now_ms);
+        // What an earlier restart met was counted by that one.
+        let overdue_at_restart = shared.stats.overdue_at_restart;
         let mut rest = &block.records[..];
         for position in (block.first_position..).take(block.count as usize) {
             let unreadable = || ReplayFault::RecordUnreadable { lane, position };
@@ -104,6 +106,11 @@ impl Lane {
                         }
                     }
                 }
+                Record::Overdue(it) => {
+                    if let Some(home) = self.find(it.namespace) {
+                        self.begin_overdue(home, &it, position, Vec::new());
+                    }
+                }
                 Record::Step { namespace, number, change } => {
                     let change = serde_json::from_slice(change).map_err(|_| unreadable())?;
                     let step = Step { namespace, number, change };
@@ -117,6 +124,7 @@ impl Lane {
             self.drain_all(shared, layout, now, gauges, emit);
         }
         self.emit_all(emit);
+        shared.stats.overdue_at_restart = overdue_at_restart;
         Ok(())
     }
 

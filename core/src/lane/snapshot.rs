@@ -72,7 +72,11 @@ impl LaneNamespace {
     fn head(&self) -> NamespaceHead {
         let domains = Domain::ALL.map(|domain| {
             let it = self.timeline.of(domain);
-            DomainHead { reached: it.reached, wheel_at: it.wheel.position() }
+            DomainHead {
+                reached: it.reached,
+                wheel_at: it.wheel.position(),
+                held: it.held.as_deref().cloned(),
+            }
         });
         NamespaceHead {
             id: self.id,
@@ -87,10 +91,11 @@ impl LaneNamespace {
         let NamespaceHead { id, config, applied_number, manual_now, domains } = head;
         let gauge = gauges.gauge(id);
         let mut it = Self::new(id, config, applied_number, Timestamp::MIN, gauge);
-        it.timeline = Timeline::standing_at(domains.map(|domain| domain.wheel_at));
+        it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
         for (domain, head) in Domain::ALL.into_iter().zip(domains) {
             let time = it.timeline.of_mut(domain);
             time.reached = head.reached;
+            time.held = head.held.map(Box::new);
             if let Some(reached) = head.reached {
                 time.counts.advance(reached);
             }

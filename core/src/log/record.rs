@@ -16,8 +16,10 @@
 //!  time the sequence of the request):                24  name  operation on a key
 //!  step (time is the number of the control record): 24  JSON of the change
 //!  control (in a namespace's home lane):           24  JSON of the command
+//!  overdue (flags is the policy, time is `to`):     24  from i64  over i64
 //! ```
 
+use crate::namespace::OverduePolicy;
 use crate::op::{Action, DEFAULT_TIMER_NAME, Only, Op, Payload, Register, Target, When};
 use crate::output::NamespaceId;
 use crate::time::{Domain, Timestamp};
@@ -33,6 +35,7 @@ pub(crate) enum RecordKind {
     Step = 6,
     Control = 7,
     Produced = 8,
+    Overdue = 9,
 }
 
 const HEAD_BYTES: usize = 24;
@@ -44,6 +47,8 @@ const VARIANT: u8 = 4;
 const RESOLUTION: u8 = 8;
 const SPREAD: u8 = 16;
 const ONLY_SHIFT: u8 = 5;
+
+const OVERDUE_BODY_BYTES: usize = 16;
 
 const BODY_NONE: u32 = u32::MAX;
 const BODY_BINARY: u32 = 1 << 31;
@@ -59,6 +64,18 @@ pub(crate) enum Record<'a> {
     Step { namespace: NamespaceId, number: u64, change: &'a [u8] },
     /// A command to a namespace as a whole.
     Control(&'a [u8]),
+    /// What becomes of the timers of a namespace that were due at a restart.
+    Overdue(Overdue),
+}
+
+/// What becomes of the timers of a namespace that were due at a restart: time has come to `to`, and
+/// nothing could fire since `from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) policy: OverduePolicy,
 }
 
 /// An operation on a key of a namespace.
@@ -219,6 +236,37 @@ pub(crate) fn encode_control(out: &mut Vec<u8>, command: &[u8]) {
     out.extend_from_slice(command);
 }
 
+/// Appends what becomes of the timers that were due at a restart.
+pub(crate) fn encode_overdue(out: &mut Vec<u8>, it: &Overdue) {
+    let over_ms = if let OverduePolicy::Spread { over_ms } = it.policy { over_ms } else { 0 };
+    let head = Head {
+        kind: RecordKind::Overdue as u8,
+        flags: it.policy.index() as u8,
+        body: OVERDUE_BODY_BYTES as u32,
+        namespace: it.namespace,
+        time: it.to.as_millis(),
+        ..Head::default()
+    };
+    head.write(out);
+    out.extend_from_slice(&it.from.as_millis().to_le_bytes());
+    out.extend_from_slice(&over_ms.to_le_bytes());
+}
+
+fn split_overdue<'a>(head: &Head, rest: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
+    let (from, rest) = rest.split_first_chunk::<8>()?;
+    let (over_ms, rest) = rest.split_first_chunk::<8>()?;
+    if head.body as usize != OVERDUE_BODY_BYTES {
+        return None;
+    }
+    let it = Overdue {
+        namespace: head.namespace,
+        from: Timestamp::from_millis(i64::from_le_bytes(*from)),
+        to: Timestamp::from_millis(head.time),
+        policy: OverduePolicy::from_index(head.flags, i64::from_le_bytes(*over_ms))?,
+    };
+    Some((Record::Overdue(it), rest))
+}
+
 /// The key of the first record, which is an operation, and the bytes of the whole record.
 #[inline]
 pub(crate) fn peek_key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -279,6 +327,9 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     if head.kind == RecordKind::Control as u8 {
         let (command, rest) = rest.split_at_checked(head.body as usize)?;
         return Some((Record::Control(command), rest));
+    }
+    if head.kind == RecordKind::Overdue as u8 {
+        return split_overdue(&head, rest);
     }
     let mut window = |flag: u8| {
         if head.flags & flag == 0 {
@@ -421,105 +472,4 @@ impl Head {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn check(op: &Op<'_>) {
-        let namespace = NamespaceId(u64::MAX - 3);
-        let mut bytes = Vec::new();
-        encode_op(&mut bytes, namespace, op);
-        let whole = bytes.len();
-        bytes.extend_from_slice(b"behind");
-        let (record, rest) = split_record(&bytes).expect("what was written can be read");
-        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: None }));
-        assert_eq!(rest, b"behind");
-        assert_eq!(peek_key(&bytes), Some((op.key, &bytes[..whole])));
-        for cut in 0..whole {
-            assert_eq!(split_record(&bytes[..cut]), None, "cut at {cut} of {whole}");
-            assert_eq!(peek_key(&bytes[..cut]), None, "cut at {cut} of {whole}");
-        }
-        let it = Produced { producer: "p-1", sequence: u64::MAX, index: u32::MAX };
-        let mut marked = Vec::new();
-        encode_produced(&mut marked, namespace, &it);
-        marked.extend_from_slice(&bytes);
-        let whole = marked.len() - b"behind".len();
-        let (record, rest) = split_record(&marked).expect("what was written can be read");
-        assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: Some(it) }));
-        assert_eq!(rest, b"behind");
-        assert_eq!(peek_key(&marked), Some((op.key, &marked[..whole])));
-        for cut in 0..whole {
-            assert_eq!(split_record(&marked[..cut]), None, "cut at {cut} of {whole}");
-            assert_eq!(peek_key(&marked[..cut]), None, "cut at {cut} of {whole}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn operations_come_back(
-            key in prop::collection::vec(any::<u8>(), 1..40),
-            name in prop::option::of("[a-z]{0,20}"),
-            time in any::<i64>(),
-            after in any::<bool>(),
-            event in any::<bool>(),
-            only in 0..5usize,
-            windows in any::<(Option<i64>, Option<i64>)>(),
-            payload in prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..50))),
-        ) {
-            let domain = if event { Domain::Event } else { Domain::Processing };
-            let at = Timestamp::from_millis(time);
-            let (resolution_ms, spread_ms) = windows;
-            let only =
-                [Only::Always, Only::Absent, Only::Present, Only::Earlier, Only::Later][only];
-            let payload = payload.as_ref().map(|(binary, bytes)| {
-                if *binary { Payload::Binary(bytes) } else { Payload::Json(bytes) }
-            });
-            let when = if after { When::After(time) } else { When::At(at) };
-            let name = name.as_deref();
-            let register = Register { domain, name, when, payload, resolution_ms, spread_ms, only };
-            check(&Op { key: &key, action: Action::Register(register) });
-            let target = match name {
-                Some(name) => Target::Name(name),
-                None if after => Target::FireAt(at),
-                None => Target::At { at, resolution_ms, spread_ms },
-            };
-            check(&Op { key: &key, action: Action::Delete { domain, target } });
-            let name = name.unwrap_or("timeout");
-            check(&Op { key: &key, action: Action::Touch { name, domain, after_ms: time } });
-            check(&Op { key: &key, action: Action::DeleteAll });
-        }
-
-        #[test]
-        fn whatever_bytes_there_are_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (split_record(&bytes), peek_key(&bytes));
-        }
-    }
-
-    #[test]
-    fn ticks_and_steps_come_back() {
-        let mut bytes = Vec::new();
-        let namespaces = [NamespaceId(1), NamespaceId(9)];
-        encode_tick(&mut bytes, Timestamp::from_millis(-5), &namespaces);
-        encode_step(&mut bytes, NamespaceId(9), 7, b"{}");
-        let (tick, rest) = split_record(&bytes).expect("a tick");
-        let now = Timestamp::from_millis(-5);
-        assert_eq!(tick, Record::Tick { now, namespaces: namespaces.to_vec() });
-        let (step, rest) = split_record(rest).expect("a step");
-        assert_eq!(step, Record::Step { namespace: NamespaceId(9), number: 7, change: b"{}" });
-        assert!(rest.is_empty());
-        let mut control = Vec::new();
-        encode_control(&mut control, b"[]");
-        assert_eq!(split_record(&control), Some((Record::Control(b"[]"), &[][..])));
-    }
-
-    #[test]
-    fn the_drawn_head_is_where_it_is_drawn() {
-        let mut bytes = Vec::new();
-        let op = Op { key: b"abc", action: Action::DeleteAll };
-        encode_op(&mut bytes, NamespaceId(0x0807_0605_0403_0201), &op);
-        assert_eq!(bytes[0], 4);
-        assert_eq!(bytes[2..4], [3, 0]);
-        assert_eq!(bytes[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(&bytes[24..], b"abc");
-    }
-}
+mod tests;

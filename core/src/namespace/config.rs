@@ -65,15 +65,41 @@ pub enum OverduePolicy {
     /// They fire at once.
     #[default]
     Fire,
-    /// They fire over the time that follows, in their order.
+    /// They fire over the time that follows: the key says when, each key's in their order.
     Spread {
         /// Over how long.
         over_ms: i64,
     },
-    /// All pending timers move later by as long as nothing could fire.
+    /// They fire later than their time by as long as nothing could fire.
     Shift,
     /// They are cancelled, and counted.
     Drop,
+}
+
+impl OverduePolicy {
+    /// The names of all policies, in the order of [`OverduePolicy::index`].
+    pub const NAMES: [&str; 4] = ["fire", "spread", "shift", "drop"];
+
+    /// Its place among all policies.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Fire => 0,
+            Self::Spread { .. } => 1,
+            Self::Shift => 2,
+            Self::Drop => 3,
+        }
+    }
+
+    /// The policy of this place; `over_ms` is for the one that spreads.
+    pub(crate) const fn from_index(index: u8, over_ms: i64) -> Option<Self> {
+        match index {
+            0 => Some(Self::Fire),
+            1 => Some(Self::Spread { over_ms }),
+            2 => Some(Self::Shift),
+            3 => Some(Self::Drop),
+            _ => None,
+        }
+    }
 }
 
 /// Where the watermark of a namespace comes from.

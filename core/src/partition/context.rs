@@ -3,13 +3,14 @@
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
+use crate::held::Held;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::NamespaceConfig;
+use crate::namespace::{NamespaceConfig, OverduePolicy};
 use crate::op::{Applied, Payload, ResultKind};
 use crate::output::{NamespaceId, OutputId, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
-use crate::timeline::{Armed, Timeline};
+use crate::timeline::{Armed, DomainTime, Timeline};
 use crate::wheel::EntryPool;
 
 /// What surrounds a partition while it works.
@@ -36,6 +37,8 @@ struct Cause {
     position: u64,
     ordinal: u32,
     due_by: Timestamp,
+    /// It is late because of a restart.
+    is_restart: bool,
 }
 
 impl Context<'_> {
@@ -56,6 +59,12 @@ impl Context<'_> {
         true
     }
 
+    /// When the key's earliest timer is let go.
+    #[inline]
+    pub(super) fn release(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
+        self.timeline.release(self.pools, slot, domain)
+    }
+
     /// Fires the earliest timer of a key, which is due in the advance under way. `more`: others of
     /// the key may follow under the same record.
     #[inline]
@@ -63,21 +72,34 @@ impl Context<'_> {
         let Some(cell) = self.pools.take_earliest(slot, domain) else {
             return;
         };
-        let Some(drain) = &mut self.timeline.of_mut(domain).drain else {
+        let next_release = if more { self.release(slot, domain) } else { None };
+        let DomainTime { drain, held, .. } = self.timeline.of_mut(domain);
+        let Some(drain) = drain else {
             return;
         };
+        let (position, due_by) = (drain.position, drain.until);
+        if let Some(policy) = drain.overdue {
+            self.stats.overdue_at_restart[policy.index()] += 1;
+            if policy == OverduePolicy::Drop {
+                self.uncounted(domain, cell.time);
+                self.pools.free_blob(cell);
+                return;
+            }
+        }
         drain.fired += 1;
-        let mut cause = Cause { position: drain.position, ordinal: 0, due_by: drain.until };
+        let mut cause = Cause { position, ordinal: 0, due_by, is_restart: false };
         if more || !drain.ordinals.is_empty() {
-            let until = drain.until;
             let next = drain.ordinals.get(&hash).copied().unwrap_or(0);
             cause.ordinal = next;
-            if self.pools.earliest(slot, domain).is_some_and(|time| time <= until) {
+            if next_release.is_some_and(|time| time <= due_by) {
                 drain.ordinals.insert(hash, next + 1);
             } else {
                 drain.ordinals.remove(&hash);
             }
         }
+        // What follows another of its key has probably waited for it.
+        let has_waited = |held: &Held| cell.time <= held.until() || cause.ordinal > 0;
+        cause.is_restart = drain.overdue.is_some() || held.as_deref().is_some_and(has_waited);
         self.uncounted(domain, cell.time);
         self.emit_cell(slot, hash, domain, cell, cause);
         self.pools.free_blob(cell);
@@ -184,8 +206,8 @@ impl Context<'_> {
     /// live entry stood before. Moving later leaves it there; moving earlier strands it.
     #[inline]
     pub(super) fn settle(&mut self, slot: SlotIndex, domain: Domain, prior: Option<Timestamp>) {
-        let earliest = self.pools.earliest(slot, domain);
-        match (prior, earliest) {
+        let release = self.release(slot, domain);
+        match (prior, release) {
             (None, None) => {}
             (None, Some(time)) => self.arm(slot, domain, time),
             (Some(armed), Some(time))
@@ -193,19 +215,19 @@ impl Context<'_> {
             {
                 self.pools.set_armed(slot, domain, prior);
             }
-            (Some(armed), earliest) => {
-                self.pools.set_armed(slot, domain, earliest);
+            (Some(armed), release) => {
+                self.pools.set_armed(slot, domain, release);
                 let owner = Armed { pools: self.pools, domain };
                 let wheel = &mut self.timeline.of_mut(domain).wheel;
                 wheel.strand(self.entries, &owner, armed, slot.0);
-                if let Some(time) = earliest {
+                if let Some(time) = release {
                     self.arm(slot, domain, time);
                 }
             }
         }
     }
 
-    /// Puts an entry for the key's earliest timer into the wheel.
+    /// Puts an entry for the key into the wheel, at the time when its earliest timer is let go.
     #[inline]
     fn arm(&mut self, slot: SlotIndex, domain: Domain, time: Timestamp) {
         let it = self.timeline.of_mut(domain);
@@ -216,14 +238,17 @@ impl Context<'_> {
         self.pools.set_armed(slot, domain, Some(time));
     }
 
-    /// Puts an entry that was taken off the wheel back, at the time of the key's earliest timer: if
-    /// the advance under way has passed that already, among what it is about to look at.
+    /// Puts an entry that was taken off the wheel back, at the time when the key's earliest timer is
+    /// let go: if the advance under way has passed that already, among what it is about to look at.
     #[inline]
     pub(super) fn rearm(&mut self, slot: SlotIndex, domain: Domain) {
-        let Some(time) = self.pools.earliest(slot, domain) else {
+        let Some(time) = self.release(slot, domain) else {
             self.pools.set_armed(slot, domain, None);
             return;
         };
+        if self.timeline.of(domain).held.is_some() {
+            self.count_held(slot, domain, time);
+        }
         let it = self.timeline.of_mut(domain);
         if let Some(drain) = &mut it.drain
             && time <= it.wheel.position()
@@ -236,17 +261,54 @@ impl Context<'_> {
         }
     }
 
+    /// Counts what is held of a key that the advance of a restart has come across.
+    #[cold]
+    fn count_held(&mut self, slot: SlotIndex, domain: Domain, release: Timestamp) {
+        let Some(drain) = &self.timeline.of(domain).drain else { return };
+        let until = drain.until;
+        if let Some(policy @ (OverduePolicy::Spread { .. } | OverduePolicy::Shift)) = drain.overdue
+            && release > until
+        {
+            let count = &mut self.stats.overdue_at_restart[policy.index()];
+            self.pools.for_each(slot, domain, |cell| *count += u64::from(cell.time <= until));
+        }
+    }
+
+    /// Fires what was waiting behind a held timer that the record at hand has taken away, `first`
+    /// being the ordinal of the first.
+    pub(super) fn fire_freed(&mut self, slot: SlotIndex, hash: u64, first: u32) -> bool {
+        let domain = Domain::Processing;
+        let reached = self.timeline.of(domain).reached;
+        let prior = self.pools.armed(slot, domain);
+        let mut cause = None;
+        while let Some(release) = self.release(slot, domain)
+            && Some(release) <= reached
+            && let Some(cell) = self.pools.take_earliest(slot, domain)
+        {
+            let own = Cause { ordinal: first, is_restart: true, ..self.own_cause(domain) };
+            let cause = cause.get_or_insert(own);
+            self.uncounted(domain, cell.time);
+            self.emit_cell(slot, hash, domain, cell, *cause);
+            self.pools.free_blob(cell);
+            cause.ordinal += 1;
+        }
+        if cause.is_some() {
+            self.settle(slot, domain, prior);
+        }
+        cause.is_some()
+    }
+
     /// An output caused by the record that is applied.
     fn own_cause(&self, domain: Domain) -> Cause {
         let reached = self.timeline.of(domain).reached;
         let reads = if domain == Domain::Processing { self.now } else { None };
         let due_by =
             reached.max(reads).expect("something is due only once time has come somewhere");
-        Cause { position: self.position, ordinal: 0, due_by }
+        Cause { position: self.position, ordinal: 0, due_by, is_restart: false }
     }
 
     /// Whether a timer fires within the record that registers it: it is due, or the clock says that
-    /// it will be with the next tick and no other timer of the key goes before it.
+    /// it will be with the next tick; and no other timer of the key goes before it.
     #[inline]
     pub(super) fn fires_at_once(
         &self,
@@ -254,12 +316,15 @@ impl Context<'_> {
         domain: Domain,
         fire_at: Timestamp,
     ) -> bool {
-        self.timeline.is_due(domain, fire_at)
-            || domain == Domain::Processing
-                && self.now.is_some_and(|now| fire_at <= now)
-                && slot
-                    .and_then(|slot| self.pools.earliest(slot, domain))
-                    .is_none_or(|earliest| fire_at < earliest)
+        // What is due has fired already, unless it is held back.
+        let is_due = self.timeline.is_due(domain, fire_at);
+        if is_due && self.timeline.of(domain).held.is_none() {
+            return true;
+        }
+        (is_due || domain == Domain::Processing && self.now.is_some_and(|now| fire_at <= now))
+            && slot
+                .and_then(|slot| self.pools.earliest(slot, domain))
+                .is_none_or(|earliest| fire_at < earliest)
     }
 
     /// Emits a timer that was taken out of its slot.
@@ -269,7 +334,12 @@ impl Context<'_> {
         let id = self.output_id(hash, cause);
         let key = self.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
-        self.outputs.push(&OutputRecord { id, key, name, domain, fire_at, due_by, payload });
+        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        if cause.is_restart {
+            self.outputs.push_restarted(&record);
+        } else {
+            self.outputs.push(&record);
+        }
         self.stats.fired[domain as usize] += 1;
     }
 

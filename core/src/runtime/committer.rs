@@ -52,7 +52,8 @@ impl Committer {
         outputs: Sender<Publish>,
     ) -> Self {
         let (turns, blocks) = (Vec::new(), VecDeque::new());
-        let (bytes, stamped_ms) = (0, common.clock.look().now_ms);
+        // That it is up at all is written down as soon as nothing else is.
+        let (bytes, stamped_ms) = (0, i64::MIN);
         let it = Self { shard, common, journal, inbox, outputs, turns, blocks, bytes, stamped_ms };
         it.publish_room();
         it

@@ -386,7 +386,8 @@ impl Engine {
         let mut all = metrics::sum(common.cells.iter());
         all.output_log_bytes = common.outputs.len_bytes() as u64;
         all.outputs = common.outputs.appended();
-        all.lateness = common.engine_cells.lateness();
+        let lateness = common.engine_cells.lateness();
+        (all.lateness, all.restart_lateness) = (lateness.live, lateness.restart);
         all
     }
 

@@ -2,6 +2,7 @@
 //! path touches no shared counter.
 
 use super::durability::{SYNC_BOUNDS_SECONDS, SyncHistogram};
+use crate::namespace::OverduePolicy;
 use crate::op::ResultKind;
 use crate::output::OutputBytes;
 use crate::ports::MachineClock;
@@ -32,10 +33,15 @@ pub struct EngineMetrics {
     pub overdue: u64,
     /// Timers that were due already when they were registered.
     pub overdue_at_registration: u64,
+    /// Timers that were due at the restart, by what became of them, in the order of
+    /// [`OverduePolicy::NAMES`].
+    pub overdue_at_restart: [u64; OverduePolicy::NAMES.len()],
     /// When the oldest timer that is due and not fired was due; `None`: there is none.
     pub oldest_due_ms: Option<i64>,
     /// Lateness of live processing-time fires on system clocks.
     pub lateness: LatenessHistogram,
+    /// The same of timers that were due while the service was down.
+    pub restart_lateness: LatenessHistogram,
     /// Output records emitted.
     pub outputs: u64,
     /// Bytes of outputs kept.
@@ -156,10 +162,19 @@ impl ShardCells {
     }
 }
 
+/// How late fires were.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Lateness {
+    /// Those of timers whose time came while the service ran.
+    pub(super) live: LatenessHistogram,
+    /// The others.
+    pub(super) restart: LatenessHistogram,
+}
+
 /// The cells of the engine as a whole. Nothing is ordered by them.
 #[derive(Debug, Default)]
 pub(super) struct EngineCells {
-    lateness: Mutex<LatenessHistogram>,
+    lateness: Mutex<Lateness>,
     syncs: Mutex<SyncHistogram>,
     part_bytes: AtomicUsize,
 }
@@ -172,9 +187,10 @@ impl EngineCells {
         }
         let now = clock.realtime_micros();
         let mut lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        for fire_at in block.live_fire_times() {
+        for (fire_at, is_restart) in block.waited_for() {
             let late = now.saturating_sub(fire_at.as_millis().saturating_mul(1_000)).max(0);
-            lateness.observe(late as f64 / 1_000.0);
+            let histogram = if is_restart { &mut lateness.restart } else { &mut lateness.live };
+            histogram.observe(late as f64 / 1_000.0);
         }
     }
 
@@ -203,7 +219,7 @@ impl EngineCells {
     }
 
     /// How late fires were.
-    pub(super) fn lateness(&self) -> LatenessHistogram {
+    pub(super) fn lateness(&self) -> Lateness {
         *self.lateness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -218,8 +234,12 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
     let mut all = EngineMetrics::default();
     for cells in cells {
         let figures = cells.figures();
-        let Stats { registered, cancelled, fired, overdue_at_registration, pending, keys } =
-            figures.stats;
+        let stats = figures.stats;
+        let Stats { registered, cancelled, fired, overdue_at_registration, pending, keys, .. } =
+            stats;
+        for (sum, count) in all.overdue_at_restart.iter_mut().zip(stats.overdue_at_restart) {
+            *sum += count;
+        }
         for domain in 0..2 {
             for (sum, count) in all.registered[domain].iter_mut().zip(registered[domain]) {
                 *sum += count;

@@ -31,6 +31,7 @@ use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputIds,
     OutputOptions, Recovered, RecoveryOptions, Segments, SegmentsOptions, read_journals,
 };
+use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -252,6 +253,10 @@ impl Opening<'_> {
         for shard in &mut shards {
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
+            if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
+                let [from, to] = [from_ms, now_ms].map(Timestamp::from_millis);
+                shard.restarted(from, to);
+            }
         }
         committer.forget_unknown();
         segments.prepare()?;

@@ -83,6 +83,13 @@ impl Shard {
         }
     }
 
+    /// Nothing could fire between these times; called before the first turn.
+    pub(crate) fn restarted(&mut self, from: Timestamp, to: Timestamp) {
+        for lane in &mut self.lanes {
+            lane.restarted(from, to);
+        }
+    }
+
     /// Everything has been followed: makes the namespaces at home here known, and sends the control
     /// records again that some lane has not applied. Returns what is to be committed.
     pub(crate) fn recovered(&mut self, numbers: &AppliedNumbers) -> Turn {

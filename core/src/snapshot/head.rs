@@ -5,6 +5,7 @@
 //! Each distinct configuration stands once in a head, however many namespaces have it.
 
 use super::fault::SnapshotFault;
+use crate::held::Held;
 use crate::namespace::{ControlsState, NamespaceConfig};
 use crate::output::NamespaceId;
 use crate::time::Timestamp;
@@ -34,13 +35,16 @@ pub(crate) struct NamespaceHead {
 }
 
 /// How far time has come in one domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DomainHead {
     /// The last tick or watermark.
     pub(crate) reached: Option<Timestamp>,
     /// Where the wheel stands: nothing depends on it but speed.
     pub(crate) wheel_at: Timestamp,
+    /// What a restart holds back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<Held>,
 }
 
 /// A head as it is written.
@@ -81,8 +85,8 @@ impl LaneHead {
                 config,
                 applied_number: it.applied_number,
                 manual_now: it.manual_now,
-                event: it.domains[0],
-                processing: it.domains[1],
+                event: it.domains[0].clone(),
+                processing: it.domains[1].clone(),
             }
         });
         let namespaces = namespaces.collect();
@@ -133,7 +137,7 @@ fn from_json<'a, T: Deserialize<'a>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::ClockKind;
+    use crate::namespace::{ClockKind, OverduePolicy};
 
     #[test]
     fn a_head_comes_back_and_holds_each_configuration_once() {
@@ -144,14 +148,17 @@ mod tests {
                 if n.is_multiple_of(2) { manual.clone() } else { NamespaceConfig::default() };
             Arc::new(config)
         };
-        let still = DomainHead { reached: None, wheel_at: Timestamp::MIN };
-        let moving = DomainHead { reached: Some(Timestamp::MAX), wheel_at: at(i64::MIN + 1) };
+        let still = DomainHead { reached: None, wheel_at: Timestamp::MIN, held: None };
+        let held = Held::after(None, OverduePolicy::Shift, at(-3), at(4));
+        let (reached, wheel_at) = (Some(Timestamp::MAX), at(i64::MIN + 1));
+        let moving = DomainHead { reached, wheel_at, held };
         let namespaces = (0..100).map(|n| NamespaceHead {
             id: NamespaceId(u64::MAX - n),
             config: config(n),
             applied_number: n,
             manual_now: (n == 4).then_some(at(-7)),
-            domains: if n.is_multiple_of(7) { [moving, still] } else { [still, moving] },
+            domains: if n.is_multiple_of(7) { [&moving, &still] } else { [&still, &moving] }
+                .map(Clone::clone),
         });
         let head = LaneHead { position: u64::MAX, namespaces: namespaces.collect() };
         let bytes = head.encode();

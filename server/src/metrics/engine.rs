@@ -6,6 +6,7 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 use std::collections::HashMap;
+use stormwheel::namespace::OverduePolicy;
 use stormwheel::op::ResultKind;
 use stormwheel::runtime::{
     DueWithin, Engine, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram,
@@ -53,8 +54,10 @@ families! {
         "Timers that are due and have not fired yet."
     OVERDUE_AT_REGISTRATION "stormwheel_timers_overdue_at_registration_total" []
         "Timers whose time had passed already when they were registered."
+    OVERDUE_AT_RESTART "stormwheel_timers_overdue_at_restart_total" ["policy"]
+        "Timers that fell due while the service was down, by what became of them."
     LATENESS "stormwheel_timer_lateness_seconds" ["origin"]
-        "Wall clock when a fire was released minus its fire_at; processing time on system clocks, without timers that were overdue when registered."
+        "Wall clock when a fire was released minus its fire_at, live or because of a restart; processing time on system clocks, without timers that were overdue when registered."
     OLDEST_DUE "stormwheel_oldest_due_timestamp_seconds" []
         "When the oldest timer that is due and has not fired was due; NaN if there is none."
     OUTPUTS "stormwheel_outputs_total" []
@@ -145,7 +148,10 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     families.push(gauges(&OVERDUE, [(vec![], metrics.overdue as f64)]));
     let overdue = metrics.overdue_at_registration as f64;
     families.push(counters(&OVERDUE_AT_REGISTRATION, [(vec![], overdue)]));
-    families.push(lateness(&metrics.lateness));
+    let at_restart = OverduePolicy::NAMES.iter().zip(&metrics.overdue_at_restart);
+    let at_restart = at_restart.map(|(policy, count)| (vec![(*policy).to_owned()], *count as f64));
+    families.push(counters(&OVERDUE_AT_RESTART, at_restart));
+    families.push(lateness(&metrics.lateness, &metrics.restart_lateness));
     let oldest = metrics.oldest_due_ms.map_or(f64::NAN, |millis| millis as f64 / 1_000.0);
     families.push(gauges(&OLDEST_DUE, [(vec![], oldest)]));
 }
@@ -215,10 +221,15 @@ pub(super) fn gauges(
     })
 }
 
-fn lateness(lateness: &LatenessHistogram) -> MetricFamily {
+fn lateness(live: &LatenessHistogram, restart: &LatenessHistogram) -> MetricFamily {
     let bounds = LATENESS_BOUNDS_MS.map(|bound_ms| bound_ms / 1_000.0);
-    let sum = lateness.sum_ms / 1_000.0;
-    histogram(&LATENESS, vec!["live".to_owned()], &bounds, &lateness.counts, sum)
+    let of = |origin: &str, lateness: &LatenessHistogram| {
+        let sum = lateness.sum_ms / 1_000.0;
+        histogram(&LATENESS, vec![origin.to_owned()], &bounds, &lateness.counts, sum)
+    };
+    let mut both = of("live", live);
+    both.mut_metric().extend(of("restart", restart).take_metric());
+    both
 }
 
 /// A histogram of one series, in seconds; the counts are not cumulative.
@@ -302,6 +313,7 @@ mod tests {
             "stormwheel_timers_registered_total{domain=\"event\",result=\"created\"} 0",
             "stormwheel_timers_fired_total{domain=\"processing\"} 0",
             "stormwheel_timers_pending_due_within{bound=\"+Inf\"} 0",
+            "stormwheel_timers_overdue_at_restart_total{policy=\"drop\"} 0",
             "stormwheel_oldest_due_timestamp_seconds NaN",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
@@ -315,7 +327,7 @@ mod tests {
         histogram.counts[2] = 2;
         histogram.counts[13] = 1;
         histogram.sum_ms = 700_009.0;
-        let text = render(&[lateness(&histogram)]);
+        let text = render(&[lateness(&histogram, &LatenessHistogram::default())]);
         for line in [
             "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.0005\"} 3",
             "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.002\"} 5",
@@ -323,6 +335,7 @@ mod tests {
             "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"+Inf\"} 6",
             "stormwheel_timer_lateness_seconds_sum{origin=\"live\"} 700.009",
             "stormwheel_timer_lateness_seconds_count{origin=\"live\"} 6",
+            "stormwheel_timer_lateness_seconds_count{origin=\"restart\"} 0",
         ] {
             let found = text.lines().filter(|found| *found == line).count();
             assert_eq!(found, 1, "{line} in {text}");

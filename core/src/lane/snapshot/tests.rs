@@ -5,7 +5,7 @@ use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::key_group::xxh3_64;
 use crate::keyed::Pools;
 use crate::log::{KeyRecord, encode_op};
-use crate::namespace::{Change, ClockKind, NamespaceConfig, Step, StepDone};
+use crate::namespace::{Change, ClockKind, NamespaceConfig, OverduePolicy, Step, StepDone};
 use crate::op::{Action, Only, Op, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::partition::Partition;
@@ -52,6 +52,7 @@ enum Event {
     Tick(i64),
     Watermark(usize, i64),
     Clock(i64),
+    Down(i64, OverduePolicy),
 }
 
 #[derive(Clone, Copy)]
@@ -100,6 +101,14 @@ impl Dice {
             0 => Event::Watermark(place, world.watermark + self.below(500) as i64),
             1 => Event::Clock(world.clock + 1 + self.below(500) as i64),
             2..8 => Event::Tick(self.below(100) as i64),
+            8 if self.below(3) == 0 => {
+                let policy = match self.below(4) {
+                    0 => OverduePolicy::Drop,
+                    1 => OverduePolicy::Shift,
+                    _ => OverduePolicy::Spread { over_ms: 1 + self.below(2_000) as i64 },
+                };
+                Event::Down(1 + self.below(1_000) as i64, policy)
+            }
             _ => Event::Op(place, key.into_bytes(), deed),
         }
     }
@@ -161,6 +170,14 @@ impl World {
                 self.step(1, Change::Clock(Timestamp::from_millis(*to)));
             }
             Event::Op(place, key, deed) => self.operate(*place, key, *deed),
+            Event::Down(millis, overdue) => {
+                self.settle();
+                let config = NamespaceConfig { overdue: *overdue, ..NamespaceConfig::default() };
+                self.step(0, Change::Configure(Arc::new(config)));
+                let from = self.now;
+                self.lane.restarted(from, from.saturating_add(*millis));
+                self.happen(&Event::Tick(*millis));
+            }
         }
     }
 
@@ -303,7 +320,7 @@ impl World {
             assert_eq!(own.now(self.now), theirs.now(other.now));
             for domain in Domain::ALL {
                 let (own, theirs) = (own.timeline.of(domain), theirs.timeline.of(domain));
-                assert_eq!(own.reached, theirs.reached);
+                assert_eq!((own.reached, &own.held), (theirs.reached, &theirs.held));
                 let minute = MinuteCounts::step_of(self.now);
                 for range in [i64::MIN..minute, minute..minute + 1, minute + 1..i64::MAX] {
                     assert_eq!(own.counts.count(range.clone()), theirs.counts.count(range));

@@ -13,6 +13,8 @@ use crate::time::{Domain, Timestamp};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
+mod overdue;
+
 const START_MS: i64 = 1_700_000_000_000;
 
 #[derive(Default)]

@@ -9,11 +9,14 @@
 mod behaviour;
 mod limit;
 mod oracle;
+mod overdue;
 
 use super::*;
 use crate::lane::AsOf;
 use crate::log::{LaneBlock, Record, encode_op, split_record};
-use crate::namespace::{Asked, Change, ClockChange, ClockKind, NamespaceConfig, SourceChange};
+use crate::namespace::{
+    Asked, Change, ClockChange, ClockKind, NamespaceConfig, OverduePolicy, SourceChange,
+};
 use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
@@ -207,13 +210,36 @@ impl World {
         let mut numbers = BTreeMap::new();
         other.shard.add_applied_numbers(&mut numbers);
         let turn = other.shard.recovered(&numbers);
-        assert!(turn.synced.sends.is_empty(), "every lane has every step");
+        let mut send = |_, message| other.inbox.push_back(message);
+        turn.synced.run(&mut send, &mut |_| {});
         (other, outputs)
+    }
+
+    /// The service goes down at once, and is back after so long.
+    fn restart(&mut self, down_ms: i64) {
+        let from = self.outside.blocks.iter().map(|block| block.now_ms).max();
+        let to = self.now.saturating_add(down_ms);
+        let (mut other, outputs) = self.follow();
+        let all = all_records(&outputs);
+        for (id, record) in all_records(&self.outside.outputs) {
+            assert_eq!(all.get(&id), Some(&record));
+        }
+        other.shard.pace = self.shard.pace;
+        other.outside.blocks = std::mem::take(&mut self.outside.blocks);
+        other.outside.outputs = outputs;
+        other.outcomes = Arc::clone(&self.outcomes);
+        other.answers = Arc::clone(&self.answers);
+        other.now = to;
+        if let Some(from) = from.map(Timestamp::from_millis).filter(|from| *from < to) {
+            other.shard.restarted(from, to);
+        }
+        *self = other;
     }
 
     /// Checks that a shard that follows the log comes to the same: outputs, and what is there.
     fn check_replay(&self, namespaces: &[NamespaceId], keys: u64) {
         let (other, outputs) = self.follow();
+        assert!(other.inbox.is_empty(), "every lane has every step");
         assert_eq!(all_records(&outputs), all_records(&self.outside.outputs));
         let published = |world: &World| world.outside.registry.published.lock().unwrap().clone();
         assert_eq!(published(&other), published(self));
@@ -227,7 +253,7 @@ impl World {
                 let (mine, its) = (mine.home(home), its.home(its.find(*id).expect("it is there")));
                 for domain in Domain::ALL {
                     let (mine, its) = (mine.timeline.of(domain), its.timeline.of(domain));
-                    assert_eq!(mine.reached, its.reached);
+                    assert_eq!((mine.reached, &mine.held), (its.reached, &its.held));
                     assert_eq!(mine.counts.total(), its.counts.total());
                 }
                 for key in (0..keys).map(key_of) {
@@ -240,8 +266,9 @@ impl World {
         }
     }
 
-    /// Lets oracles follow the log, and compares outcomes, outputs and what is still there.
-    fn check(&self, namespaces: &[(NamespaceId, ClockKind, i64)]) {
+    /// Lets oracles follow the log, and compares outcomes, outputs and what is still there. Returns
+    /// what they have met.
+    fn check(&self, namespaces: &[(NamespaceId, ClockKind, i64)]) -> [usize; 6] {
         let mut oracles = BTreeMap::new();
         let mut outcomes: BTreeMap<u16, Vec<Outcome>> = BTreeMap::new();
         for (lane, outcome) in self.outcomes.lock().unwrap().iter() {
@@ -274,6 +301,7 @@ impl World {
             let homes = lanes.filter_map(|lane| Some(lane.home(lane.find(*namespace)?)));
             assert_eq!(homes.map(|home| home.timeline.pending()).sum::<u64>(), pending);
         }
+        oracles.values().fold([0; 6], |sum, oracle| add(sum, oracle.met))
     }
 }
 
@@ -310,6 +338,12 @@ fn follow(
                 let fires = oracle.fires.values().map(Vec::len).sum::<usize>();
                 assert!(fires > fired, "an idle namespace stands in no tick");
             }
+        }
+        Record::Overdue(it) => {
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, it.namespace);
+            assert_eq!(clock, ClockKind::System);
+            assert!(it.from < it.to && oracle.reached[1] < Some(it.to));
+            oracle.overdue(it, position);
         }
         Record::Step { namespace, change, .. } => {
             let (oracle, _) = oracle_of(oracles, namespaces, lane, *namespace);
@@ -402,7 +436,20 @@ fn any_op(dice: &mut Dice, world: &mut World, namespace: NamespaceId, around: i6
     world.op(namespace, &Op { key: key.as_bytes(), action });
 }
 
-fn play(seed: u64, ops: u64) {
+fn any_policy(dice: &mut Dice) -> OverduePolicy {
+    match dice.below(5) {
+        0 => OverduePolicy::Fire,
+        1 => OverduePolicy::Shift,
+        2 => OverduePolicy::Drop,
+        _ => OverduePolicy::Spread { over_ms: 1 + dice.below(3_000) as i64 },
+    }
+}
+
+fn add<const N: usize>(a: [usize; N], b: [usize; N]) -> [usize; N] {
+    std::array::from_fn(|place| a[place] + b[place])
+}
+
+fn play(seed: u64, ops: u64) -> [usize; 6] {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut dice = Dice(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
@@ -416,14 +463,15 @@ fn play(seed: u64, ops: u64) {
     let mut world = World::new(pace, 1_000_000);
     let manual = NamespaceConfig { clock: ClockKind::Manual, ..NamespaceConfig::default() };
     let spread_ms = if dice.one_in(2) { 0 } else { 100 };
-    let system = NamespaceConfig { spread_ms, ..NamespaceConfig::default() };
+    let system = |overdue| NamespaceConfig { spread_ms, overdue, ..NamespaceConfig::default() };
     let namespaces = [
         (world.create("m", manual), ClockKind::Manual, 0),
-        (world.create("s", system), ClockKind::System, spread_ms),
+        (world.create("s", system(any_policy(&mut dice))), ClockKind::System, spread_ms),
     ];
     let (mut clock, mut watermark) = (any_time(&mut dice, 0), any_time(&mut dice, 0));
     // Few keys meet each other often; with many the wheels grow levels, and strand entries.
-    let keys = 1 + dice.below(if ops > 2 * OPS_A_GAME { 3_000 } else { 200 });
+    let few = if dice.one_in(2) { 10 } else { 200 };
+    let keys = 1 + dice.below(if ops > 2 * OPS_A_GAME { 3_000 } else { few });
     for _ in 0..ops {
         match dice.below(40) {
             0 => {
@@ -435,6 +483,13 @@ fn play(seed: u64, ops: u64) {
                 world.watermark(["m", "s"][dice.below(2) as usize], watermark);
             }
             2..6 => world.now = world.now.saturating_add(dice.below(300) as i64),
+            6 if dice.one_in(8) => {
+                world.restart([0, 50, 500, 5_000][dice.below(4) as usize]);
+                if dice.one_in(4) {
+                    let config = system(any_policy(&mut dice));
+                    world.command("s", Command::Put { config, expected_version: None });
+                }
+            }
             6..20 => {
                 world.turn();
             }
@@ -460,11 +515,12 @@ fn play(seed: u64, ops: u64) {
         world.op(namespaces[1].0, &Op { key: key.as_bytes(), action: Action::DeleteAll });
     }
     world.settle();
-    world.check(&namespaces);
+    let met = world.check(&namespaces);
     world.check_replay(&[namespaces[0].0, namespaces[1].0], keys);
     assert!(world.shard.memory().iter().all(|(part, bytes)| *part != "payloads" || *bytes == 0));
     assert_eq!(world.shard.stats().keys, 0, "everything has fired or was cancelled");
     assert_eq!(world.shard.near().total(), 0);
+    met
 }
 
 const OPS_A_GAME: u64 = 1_000;
@@ -474,10 +530,12 @@ const OPS_A_GAME: u64 = 1_000;
 fn the_core_agrees_with_the_oracle() {
     let ops = std::env::var("STORMWHEEL_ORACLE_OPS");
     let ops: u64 = ops.map_or(100_000, |ops| ops.parse().expect("a number of operations"));
-    let (mut played, mut seed) = (0, 0);
+    let (mut played, mut seed, mut met) = (0, 0, [0; 6]);
     while played < ops {
         let ops = if seed % 10 == 9 { 20 * OPS_A_GAME } else { OPS_A_GAME };
-        assert!(std::panic::catch_unwind(|| play(seed, ops)).is_ok(), "seed {seed}");
+        let game = std::panic::catch_unwind(|| play(seed, ops));
+        met = add(met, game.unwrap_or_else(|_| panic!("seed {seed}")));
         (played, seed) = (played + ops, seed + 1);
     }
+    assert!(met.iter().all(|times| *times > 10), "every kind of restart was met: {met:?}");
 }

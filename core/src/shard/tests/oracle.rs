@@ -1,7 +1,10 @@
 //! What a namespace on one lane must do, in the simplest way one can say it: a map, and a list of
 //! fires. It follows the log, record by record, and fires all that is due at once.
 
+use crate::held::Held;
 use crate::key_group::xxh3_64;
+use crate::log::Overdue;
+use crate::namespace::OverduePolicy;
 use crate::op::{Action, Op, ResultKind, Target, When};
 use crate::time::{Domain, Timestamp, spread_offset};
 use std::collections::BTreeMap;
@@ -19,17 +22,70 @@ pub(super) struct Oracle {
     pub(super) reached: [Option<Timestamp>; 2],
     pub(super) now: Option<Timestamp>,
     pub(super) spread_ms: i64,
+    pub(super) held: Option<Held>,
+    /// What happened in it: restarts by policy, timers dropped, and fires of what a held one freed.
+    pub(super) met: [usize; 6],
 }
 
 impl Oracle {
     /// Time moves: everything due fires, each key's timers in their order.
     pub(super) fn advance(&mut self, domain: Domain, to: Timestamp, position: u64) {
-        self.reached[domain as usize] = self.reached[domain as usize].max(Some(to));
-        let due: Vec<Timer> =
-            self.timers.keys().filter(|t| t.1 == domain && t.2 <= to).cloned().collect();
-        for timer in due {
-            let payload = self.timers.remove(&timer).expect("it was just seen");
+        for (timer, payload) in self.take_due(domain, to) {
             self.fire(timer, payload, position);
+        }
+    }
+
+    /// What was due at a restart.
+    pub(super) fn overdue(&mut self, it: &Overdue, position: u64) {
+        self.met[it.policy.index()] += 1;
+        self.held = Held::after(self.held.as_ref(), it.policy, it.from, it.to);
+        if it.policy == OverduePolicy::Drop {
+            self.met[4] += self.take_due(Domain::Processing, it.to).len();
+        } else {
+            self.advance(Domain::Processing, it.to, position);
+        }
+    }
+
+    fn take_due(&mut self, domain: Domain, to: Timestamp) -> Vec<(Timer, Option<Vec<u8>>)> {
+        self.reached[domain as usize] = self.reached[domain as usize].max(Some(to));
+        let mut due: Vec<Timer> = Vec::new();
+        let mut held_back: Option<&[u8]> = None;
+        for timer in self.timers.keys().filter(|timer| timer.1 == domain) {
+            // A key's timers go in their order: what stands behind a held one waits for it.
+            if held_back != Some(&timer.0) && self.release_of(timer) <= to {
+                due.push(timer.clone());
+            } else {
+                held_back = Some(&timer.0);
+            }
+        }
+        if domain == Domain::Processing {
+            self.held = self.held.take().filter(|held| held.last_release() > to);
+        }
+        let take = |timer: Timer| {
+            let payload = self.timers.remove(&timer).expect("it was just seen");
+            (timer, payload)
+        };
+        due.into_iter().map(take).collect()
+    }
+
+    fn release_of(&self, timer: &Timer) -> Timestamp {
+        match &self.held {
+            Some(held) if timer.1 == Domain::Processing => {
+                held.release_at(timer.2, xxh3_64(&timer.0))
+            }
+            _ => timer.2,
+        }
+    }
+
+    /// What waited behind a held timer that an operation has taken away.
+    fn free(&mut self, key: &[u8], position: u64) {
+        while let Some(first) =
+            self.of_key(key).into_iter().find(|timer| timer.1 == Domain::Processing)
+            && Some(self.release_of(&first)) <= self.reached[1]
+        {
+            let payload = self.timers.remove(&first).expect("it was just seen");
+            self.fire(first, payload, position);
+            self.met[5] += 1;
         }
     }
 
@@ -69,6 +125,14 @@ impl Oracle {
         op: &Op<'_>,
         position: u64,
     ) -> Option<(ResultKind, Option<Timestamp>, u32)> {
+        let outcome = self.act(op, position);
+        if self.held.is_some() {
+            self.free(op.key, position);
+        }
+        outcome
+    }
+
+    fn act(&mut self, op: &Op<'_>, position: u64) -> Option<(ResultKind, Option<Timestamp>, u32)> {
         use ResultKind::{Absent, Cancelled, Created, Duplicate, Kept, Replaced, Unchanged};
         let key = op.key;
         let cancelled = |n: u32| Some((if n > 0 { Cancelled } else { Absent }, None, n));
@@ -137,7 +201,9 @@ impl Oracle {
                 self.timers.remove(&timer);
             }
             let timer = (key.to_vec(), domain, fire_at, name.map(str::to_owned));
-            if self.reached[domain as usize].max(clock).is_some_and(|reached| fire_at <= reached) {
+            let waits = domain == Domain::Processing && self.held.is_some() && !is_next;
+            let reached = self.reached[domain as usize].filter(|_| !waits);
+            if reached.max(clock).is_some_and(|reached| fire_at <= reached) {
                 self.fire(timer, payload, position);
             } else {
                 self.timers.insert(timer, payload);

@@ -17,13 +17,13 @@ fn layout() -> Layout {
 }
 
 fn head(position: u64, ids: &[u64]) -> LaneHead {
-    let still = DomainHead { reached: None, wheel_at: Timestamp::MIN };
+    let still = DomainHead { reached: None, wheel_at: Timestamp::MIN, held: None };
     let namespaces = ids.iter().map(|id| NamespaceHead {
         id: NamespaceId(*id),
         config: Arc::new(NamespaceConfig::default()),
         applied_number: 1,
         manual_now: None,
-        domains: [still; 2],
+        domains: [still.clone(), still.clone()],
     });
     LaneHead { position, namespaces: namespaces.collect() }
 }

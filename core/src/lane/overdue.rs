@@ -1,0 +1,77 @@
+//! What was due while the service was down: decided once for each namespace, as a record of its own,
+//! before its time passes again.
+//!
+//! The record is an advance of time like a tick. What the policy holds back is noted for the whole
+//! namespace ([`Held`]) before anything is fired; the wheel's entries, which stand too early then,
+//! are put back where they belong as the advance comes across them.
+
+use super::{HomeIndex, Lane, Shared};
+use crate::held::Held;
+use crate::key_group::Layout;
+use crate::log::{Overdue, encode_overdue};
+use crate::time::{Domain, Timestamp};
+use crate::timeline::Drain;
+
+/// A time in which nothing could fire.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Downtime {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Lane {
+    /// Everything was followed, and nothing could fire between these times: from now on, what was
+    /// due at `to` follows the policy of its namespace.
+    pub(crate) fn restarted(&mut self, from: Timestamp, to: Timestamp) {
+        self.downtime = Some(Downtime { from, to });
+        let due: Vec<HomeIndex> =
+            self.agenda.iter().take_while(|(at, _)| *at <= to).map(|(_, home)| *home).collect();
+        for home in due {
+            self.home_mut(home).is_restarted = true;
+        }
+    }
+
+    /// Decides what becomes of the timers of a namespace that were due at the restart, if there are
+    /// some, and begins to do it.
+    pub(super) fn decide_overdue(
+        &mut self,
+        shared: &mut Shared,
+        layout: Layout,
+        home: HomeIndex,
+        budget: &mut u32,
+    ) {
+        let Some(Downtime { from, to }) = self.downtime else {
+            return;
+        };
+        let batch = self.probe(shared, layout, home, to, budget);
+        let it = self.home_mut(home);
+        let Some(batch) = batch else {
+            // Nothing is due, unless the budget ended the search.
+            it.is_restarted = it.timeline.of(Domain::Processing).wake <= to;
+            return;
+        };
+        it.is_restarted = false;
+        let it = Overdue { namespace: it.id, from, to, policy: it.config.overdue };
+        let mut record = Vec::new();
+        encode_overdue(&mut record, &it);
+        let position = self.take_position(&record);
+        self.begin_overdue(home, &it, position, batch);
+    }
+
+    /// Begins to do what was decided by the record at `position`; `batch` is what the wheel has given
+    /// out already.
+    pub(super) fn begin_overdue(
+        &mut self,
+        home: HomeIndex,
+        it: &Overdue,
+        position: u64,
+        batch: Vec<(Timestamp, u32)>,
+    ) {
+        let time = self.home_mut(home).timeline.of_mut(Domain::Processing);
+        time.held = Held::after(time.held.as_deref(), it.policy, it.from, it.to).map(Box::new);
+        let mut drain = Drain::new(it.to, position);
+        drain.overdue = Some(it.policy);
+        drain.batch = batch;
+        self.begin_drain(home, Domain::Processing, drain);
+    }
+}
