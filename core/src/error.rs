@@ -83,6 +83,9 @@ pub enum Rejection {
     /// There are no checkpoints where everything is in memory.
     #[error("everything is in memory: there is nothing that a checkpoint would be for")]
     NotDurable,
+    /// A savepoint came to nothing; everything else goes on.
+    #[error("the savepoint failed: {detail}")]
+    SavepointFailed { detail: String },
     /// The engine is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -135,7 +138,9 @@ impl Rejection {
             | Self::TimersExceeded { .. }
             | Self::QueueFull { .. } => RejectionClass::Overloaded,
             Self::DiskFull { .. } => RejectionClass::DiskFull,
-            Self::Poisoned | Self::Stopping => RejectionClass::Unavailable,
+            Self::Poisoned | Self::SavepointFailed { .. } | Self::Stopping => {
+                RejectionClass::Unavailable
+            }
         }
     }
 
@@ -164,6 +169,7 @@ impl Rejection {
             Self::DiskFull { .. } => "disk-full",
             Self::Poisoned => "poisoned",
             Self::NotDurable => "not-durable",
+            Self::SavepointFailed { .. } => "savepoint-failed",
             Self::Stopping => "stopping",
         }
     }
@@ -220,7 +226,7 @@ impl Rejection {
             | Self::TimersPerKeyExceeded { .. }
             | Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. } => Some(1_000),
-            Self::Poisoned | Self::Stopping => Some(2_000),
+            Self::Poisoned | Self::SavepointFailed { .. } | Self::Stopping => Some(2_000),
             _ => None,
         }
     }

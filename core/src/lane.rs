@@ -240,6 +240,11 @@ impl Lane {
         draining.min()
     }
 
+    /// Whether something that is due has not fired yet.
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
     /// Whether there is work that need not wait for anything.
     pub(crate) fn is_busy(&self) -> bool {
         !self.draining.is_empty() || !self.removing.is_empty()

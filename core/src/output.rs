@@ -253,6 +253,11 @@ impl OutputBytes {
         rest.is_empty().then_some(Self { namespace, lane, count, is_live: false, bytes })
     }
 
+    /// The same records, of another namespace.
+    pub(crate) fn moved_to(self, namespace: NamespaceId) -> Self {
+        Self { namespace, ..self }
+    }
+
     /// The records as they are written down.
     pub const fn as_bytes(&self) -> &[u8] {
         &self.bytes

@@ -8,6 +8,7 @@ mod checkpoint;
 mod message;
 mod ops;
 mod replay;
+mod savepoint;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,9 @@ mod turn;
 
 use checkpoint::{Progress, Round};
 pub use message::{Ack, Reply};
-pub(crate) use message::{CheckpointRequest, CommandRequest, Message, OpsPart, Read};
+pub(crate) use message::{
+    CheckpointRequest, CommandRequest, Message, OpsPart, Read, SavepointRequest, SavepointStep,
+};
 pub(crate) use replay::AppliedNumbers;
 pub(crate) use turn::{Release, Room, Then, Turn};
 
@@ -35,6 +38,7 @@ use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
 use crate::time::Timestamp;
 use crate::wheel::EntryPool;
+use savepoint::Savepoint;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -84,6 +88,10 @@ pub(crate) struct Shard {
     /// A message that there was no room for.
     deferred: Option<Message>,
     round: Option<Round>,
+    savepoint: Option<Box<Savepoint>>,
+    /// Messages that came while a savepoint let none in.
+    backlog: VecDeque<Message>,
+    backlog_bytes: usize,
 }
 
 /// What is to be done next.
@@ -148,6 +156,9 @@ impl Shard {
             room: Room::ENDLESS,
             deferred: None,
             round: None,
+            savepoint: None,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
         }
     }
 
@@ -163,6 +174,7 @@ impl Shard {
         self.shared.near.advance(now);
         self.room = room;
         let is_inbox_empty = self.take_in(now, inbox);
+        let is_held = is_held || self.is_time_held();
         let mut budget = self.pace.budget;
         let may_tick = self.room.log_bytes >= room.reserve_bytes / 2;
         if !is_held && may_tick {
@@ -176,12 +188,16 @@ impl Shard {
         }
         self.scan();
         let checkpoint = self.checkpoint_slice();
+        let savepoint = self.savepoint_slice();
         self.hand_over(now);
         let mut next = self.next(now, is_held, may_tick, is_inbox_empty);
-        match checkpoint {
-            Progress::Idle => {}
-            Progress::More => next = Next::Now,
-            Progress::Later => next = next.at_the_latest(now.saturating_add(CHECKPOINT_STEP_MS)),
+        for progress in [checkpoint, savepoint] {
+            let soon = now.saturating_add(CHECKPOINT_STEP_MS);
+            match progress {
+                Progress::Idle => {}
+                Progress::More => next = Next::Now,
+                Progress::Later => next = next.at_the_latest(soon),
+            }
         }
         (std::mem::take(&mut self.turn), next)
     }
@@ -191,10 +207,14 @@ impl Shard {
     fn take_in(&mut self, now: Timestamp, inbox: &mut dyn FnMut() -> Option<Message>) -> bool {
         let (mut ops, mut messages, mut bytes) = (0, 0, 0);
         while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
-            let Some(message) = self.deferred.take().or_else(&mut *inbox) else {
+            let first = self.deferred.take().or_else(|| self.next_of_backlog());
+            let Some(message) = first.or_else(&mut *inbox) else {
                 return true;
             };
             messages += 1;
+            let Some(message) = self.pass_or_keep(message) else {
+                continue;
+            };
             if let Message::Ops(part) = &message {
                 ops += part.count;
                 bytes += part.bytes.len();
@@ -280,7 +300,9 @@ impl Shard {
             Message::Ops(part) => self.apply_ops(part, now),
             Message::Read(read) => self.read(read),
             Message::Command(request) => self.command(request, now),
+            Message::Savepoint(request) => self.savepoint_step(request),
             Message::Step(step) => {
+                self.finish_copies_before(&step);
                 for lane in &mut self.lanes {
                     lane.step(&mut self.shared, step.clone(), now, &*self.registry);
                 }

@@ -122,6 +122,8 @@ fn storage_options(
         max_disk_bytes: config.disk_bytes_max(),
         checkpoint_interval_ms: config.checkpoint.interval.as_millis(),
         checkpoint_over_ms: config.checkpoint.over.as_millis(),
+        savepoint_every_ms: config.savepoint.every.as_millis(),
+        savepoints_kept: config.savepoint.keep,
         replay_other_version: config.replay_with_this_version,
         progress,
     }))

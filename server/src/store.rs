@@ -159,7 +159,14 @@ fn sweep(folder: &Path) {
         let entries = read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
     };
-    for path in files(folder).iter().flat_map(|path| files(path)) {
+    let mut paths = Vec::new();
+    let mut folders = files(folder);
+    // As deep as names go: savepoints/{id}/objects/{n}.
+    for _ in 0..3 {
+        folders = folders.iter().flat_map(|path| files(path)).collect();
+        paths.extend(folders.iter().cloned());
+    }
+    for path in paths {
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
         let is_staged = number.is_some_and(|number| {

@@ -17,5 +17,6 @@ mod manners;
 mod namespaces;
 mod outputs;
 mod running;
+mod savepoints;
 mod time;
 mod timers;

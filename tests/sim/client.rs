@@ -4,56 +4,20 @@
 //! clock, a configuration, its end), so that after a crash it either was told that or was not.
 
 use crate::draw;
-use crate::model::{Model, OpRef, Violation, text};
-use crate::oracle::{Act, Answer, Rules, Timer};
-use crate::outputs::Consumer;
+use crate::model::{OpRef, Violation, text};
+use crate::oracle::{Act, Answer, Timer};
 use crate::rng::Rng;
+use crate::space::{Space, Told, combined};
 use crate::world::Setup;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::key_group::Layout;
-use stormwheel::namespace::{
-    ClockChange, ClockKind, Command, CommandReply, NamespaceConfig, NamespaceStatus, SourceChange,
-    SourceResult,
-};
+use stormwheel::namespace::{ClockChange, Command, CommandReply, SourceChange, SourceResult};
 use stormwheel::op::{Outcome, PayloadBuf, TimerView};
-use stormwheel::output::NamespaceId;
 use stormwheel::query::{ListPage, ListPosition, ListQuery};
-use stormwheel::runtime::{Ack, CheckpointInfo, Engine, NamespaceEntry};
+use stormwheel::runtime::{Ack, CheckpointInfo, Engine};
 use stormwheel::time::Timestamp;
-
-/// A namespace as the client knows it.
-pub(crate) struct Space {
-    pub(crate) name: &'static str,
-    /// Of what is there, as far as is known.
-    pub(crate) life: Option<Life>,
-    /// What it was told and has not answered yet, or what it may have been told before a crash.
-    pub(crate) told: Option<Told>,
-    /// Operations and questions that are not answered yet.
-    busy: usize,
-    /// It is not followed any more.
-    pub(crate) is_lost: bool,
-    /// The highest incarnation that it ever had.
-    last_id: Option<NamespaceId>,
-}
-
-/// One incarnation of a namespace.
-pub(crate) struct Life {
-    pub(crate) entry: Arc<NamespaceEntry>,
-    pub(crate) model: Model,
-    pub(crate) consumer: Consumer,
-    pub(crate) sources: BTreeMap<String, Option<i64>>,
-}
-
-/// One thing that a namespace was told.
-#[derive(Debug, Clone)]
-pub(crate) enum Told {
-    Source { source: String, to: i64, result: SourceResult, marks: Vec<u64> },
-    Clock { to: i64, advanced: bool, marks: Vec<u64> },
-    Configure { config: NamespaceConfig, marks: Vec<u64> },
-    Delete,
-}
 
 /// What an answer is to.
 enum Asked {
@@ -92,13 +56,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(setup: &Setup) -> Self {
-        let space =
-            |name| Space { name, life: None, told: None, busy: 0, is_lost: false, last_id: None };
         Self {
             layout: setup.layout(),
             keys: setup.keys,
             batch_bytes: setup.batch_bytes,
-            spaces: draw::SPACES.into_iter().map(space).collect(),
+            spaces: draw::SPACES.into_iter().map(Space::new).collect(),
             asked: BTreeMap::new(),
             next: 0,
             replies: Arc::default(),
@@ -370,7 +332,7 @@ impl Client {
             }
             (Asked::Command { space }, Reply::Command(reply)) => {
                 self.log.push(format!("{id}: {reply:?}"));
-                self.told(engine, now, space, reply)?;
+                self.told(engine, now, space, &reply)?;
             }
             (Asked::Checkpoint, Reply::Checkpoint(info)) => {
                 let is_there = info.as_ref().is_ok_and(|info| info.failure.is_none());
@@ -388,7 +350,7 @@ impl Client {
         engine: &Engine,
         now: i64,
         space: usize,
-        reply: Result<CommandReply, Rejection>,
+        reply: &Result<CommandReply, Rejection>,
     ) -> Result<(), Violation> {
         let Some(told) = self.spaces[space].told.take() else { return Ok(()) };
         let name = self.spaces[space].name;
@@ -408,7 +370,7 @@ impl Client {
             Fate::Done => {}
         }
         self.acknowledged += 1;
-        match (&told, &reply) {
+        match (&told, reply) {
             (Told::Configure { config, marks }, Ok(CommandReply::Configured { .. })) => {
                 let it = &mut self.spaces[space];
                 if let Some(life) = &mut it.life {
@@ -418,7 +380,7 @@ impl Client {
                     Violation::new("lost namespace", format!("{name}: {rejection}"))
                 })?;
                 if *entry.config != *config {
-                    return wrong(&reply, &told);
+                    return wrong(reply, &told);
                 }
                 it.adopt(entry, self.layout, now)?;
             }
@@ -432,7 +394,7 @@ impl Client {
                 }
                 let advances = &life.model.rules.advances[0];
                 if watermark.map(Timestamp::as_millis) != advances.last().copied() {
-                    return wrong(&reply, &told);
+                    return wrong(reply, &told);
                 }
                 if advances.len() > life.model.done[0] {
                     life.model.done[0] = advances.len();
@@ -450,9 +412,9 @@ impl Client {
                 }
             }
             (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
-            (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. })) => {}
-            (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
-            _ => return wrong(&reply, &told),
+            (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
+            | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
+            _ => return wrong(reply, &told),
         }
         Ok(())
     }
@@ -478,79 +440,6 @@ impl Client {
         }
         Ok(())
     }
-}
-
-impl Space {
-    /// Nobody knows any more what to expect of it.
-    pub(crate) fn lose(&mut self) {
-        self.life = None;
-        self.told = None;
-        self.is_lost = true;
-    }
-
-    /// Takes an incarnation for what is there.
-    pub(crate) fn adopt(
-        &mut self,
-        entry: Arc<NamespaceEntry>,
-        layout: Layout,
-        now: i64,
-    ) -> Result<(), Violation> {
-        let config = &entry.config;
-        let rules = Rules {
-            is_manual: config.clock == ClockKind::Manual,
-            resolution_ms: config.resolution_ms,
-            spread_ms: config.spread_ms,
-            timers_per_key: config.limits.timers_per_key as usize,
-            advances: [Vec::new(), Vec::new()],
-        };
-        if let Some(life) = &mut self.life
-            && life.entry.id == entry.id
-        {
-            life.model.rules = Rules { advances: life.model.rules.advances.clone(), ..rules };
-            for source in &config.watermark.sources {
-                life.sources.entry(source.clone()).or_insert(None);
-            }
-            life.entry = entry;
-            return Ok(());
-        }
-        if self.last_id.is_some_and(|last| entry.id <= last) {
-            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
-            return Err(Violation::new("incarnation reused", detail));
-        }
-        self.last_id = Some(entry.id);
-        let sources = config.watermark.sources.iter();
-        self.life = Some(Life {
-            model: Model::new(self.name, layout, rules, now),
-            consumer: Consumer::new(entry.id),
-            sources: sources.map(|source| (source.clone(), None)).collect(),
-            entry,
-        });
-        Ok(())
-    }
-}
-
-impl Life {
-    /// Times that timers may meet, by domain.
-    fn near(&self, now: i64) -> [i64; 2] {
-        let rules = &self.model.rules;
-        let event = rules.advances[0].last().copied().unwrap_or(now - 100);
-        let manual = rules.advances[1].last().copied().unwrap_or(10_000);
-        [event, if rules.is_manual { manual } else { now }]
-    }
-
-    /// What the engine says of the namespace's time, after a crash or when nothing is under way.
-    pub(crate) fn reached(&mut self, status: &NamespaceStatus) -> Result<(), Violation> {
-        self.model.reached(0, status.watermark.map(Timestamp::as_millis))?;
-        if self.model.rules.is_manual {
-            self.model.reached(1, status.now.map(Timestamp::as_millis))?;
-        }
-        Ok(())
-    }
-}
-
-/// The combined watermark of sources that have all reported.
-fn combined(sources: &BTreeMap<String, Option<i64>>) -> Option<i64> {
-    sources.values().copied().min().flatten()
 }
 
 /// A page of everything.

@@ -247,11 +247,10 @@ impl DiskFile for SimFile {
         let machine = &self.disk.machine;
         let verdict = machine.admit(Call::Read, &self.name, offset, buffer.len() as u64);
         let most = match verdict {
-            Verdict::Go => buffer.len(),
             Verdict::Fail(Fault::Short) if buffer.len() > 1 => {
                 1 + machine.draw(buffer.len() as u64 - 1) as usize
             }
-            Verdict::Fail(Fault::Short) => buffer.len(),
+            Verdict::Go | Verdict::Fail(Fault::Short) => buffer.len(),
             Verdict::Fail(fault) => return Err(fault.error()),
             Verdict::GoDown | Verdict::Down => return Err(down()),
         };

@@ -79,7 +79,9 @@ mod power;
 mod rng;
 mod rot;
 mod run;
+mod settle;
 mod shrink;
+mod space;
 mod store;
 mod world;
 

@@ -379,8 +379,10 @@ impl Model {
             if next.is_empty() {
                 let mut violation = self.explain("state", name, &key, None);
                 violation.kind = if due.is_empty() { "missing output" } else { "wrong state" };
-                violation.detail += &format!(
-                    "\n  clock reads {now}, reached {reached:?}\n  once all has fired: {due:#?}\n  found: {pending:#?}"
+                violation.detail = format!(
+                    "{}\n  clock reads {now}, reached {reached:?}\n  once all has fired: {due:#?}\n  \
+                     found: {pending:#?}",
+                    violation.detail
                 );
                 return Err(violation);
             }

@@ -26,7 +26,7 @@ fn workload() -> Vec<Event> {
     let mut rng = Rng::new(SEED);
     let mut events = Vec::new();
     for round in 0..240 {
-        for _ in 0..1 + rng.below(3) {
+        for _ in 0..=rng.below(3) {
             events.push(Event::Ask(rng.next()));
         }
         events.push(Event::Steps(8, rng.next()));

@@ -134,12 +134,11 @@ impl Candidate {
         let payload = self.timers.remove(place).unwrap_or_default();
         let (domain, fire_at, name) = place.clone();
         let timer = Timer { domain, fire_at, name, payload };
-        let is_right = match seen.get(self.fired) {
-            Some(seen) => self.unseen.is_empty() && *seen == timer,
-            None => {
-                self.unseen.push_back(timer);
-                true
-            }
+        let is_right = if let Some(seen) = seen.get(self.fired) {
+            self.unseen.is_empty() && *seen == timer
+        } else {
+            self.unseen.push_back(timer);
+            true
         };
         self.fired += 1;
         is_right

@@ -301,7 +301,7 @@ mod tests {
             for sector in bytes.chunks(512) {
                 assert!(sector.iter().all(|byte| *byte == sector[0]), "no sector is torn");
             }
-            sizes.insert(bytes.iter().filter(|byte| **byte == 1).count());
+            sizes.insert(bytes.chunks(512).filter(|sector| sector[0] == 1).count());
         }
         assert!(sizes.len() > 6, "{sizes:?}");
     }

@@ -90,33 +90,26 @@ impl Reference {
         damage(&world);
         let mut run = Run::over(world);
         run.is_frozen = true;
-        match run.world.open(1) {
-            Err(fault) => {
-                let text = fault.to_string();
-                let is_placed = text.contains(file) && text.bytes().any(|it| it.is_ascii_digit());
-                if fault.kind() != FaultKind::Corruption {
-                    return Err(format!("taken for {:?}: {text}", fault.kind()));
-                }
-                if is_placed {
-                    Ok(Outcome::Detected)
-                } else {
-                    Err(format!("without a place: {text}"))
-                }
+        if let Err(fault) = run.world.open(1) {
+            let text = fault.to_string();
+            let is_placed = text.contains(file) && text.bytes().any(|it| it.is_ascii_digit());
+            if fault.kind() != FaultKind::Corruption {
+                return Err(format!("taken for {:?}: {text}", fault.kind()));
             }
-            Ok(()) => {
-                let found = run.rest().and_then(|()| state(&mut run));
-                let found = match found {
-                    Ok(found) => found,
-                    // An output that cannot be read says so when it is read.
-                    Err(violation) if violation.detail.contains(file) => {
-                        return Ok(Outcome::Detected);
-                    }
-                    Err(violation) => {
-                        return Err(format!("{}: {}", violation.kind, violation.detail));
-                    }
-                };
-                if found == self.state { Ok(Outcome::Healed) } else { Err(self.difference(&found)) }
-            }
+            if is_placed { Ok(Outcome::Detected) } else { Err(format!("without a place: {text}")) }
+        } else {
+            let found = run.rest().and_then(|()| state(&mut run));
+            let found = match found {
+                Ok(found) => found,
+                // An output that cannot be read says so when it is read.
+                Err(violation) if violation.detail.contains(file) => {
+                    return Ok(Outcome::Detected);
+                }
+                Err(violation) => {
+                    return Err(format!("{}: {}", violation.kind, violation.detail));
+                }
+            };
+            if found == self.state { Ok(Outcome::Healed) } else { Err(self.difference(&found)) }
         }
     }
 
@@ -150,7 +143,7 @@ impl Reference {
         match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(wrong)) => panic!("{file}, {what}: {wrong}"),
-            Err(_) => panic!("{file}, {what}: a panic"),
+            Err(panic) => panic!("{file}, {what}: a panic: {:?}", panic.downcast_ref::<String>()),
         }
     }
 

@@ -1,16 +1,11 @@
 //! One world from its beginning to its end: a plain loop on one thread that lets the events of a
 //! plan happen, and holds the engine to the ledger.
 
-use crate::client::{Client, Told, query, timer};
+use crate::client::Client;
 use crate::model::Violation;
-use crate::oracle::Timer;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use stormwheel::error::Rejection;
-use stormwheel::query::ListPosition;
 use stormwheel::runtime::{Engine, Fault};
 
 /// What a world came to.
@@ -27,7 +22,7 @@ pub(crate) struct Summary {
 }
 
 /// Rounds over all parts within which a node must come to rest once nothing goes wrong.
-const ROUNDS_MAX: usize = 10_000;
+pub(crate) const ROUNDS_MAX: usize = 10_000;
 /// Steps for which a machine that is about to go down is waited for.
 const STEPS_TO_CRASH: usize = 60;
 /// With so many bytes a queue is never full.
@@ -41,7 +36,7 @@ pub(crate) struct Run {
     pub(crate) client: Client,
     shards: u16,
     /// Why the node is good for nothing any more.
-    broken: Option<String>,
+    pub(crate) broken: Option<String>,
     /// Time stands still also while the node comes to rest.
     pub(crate) is_frozen: bool,
     /// Requests may have been refused: the queues are short, or the disk was full.
@@ -124,7 +119,7 @@ impl Run {
 
     /// A checkpoint is taken, whatever it takes.
     pub(crate) fn checkpoint(&mut self) -> Result<(), Violation> {
-        let info = self.ask(|engine, reply| engine.checkpoint(reply))?;
+        let info = self.ask(stormwheel::runtime::Engine::checkpoint)?;
         match info.map(|info| info.failure) {
             Ok(None) => self.rest(),
             other => Err(Violation::new("no checkpoint", format!("{other:?}"))),
@@ -156,7 +151,7 @@ impl Run {
                 Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {}
                 Err(fault) => return Err(Violation::new("does not start", fault.to_string())),
             }
-            self.go_down(true, &mut Rng::new(u64::from(shards)))?;
+            self.go_down(true, &mut Rng::new(u64::from(shards)));
         }
         let now = self.world.now_ms();
         let entry = self.world.engine().namespace("default");
@@ -231,7 +226,7 @@ impl Run {
         if let Some(reason) = self.broken.take() {
             self.world.machine.trace(&reason);
             let seed = self.world.machine.draw(u64::MAX);
-            let is_power = seed % 2 == 0;
+            let is_power = seed.is_multiple_of(2);
             let shards = self.shards;
             let (again, is_checked) = (Vec::new(), true);
             let crash =
@@ -281,7 +276,7 @@ impl Run {
         self.consume(&engine, false)
     }
 
-    fn consume(&mut self, engine: &Engine, is_calm: bool) -> Result<(), Violation> {
+    pub(crate) fn consume(&mut self, engine: &Engine, is_calm: bool) -> Result<(), Violation> {
         let (now_ms, latest_ms) = (self.world.now_ms(), self.world.clock.latest_ms());
         for space in &mut self.client.spaces {
             let Some(life) = &mut space.life else { continue };
@@ -303,7 +298,7 @@ impl Run {
         Ok(())
     }
 
-    fn round(&mut self) -> Result<bool, Violation> {
+    pub(crate) fn round(&mut self) -> Result<bool, Violation> {
         let mut is_busy = false;
         for part in self.world.parts() {
             is_busy |= self.step(part)?;
@@ -344,144 +339,6 @@ impl Run {
         self.world.clock.pass(if self.is_frozen { 0 } else { millis });
     }
 
-    /// Nothing goes wrong any more: the node comes to rest, and everything is checked.
-    pub(crate) fn settle(&mut self) -> Result<(), Violation> {
-        self.world.machine.calm();
-        self.world.disk.set_capacity(u64::MAX);
-        if self.broken.is_some() {
-            return Ok(());
-        }
-        self.rest()?;
-        let engine = self.world.engine().clone();
-        let now = self.world.now_ms();
-        for index in 0..self.client.spaces.len() {
-            self.resolve(&engine, index, now)?;
-        }
-        self.consume(&engine, true)?;
-        for index in 0..self.client.spaces.len() {
-            let Some(life) = &self.client.spaces[index].life else { continue };
-            let entry = Arc::clone(&life.entry);
-            let status = self.ask(|engine, reply| engine.describe(&entry, reply))?;
-            let status = status.map_err(|rejection| {
-                Violation::new("lost namespace", format!("{}: {rejection}", entry.name))
-            })?;
-            let pending = self.list(&entry)?;
-            let space = &mut self.client.spaces[index];
-            let told = space.told.take();
-            let Some(life) = &mut space.life else { continue };
-            for (source, standing) in &mut life.sources {
-                let found = status.sources.iter().find(|it| it.source == *source);
-                let found = found.and_then(|it| it.watermark).map(|at| at.as_millis());
-                let may = match &told {
-                    Some(Told::Source { source: it, to, .. }) if it == source => Some(*to),
-                    _ => *standing,
-                };
-                if found != *standing && found != may {
-                    let detail = format!("{}: {source} stands at {found:?}", entry.name);
-                    return Err(Violation::new("lost time", format!("{detail}, not {standing:?}")));
-                }
-                *standing = found;
-            }
-            life.reached(&status)?;
-            let log = engine.outputs();
-            life.model.settled(&pending).map_err(|mut violation| {
-                let id = life.entry.id;
-                let (earliest, latest) = (log.earliest(id), log.latest());
-                violation.detail += &format!("\n  {id:?} of outputs {earliest:?} to {latest:?}");
-                violation
-            })?;
-            let age_ms = life.entry.config.retention.age_ms;
-            life.consumer.verify(&engine, now, age_ms)?;
-        }
-        self.summary.checks += 1;
-        Ok(())
-    }
-
-    /// Finds out what became of a namespace that was told something when the engine went.
-    fn resolve(&mut self, engine: &Engine, index: usize, now: i64) -> Result<(), Violation> {
-        let layout = self.world.setup.layout();
-        let space = &mut self.client.spaces[index];
-        let name = space.name;
-        if space.is_lost {
-            return Ok(());
-        }
-        let wrong = |kind, detail: String| Err(Violation::new(kind, format!("{name}: {detail}")));
-        match (engine.namespace(name), &space.told) {
-            (Err(_), _) if space.life.is_none() => {}
-            (Err(_), Some(Told::Delete)) => space.life = None,
-            (Err(rejection), _) => return wrong("lost namespace", rejection.to_string()),
-            (Ok(entry), told) => {
-                let may = match told {
-                    Some(Told::Configure { config, .. }) => Some(config),
-                    _ => None,
-                };
-                let standing = space.life.as_ref().map(|life| &*life.entry.config);
-                if standing != Some(&*entry.config) && may != Some(&*entry.config) {
-                    return wrong("wrong configuration", format!("{:?}", entry.config));
-                }
-                if space.life.as_ref().is_some_and(|life| life.entry.id != entry.id) {
-                    return wrong("lost namespace", format!("now is {:?}", entry.id));
-                }
-                space.adopt(entry, layout, now)?;
-            }
-        }
-        if space.life.is_none() || matches!(space.told, Some(Told::Delete)) {
-            space.told = None;
-        }
-        Ok(())
-    }
-
-    /// Asks something and steps until it is answered.
-    pub(crate) fn ask<T: Send + 'static>(
-        &mut self,
-        ask: impl FnOnce(&Engine, Box<dyn FnOnce(T) + Send>),
-    ) -> Result<T, Violation> {
-        let answer = Arc::new(Mutex::new(None));
-        let to = Arc::clone(&answer);
-        let engine = self.world.engine().clone();
-        ask(
-            &engine,
-            Box::new(move |it| *to.lock().unwrap_or_else(PoisonError::into_inner) = Some(it)),
-        );
-        for _ in 0..ROUNDS_MAX {
-            if let Some(it) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Ok(it);
-            }
-            self.round()?;
-            if let Some(reason) = &self.broken {
-                return Err(Violation::new("broke without a fault", reason.clone()));
-            }
-        }
-        Err(Violation::new("no answer", "to a question of the check"))
-    }
-
-    /// Everything that a namespace holds, by key.
-    pub(crate) fn list(
-        &mut self,
-        entry: &Arc<stormwheel::runtime::NamespaceEntry>,
-    ) -> Result<BTreeMap<Vec<u8>, Vec<Timer>>, Violation> {
-        let mut all: BTreeMap<Vec<u8>, Vec<Timer>> = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let query = query(200, after.take());
-            let page = self.ask(|engine, reply| engine.list(entry, &query, reply))?;
-            let page = page.map_err(|rejection: Rejection| {
-                Violation::new("lost namespace", format!("{}: {rejection}", entry.name))
-            })?;
-            for view in &page.timers {
-                all.entry(view.key.clone()).or_default().push(timer(view));
-            }
-            match page.timers.last() {
-                Some(last) if page.more => after = Some(ListPosition::of(last)),
-                _ => break,
-            }
-        }
-        for timers in all.values_mut() {
-            timers.sort();
-        }
-        Ok(all)
-    }
-
     fn reopen(&mut self, shards: u16) -> Result<(), Violation> {
         self.settle()?;
         if self.broken.is_some() {
@@ -507,7 +364,7 @@ impl Run {
                 self.step(*rng.pick(&parts))?;
             }
         }
-        self.go_down(crash.is_power, &mut rng)?;
+        self.go_down(crash.is_power, &mut rng);
         self.client.crash(self.may_refuse)?;
         self.world.clock.pass(crash.down_ms);
         if crash.is_power {
@@ -521,7 +378,7 @@ impl Run {
             }
             match self.try_open() {
                 Ok(()) => break,
-                Err(_) if self.world.machine.is_down() => self.go_down(crash.is_power, &mut rng)?,
+                Err(_) if self.world.machine.is_down() => self.go_down(crash.is_power, &mut rng),
                 Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {
                     // What goes wrong by itself must not keep it down for ever, nor a full disk.
                     self.world.machine.calm();
@@ -540,7 +397,7 @@ impl Run {
         self.world.disk.is_limited() || self.world.machine.met().len() as u64 > self.faults_before
     }
 
-    fn go_down(&mut self, is_power: bool, rng: &mut Rng) -> Result<(), Violation> {
+    fn go_down(&mut self, is_power: bool, rng: &mut Rng) {
         self.world.machine.go_down();
         self.world.drop_node();
         if is_power {
@@ -550,6 +407,5 @@ impl Run {
         }
         self.world.machine.come_up();
         self.summary.crashes += 1;
-        Ok(())
     }
 }

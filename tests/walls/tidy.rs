@@ -59,7 +59,7 @@ fn every_guarantee_names_tests_that_exist() {
     let sources: Vec<String> =
         CRATES.iter().flat_map(|folder| rust_files(folder)).map(|source| source.text).collect();
     let mut breaches = Vec::new();
-    let sentences = page.split("\n").filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
+    let sentences = page.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit()));
     assert!(sentences.count() >= 15, "the sentences are numbered");
     // Odd pieces stand between backticks; a test's name has an underscore and nothing but letters.
     let names = page.split('`').skip(1).step_by(2).filter(|name| {

@@ -9,7 +9,7 @@
 mod state;
 mod steps;
 
-pub(crate) use state::ControlsState;
+pub(crate) use state::{ControlState, ControlsState};
 use steps::{InFlight, Publish, Waiting};
 
 use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, SourceChange};
@@ -139,6 +139,11 @@ impl Controls {
         let (by_name, in_flight) = (BTreeMap::new(), BTreeMap::new());
         let idle_agenda = BTreeSet::new();
         Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda }
+    }
+
+    /// Whether a step is on its way that not every lane has settled.
+    pub(crate) fn is_step_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Whether a namespace of this name is here.

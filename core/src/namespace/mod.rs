@@ -13,5 +13,6 @@ pub use config::{
 };
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
-    Asked, Change, ControlEffect, ControlRecord, Controls, ControlsState, Step, StepDone, Ticket,
+    Asked, Change, ControlEffect, ControlRecord, ControlState, Controls, ControlsState, Step,
+    StepDone, Ticket,
 };

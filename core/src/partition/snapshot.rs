@@ -70,6 +70,13 @@ impl Partition {
     /// Begins a snapshot of it as it is now, with nothing due in it, and returns how many keys that
     /// are. What comes from here on makes it dirty again.
     pub(crate) fn begin_snapshot(&mut self) -> u64 {
+        self.is_dirty = false;
+        self.begin_copy()
+    }
+
+    /// Begins to write it as it is now for somebody else than the next recovery: what has changed
+    /// since the last snapshot has still changed. Returns how many keys it has.
+    pub(crate) fn begin_copy(&mut self) -> u64 {
         let (end, keys) = (self.table.visit_len(), self.table.len() as u64);
         let mut ready = Vec::new();
         encode_head(&mut ready, self.producers.as_slice(), keys);
@@ -77,8 +84,19 @@ impl Partition {
         let slots = Vec::new();
         self.writing = Some(Box::new(Writing { ready, cursor: 0, end, early, slots }));
         self.table.hold(end > 0);
-        self.is_dirty = false;
         keys
+    }
+
+    /// Nobody wants any more what was begun.
+    pub(crate) fn give_up_copy(&mut self) {
+        self.writing = None;
+        // What comes next makes it grow as it should have.
+        self.table.hold(false);
+    }
+
+    /// Whether there is nothing to write of it.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.table.len() == 0 && self.producers.as_slice().is_empty()
     }
 
     /// Appends the next piece of the snapshot, spending about one of `budget` for each key. Returns

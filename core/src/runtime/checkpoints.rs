@@ -2,6 +2,7 @@
 
 use super::committer::Commit;
 use super::common::{Common, Publish};
+use super::savepoints::{SavepointAsked, Savepoints};
 use crate::key_group::ShardIndex;
 use crate::shard::{CheckpointRequest, Message};
 use crate::snapshot::{Manifest, Part};
@@ -17,6 +18,8 @@ pub(super) enum Checkpoint {
     Part(Part),
     /// Begin a round, or join the next one; told once it is published.
     Begin(Box<dyn FnOnce(CheckpointInfo) + Send>),
+    /// Make a savepoint.
+    Savepoint(SavepointAsked),
 }
 
 /// A checkpoint, under way or done.
@@ -61,6 +64,8 @@ const INFOS_MAX: usize = 100;
 pub(super) struct Checkpoints {
     common: Arc<Common>,
     checkpointer: Checkpointer,
+    /// Never under way while a round is, and the other way round.
+    savepoints: Savepoints,
     old: OldJournals,
     committers: Vec<Sender<Commit>>,
     publisher: Sender<Publish>,
@@ -79,9 +84,11 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
+    #[allow(clippy::too_many_arguments, reason = "all that rounds and cuts touch")]
     pub(super) fn new(
         common: Arc<Common>,
         checkpointer: Checkpointer,
+        savepoints: Savepoints,
         old: OldJournals,
         committers: Vec<Sender<Commit>>,
         publisher: Sender<Publish>,
@@ -104,6 +111,7 @@ impl Checkpoints {
         Self {
             common,
             checkpointer,
+            savepoints,
             old,
             committers,
             publisher,
@@ -133,7 +141,7 @@ impl Checkpoints {
 
     /// Whether it has something to do that does not wait for others.
     pub(super) fn is_busy(&self) -> bool {
-        !self.checkpointer.is_idle() || self.cut.is_some()
+        !self.checkpointer.is_idle() || self.cut.is_some() || self.savepoints.is_busy()
     }
 
     /// Takes what has come in, `first` before the rest, stores what is complete, publishes, and
@@ -146,14 +154,18 @@ impl Checkpoints {
             match checkpoint {
                 Checkpoint::Part(part) => {
                     let bytes = part.len_bytes();
-                    self.checkpointer.take(part);
+                    match part {
+                        Part::Savepoint { number, part } => self.savepoints.take(number, part),
+                        part => self.checkpointer.take(part),
+                    }
                     self.common.engine_cells.take_part(bytes);
                 }
+                Checkpoint::Savepoint(asked) => self.savepoints.ask(asked),
                 Checkpoint::Begin(reply) => self.asked.push(reply),
             }
         }
         let now_ms = self.common.clock.look().now_ms;
-        if self.is_busy() {
+        if !self.checkpointer.is_idle() || self.cut.is_some() {
             match self.checkpointer.step() {
                 Ok(published) => {
                     self.info.failure = None;
@@ -175,6 +187,10 @@ impl Checkpoints {
         }
         if self.checkpointer.is_under_way() {
             self.update_info();
+            return Ok(was_busy);
+        }
+        was_busy |= self.savepoints.step(now_ms);
+        if self.savepoints.is_under_way() {
             return Ok(was_busy);
         }
         let is_due = self.due_in_ms() == Some(0) && self.has_news();

@@ -7,6 +7,7 @@ use super::directory::Namespaces;
 use super::metrics::{EngineCells, ShardCells};
 use super::output_log::OutputLog;
 use super::recovered::RecoveryInfo;
+use super::savepoints::SavepointBoard;
 use super::watch::Watch;
 use crate::key_group::{Layout, ShardIndex};
 use crate::output::{Cursor, OutputBytes};
@@ -58,6 +59,8 @@ pub(super) struct Common {
     pub(super) segments: Option<Arc<Segments>>,
     /// What is known of checkpoints.
     pub(super) checkpoints: CheckpointBoard,
+    /// What is known of savepoints.
+    pub(super) savepoints: SavepointBoard,
     /// Where parts of snapshots go.
     pub(super) parts: OnceLock<Sender<Checkpoint>>,
     /// Why nothing is written any more, if so.

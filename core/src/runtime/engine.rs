@@ -11,6 +11,7 @@ use super::merge::Merge;
 use super::metrics::{self, EngineMetrics};
 use super::open::open;
 use super::output_log::OutputLog;
+use super::savepoints::{SavepointAsked, SavepointInfo};
 use super::storage_options::StorageOptions;
 use super::threads;
 use crate::error::Rejection;
@@ -442,6 +443,26 @@ impl Engine {
     /// The checkpoints of this process, and the one it began from: the newest first.
     pub fn checkpoints(&self) -> Vec<CheckpointInfo> {
         self.common().checkpoints.infos()
+    }
+
+    /// Makes a savepoint of these namespaces, or of all: a copy as of one moment, which can be
+    /// restored elsewhere. The reply comes once all of it is stored.
+    pub fn savepoint(
+        &self,
+        namespaces: Option<Vec<String>>,
+        reply: Reply<Result<SavepointInfo, Rejection>>,
+    ) {
+        let Some(to) = self.common().parts.get() else {
+            reply(Err(Rejection::NotDurable));
+            return;
+        };
+        // One that has ended drops the reply.
+        let _ = to.send(Checkpoint::Savepoint(SavepointAsked { namespaces, reply }));
+    }
+
+    /// The savepoints that there are, and those of this process that failed: the newest first.
+    pub fn savepoints(&self) -> Vec<SavepointInfo> {
+        self.common().savepoints.infos()
     }
 
     /// Stops: takes nothing more in, works off what was taken, takes a last checkpoint, ends the

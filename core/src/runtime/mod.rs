@@ -18,6 +18,8 @@ mod open;
 mod output_log;
 mod publisher;
 mod recovered;
+mod savepoint_name;
+mod savepoints;
 mod storage_options;
 mod threads;
 mod watch;
@@ -38,4 +40,5 @@ pub use metrics::{DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogra
 pub use node::{Node, NodePart};
 pub use output_log::{OutputLog, OutputRead, ReadRejection, Waiter};
 pub use recovered::{RecoveryInfo, RecoveryProgress};
+pub use savepoints::{SavepointInfo, SavepointNamespace};
 pub use storage_options::{SEGMENT_BYTES_DEFAULT, StorageOptions};

@@ -16,6 +16,7 @@ use super::metrics::{EngineCells, ShardCells};
 use super::output_log::{OutputCommitter, OutputLog};
 use super::publisher::Publisher;
 use super::recovered::{RecoveryInfo, RecoveryProgress};
+use super::savepoints::{SavepointBoard, Savepoints, SavepointsOptions};
 use super::storage_options::StorageOptions;
 use super::watch::Watch;
 use super::worker::Worker;
@@ -115,6 +116,7 @@ fn common(
         resting: Default::default(),
         segments,
         checkpoints: CheckpointBoard::default(),
+        savepoints: SavepointBoard::default(),
         parts: OnceLock::new(),
         poison: OnceLock::new(),
         recovery: OnceLock::new(),
@@ -215,6 +217,7 @@ impl Opening<'_> {
         let log = Arc::new(OutputLog::over(&outputs.files, OUTPUT_CACHE_BYTES));
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&log)));
         let registry = Arc::clone(&namespaces) as Arc<dyn Registry>;
+        let committed_outputs = outputs.files.reader();
         let mut committer = OutputCommitter::new(Arc::clone(&log), Some(outputs.files));
 
         let (manifest, mut loaded) = self.load(&manifests, &registry, &mut healed)?;
@@ -299,6 +302,16 @@ impl Opening<'_> {
         opened.checkpoints = Some(Checkpoints::new(
             Arc::clone(&common),
             checkpointer,
+            Savepoints::open(
+                Arc::clone(&common),
+                Arc::clone(&storage.snapshots),
+                directory_id,
+                committed_outputs,
+                SavepointsOptions {
+                    every_ms: storage.savepoint_every_ms,
+                    kept: storage.savepoints_kept,
+                },
+            )?,
             recovered.old,
             commits,
             publish,

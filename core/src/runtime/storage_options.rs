@@ -23,6 +23,10 @@ pub struct StorageOptions {
     pub checkpoint_interval_ms: i64,
     /// How long a checkpoint is spread over; 0: as fast as it can.
     pub checkpoint_over_ms: i64,
+    /// How often a savepoint of everything is made by itself; 0: only when asked for.
+    pub savepoint_every_ms: i64,
+    /// How many of those that were made by themselves are kept.
+    pub savepoints_kept: usize,
     /// Follow what is left of a log that another version of the engine wrote.
     pub replay_other_version: bool,
     /// How far recovery is, for those who wait for it.
@@ -39,6 +43,8 @@ impl StorageOptions {
             max_disk_bytes: u64::MAX,
             checkpoint_interval_ms: 60_000,
             checkpoint_over_ms: 10_000,
+            savepoint_every_ms: 0,
+            savepoints_kept: 7,
             replay_other_version: false,
             progress: Arc::default(),
         }
@@ -52,6 +58,8 @@ impl fmt::Debug for StorageOptions {
             .field("max_disk_bytes", &self.max_disk_bytes)
             .field("checkpoint_interval_ms", &self.checkpoint_interval_ms)
             .field("checkpoint_over_ms", &self.checkpoint_over_ms)
+            .field("savepoint_every_ms", &self.savepoint_every_ms)
+            .field("savepoints_kept", &self.savepoints_kept)
             .field("replay_other_version", &self.replay_other_version)
             .finish_non_exhaustive()
     }

@@ -39,6 +39,8 @@ pub(crate) enum Message {
     StepDone(LaneIndex, StepDone),
     /// Begin a round of snapshots.
     Checkpoint(CheckpointRequest),
+    /// Go on with a savepoint.
+    Savepoint(SavepointRequest),
     /// Look up: something outside of the queue has changed.
     Nudge,
 }
@@ -51,6 +53,26 @@ pub(crate) struct CheckpointRequest {
     pub(crate) rewrite: Arc<BTreeSet<(NamespaceId, KeyGroup)>>,
     /// How long the round should take, in milliseconds; 0: as fast as it can.
     pub(crate) over_ms: i64,
+}
+
+/// A step of the savepoint of this number.
+#[derive(Debug, Clone)]
+pub(crate) struct SavepointRequest {
+    pub(crate) number: u64,
+    pub(crate) step: SavepointStep,
+}
+
+/// What a shard is to do for a savepoint, in this order.
+#[derive(Debug, Clone)]
+pub(crate) enum SavepointStep {
+    /// Let no time pass and take no commands; say when nothing is under way any more.
+    Hold,
+    /// Make the cut through these namespaces, and take nothing in until told to go on.
+    Mark(Arc<BTreeSet<NamespaceId>>),
+    /// The cut is made everywhere: go on, and write what was as of it.
+    Resume,
+    /// There will be no savepoint: go on as if nothing had been asked.
+    Cancel,
 }
 
 /// The operations of a request that go to one shard.

@@ -99,6 +99,9 @@ pub(crate) fn encode_slot(out: &mut Vec<u8>, pools: &Pools, slot: SlotIndex) {
     }
 }
 
+/// A key, how many timers it has, and the bytes of both.
+pub(crate) type KeyEntry<'a> = (&'a [u8], u32, &'a [u8]);
+
 /// One timer of a key that is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimerEntry<'a> {
@@ -157,6 +160,11 @@ impl<'a> PartitionReader<'a> {
         self.keys
     }
 
+    /// How many bytes all of it has.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.length
+    }
+
     /// Something is wrong with what was read last.
     #[cold]
     pub(crate) fn fault(&self, detail: &'static str) -> SnapshotFault {
@@ -188,6 +196,19 @@ impl<'a> PartitionReader<'a> {
         self.timers_left = timers as u32;
         self.last = None;
         Ok(Some((key, timers as u32)))
+    }
+
+    /// The next key with all its timers, looked at and left as they are: the key, how many timers,
+    /// and the bytes of both.
+    pub(crate) fn next_entry(&mut self) -> Result<Option<KeyEntry<'a>>, SnapshotFault> {
+        let before = self.rest;
+        let Some((key, timers)) = self.next_key()? else {
+            return Ok(None);
+        };
+        for _ in 0..timers {
+            self.next_timer()?;
+        }
+        Ok(Some((key, timers, &before[..before.len() - self.rest.len()])))
     }
 
     /// The next timer of the key that came last.

@@ -10,13 +10,12 @@
 //! `manifests/{epoch:08x}-{checkpoint:08x}`: the newest of those that are whole wins.
 
 use super::fault::SnapshotFault;
-use crc32c::{crc32c, crc32c_append};
+use super::frame;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-const MAGIC: &[u8; 8] = b"SWMANIF1";
+const MAGIC: [u8; 8] = *b"SWMANIF1";
 const VERSION: u32 = 1;
-const FRAME_BYTES: usize = 20;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,44 +133,16 @@ impl Manifest {
     /// Its bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let json = serde_json::to_vec(self).expect("a manifest is plain data");
-        let mut bytes = Vec::with_capacity(FRAME_BYTES + json.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        let crc = crc32c_append(crc32c(&bytes), &json);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes.extend_from_slice(&json);
-        bytes
+        frame::encode(MAGIC, VERSION, &json)
     }
 
     /// Reads the manifest of this name.
     pub(crate) fn decode(name: ManifestName, bytes: &[u8]) -> Result<Self, SnapshotFault> {
         let object = name.to_string();
-        let fault = |at, detail| Err(SnapshotFault::damaged(&object, at, detail));
-        let Some((frame, json)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
-            return fault(0, "it is too short");
-        };
-        let word = |at: usize| {
-            u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
-        };
-        if &frame[..8] != MAGIC {
-            return fault(0, "it is no manifest");
-        }
-        if word(12) as usize != json.len() {
-            return fault(12, "it is not as long as it says");
-        }
-        if word(16) != crc32c_append(crc32c(&frame[..16]), json) {
-            return fault(16, "the checksum does not match");
-        }
-        let found = word(8);
-        if found > VERSION {
-            return Err(SnapshotFault::Newer { object, found, known: VERSION });
-        }
-        if found == 0 {
-            return fault(8, "there is no such format version");
-        }
+        let json = frame::decode(&object, MAGIC, VERSION, bytes)?;
         let Ok(manifest) = serde_json::from_slice::<Self>(json) else {
-            return fault(FRAME_BYTES as u64, "the JSON is not that of a manifest");
+            let detail = "the JSON is not that of a manifest";
+            return Err(SnapshotFault::damaged(&object, frame::FRAME_BYTES as u64, detail));
         };
         manifest.check(&object)?;
         if manifest.name() != name {
@@ -183,7 +154,7 @@ impl Manifest {
 
     /// Whether its fields agree with each other.
     fn check(&self, object: &str) -> Result<(), SnapshotFault> {
-        let at = FRAME_BYTES as u64;
+        let at = frame::FRAME_BYTES as u64;
         if self.positions.len() != self.lanes as usize {
             return Err(SnapshotFault::damaged(
                 object,

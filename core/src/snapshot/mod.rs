@@ -11,19 +11,22 @@
 
 mod catalog;
 mod fault;
+mod frame;
 mod head;
 mod keys;
 mod load;
 mod manifest;
 mod object;
 mod part;
+mod savepoint;
 mod varint;
 
 pub(crate) use catalog::Catalog;
 pub use fault::SnapshotFault;
-pub(crate) use head::{DomainHead, LaneHead, NamespaceHead, encode_controls};
+pub(crate) use head::{DomainHead, LaneHead, NamespaceHead, decode_controls, encode_controls};
 pub(crate) use keys::{KEY_ENTRY_BYTES_MIN, PartitionReader, Producer, encode_head, encode_slot};
 pub(crate) use load::{Loaded, hex, load};
 pub(crate) use manifest::{Manifest, ManifestName, ObjectName, ObjectRef, newest};
-pub(crate) use object::{Entry, EntryKind, ObjectWriter};
-pub(crate) use part::Part;
+pub(crate) use object::{Entry, EntryKind, ObjectReader, ObjectWriter};
+pub(crate) use part::{LaneMark, Part, SavepointPart};
+pub(crate) use savepoint::{SavedFile, SavedNamespace, SavepointManifest, highest_incarnation};

@@ -1,6 +1,8 @@
 //! The parts that a checkpoint is made of, as shards give them.
 
+use super::head::LaneHead;
 use crate::key_group::{KeyGroup, LaneIndex, ShardIndex};
+use crate::namespace::ControlsState;
 use crate::output::NamespaceId;
 
 /// A part of a checkpoint.
@@ -19,6 +21,31 @@ pub(crate) enum Part {
     Partition { namespace: NamespaceId, group: KeyGroup, position: u64, keys: u64, bytes: Vec<u8> },
     /// A shard has given all its parts.
     Done { shard: ShardIndex, round: u64 },
+    /// What belongs to the savepoint of this number, and to no checkpoint.
+    Savepoint { number: u64, part: SavepointPart },
+}
+
+/// What a shard says of a savepoint.
+#[derive(Debug)]
+pub(crate) enum SavepointPart {
+    /// No time passes any more, and all that was under way can be read.
+    Held { shard: ShardIndex },
+    /// The cut is made: this is what its lanes know at it.
+    Marked { shard: ShardIndex, lanes: Vec<LaneMark> },
+    /// A partition as it was at the cut.
+    Partition { namespace: NamespaceId, group: KeyGroup, position: u64, keys: u64, bytes: Vec<u8> },
+    /// All of the shard's partitions were given.
+    Done { shard: ShardIndex },
+}
+
+/// What a lane knows at the cut of a savepoint, of the namespaces that were asked for.
+#[derive(Debug)]
+pub(crate) struct LaneMark {
+    pub(crate) lane: LaneIndex,
+    pub(crate) head: LaneHead,
+    pub(crate) controls: ControlsState,
+    /// Of each namespace its keys and timers on this lane.
+    pub(crate) counts: Vec<(NamespaceId, u64, u64)>,
 }
 
 impl Part {
@@ -26,8 +53,9 @@ impl Part {
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
             Self::Head { head, controls, .. } => head.len() + controls.len(),
-            Self::Partition { bytes, .. } => bytes.len(),
-            Self::Done { .. } => 0,
+            Self::Partition { bytes, .. }
+            | Self::Savepoint { part: SavepointPart::Partition { bytes, .. }, .. } => bytes.len(),
+            Self::Done { .. } | Self::Savepoint { .. } => 0,
         }
     }
 }

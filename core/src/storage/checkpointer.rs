@@ -14,7 +14,7 @@ use crate::ports::SnapshotStore;
 use crate::snapshot::{
     Catalog, Entry, EntryKind, Manifest, ObjectName, ObjectRef, ObjectWriter, Part, hex,
 };
-use crate::storage::DiskFault;
+use crate::storage::{DiskFault, SAVEPOINTS};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -188,6 +188,7 @@ impl Checkpointer {
                 debug_assert_eq!(number, u64::from(self.number), "one round at a time");
                 round.done.insert(shard.0);
             }
+            Part::Savepoint { .. } => debug_assert!(false, "it belongs to no checkpoint"),
         }
         round.writer = Some(writer);
         let is_complete = round.writer.as_ref().is_some_and(|it| it.len() >= OBJECT_BYTES);
@@ -307,7 +308,8 @@ impl Checkpointer {
             needed.insert(&it.manifest);
             needed.extend(it.objects.iter().map(String::as_str));
         }
-        let garbage = names.iter().filter(|name| !needed.contains(name.as_str()));
+        let own = names.iter().filter(|name| !name.starts_with(SAVEPOINTS));
+        let garbage = own.filter(|name| !needed.contains(name.as_str()));
         self.garbage = garbage.cloned().collect();
     }
 }
@@ -327,7 +329,7 @@ fn standing(manifest: &Manifest) -> Standing {
 
 /// Stores an object. That it is there already is what a failure may have left: if it is the same,
 /// all is well.
-fn put(store: &dyn SnapshotStore, name: &str, bytes: Vec<u8>) -> Result<(), DiskFault> {
+pub(super) fn put(store: &dyn SnapshotStore, name: &str, bytes: Vec<u8>) -> Result<(), DiskFault> {
     let again = bytes.clone();
     match store.put(name, bytes) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {

@@ -11,13 +11,18 @@ mod journal;
 pub(crate) mod memory_disk;
 mod memory_store;
 mod old_journals;
+mod old_producers;
 mod output_files;
 mod output_ids;
 mod output_index;
 mod output_reader;
 mod output_recovery;
 mod output_scan;
+mod output_walk;
 mod recovery;
+mod restore;
+mod savepoint_reader;
+mod savepoint_writer;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -31,6 +36,7 @@ pub(crate) use {
     output_ids::OutputIds,
     output_reader::OutputReader,
     recovery::{Recovered, RecoveryOptions, read_journals},
+    savepoint_writer::{SavepointCut, SavepointWriter},
     segments::{Segments, SegmentsOptions},
 };
 
@@ -38,10 +44,15 @@ pub use identity::IdentityFault;
 pub use memory_store::MemoryStore;
 pub use output_recovery::OutputTornTail;
 pub use recovery::{Corruption, RecoveryFault};
+pub use restore::{RestoreFault, RestoreInfo, RestoreOptions, restore};
+pub use savepoint_reader::{SavedTimer, SavepointFault, SavepointReader, SavepointSummary};
 
 use crate::ports::DiskFile;
 use std::io::{self, ErrorKind};
 use thiserror::Error;
+
+/// What the names of all savepoints in a snapshot store begin with.
+pub(crate) const SAVEPOINTS: &str = "savepoints/";
 
 /// A disk did not do what it was asked to.
 #[derive(Debug, Error)]

@@ -153,7 +153,6 @@ impl OutputFiles {
     }
 
     /// The newest record that was appended.
-    #[cfg(test)]
     pub(crate) const fn latest(&self) -> Cursor {
         self.latest
     }

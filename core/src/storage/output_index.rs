@@ -12,7 +12,7 @@
 use crate::namespace::Retention;
 use crate::output::{Cursor, NamespaceId};
 use crate::ports::DiskFile;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -255,6 +255,20 @@ impl OutputIndex {
             found.push((*chunk, self.pin(chunk.segment)));
         }
         found
+    }
+
+    /// The segments from the one with the first chunk of any of these namespaces on.
+    pub(super) fn segments_of(
+        &self,
+        namespaces: &BTreeSet<NamespaceId>,
+    ) -> VecDeque<Arc<OutputSegment>> {
+        let held = namespaces.iter().filter_map(|it| self.by_namespace.get(it));
+        let first = held.filter_map(|held| held.chunks.front()).map(|chunk| chunk.segment).min();
+        let Some(first) = first else {
+            return VecDeque::new();
+        };
+        let all = self.segments.iter().map(|segment| &segment.pin);
+        all.filter(|pin| pin.number >= first).cloned().collect()
     }
 
     /// The chunk in which a namespace's first record of a time or later is.

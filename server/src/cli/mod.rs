@@ -9,6 +9,7 @@ mod lines;
 mod namespaces;
 mod outputs;
 mod print;
+mod savepoint;
 mod timers;
 
 use crate::bench;
@@ -33,6 +34,10 @@ pub enum Command {
     Health(health::Health),
     /// See to the server's clock
     Clock(health::Clock),
+    /// Make, look at, check and take apart copies of what the server holds
+    Savepoint(savepoint::Savepoint),
+    /// Make a data directory of a savepoint
+    Restore(savepoint::Restore),
     /// Load the server, measure it, and verify every fire
     Bench(bench::Bench),
 }
@@ -62,6 +67,8 @@ impl Command {
             Self::Namespaces(command) => command.run().await,
             Self::Health(command) => command.run().await,
             Self::Clock(command) => command.run().await,
+            Self::Savepoint(command) => command.run().await,
+            Self::Restore(command) => command.run().await,
             Self::Bench(command) => command.run().await,
         }
     }
@@ -175,6 +182,13 @@ mod tests {
         check("namespaces delete n --force", true);
         check("health", true);
         check("clock accept", true);
+        check("savepoint create -n a -n b --json", true);
+        check("savepoint list", true);
+        check("savepoint verify path", true);
+        check("savepoint export path --format parquet -o file", true);
+        check("savepoint export path --format xml", false);
+        check("restore --from path --data-dir dir --lanes 64 --max-parallelism 512", true);
+        check("restore --from path", false);
         check("bench --quick", true);
         check("bench --workload storm --timers 1000000 --format arrow --closed", true);
         check("bench --workload namespaces --namespaces 100", true);

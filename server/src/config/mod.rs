@@ -69,6 +69,8 @@ pub struct ServerConfig {
     pub clock: ClockConfig,
     /// When a start has to follow how much of the log.
     pub checkpoint: CheckpointConfig,
+    /// Savepoints that are made by themselves.
+    pub savepoint: SavepointConfig,
     /// Where snapshots go.
     pub snapshots: SnapshotsConfig,
     /// Limits of HTTP.
@@ -115,6 +117,16 @@ pub struct CheckpointConfig {
     pub interval: Span,
     /// How long one is spread over; 0: as fast as it can be.
     pub over: Span,
+}
+
+/// Savepoints that are made by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavepointConfig {
+    /// From one of everything to the next; 0: only when asked.
+    pub every: Span,
+    /// How many of those are kept; what was asked for stays.
+    pub keep: usize,
 }
 
 /// Where snapshots go.
@@ -204,6 +216,7 @@ impl Default for ServerConfig {
             shutdown_timeout: Span::seconds(30),
             clock: ClockConfig { max_step: Span::seconds(3_600), on_step: StepPolicy::Hold },
             checkpoint: CheckpointConfig { interval: Span::seconds(60), over: Span::seconds(10) },
+            savepoint: SavepointConfig { every: Span::seconds(0), keep: 7 },
             snapshots: SnapshotsConfig { url: String::new() },
             http: HttpConfig {
                 connections_max: 10_000,
@@ -292,6 +305,9 @@ impl ServerConfig {
                 interval.as_millis()
             ));
         }
+        if self.savepoint.keep == 0 {
+            return Err("savepoint.keep is 0; savepoint.every = \"0s\" makes none".to_owned());
+        }
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty; name a folder, or say --in-memory".to_owned());
         }
@@ -374,6 +390,7 @@ mod tests {
         check_refused("checkpoint.over is longer", |config| {
             config.checkpoint.over = Span::seconds(61);
         });
+        check_refused("savepoint.keep", |config| config.savepoint.keep = 0);
         check_refused("snapshots.url: `ftp`", |config| {
             config.snapshots.url = "ftp://x".to_owned();
         });

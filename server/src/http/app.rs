@@ -15,7 +15,9 @@ use super::routes::{Call, Reads};
 use super::starting::Starting;
 use super::stopping::Stopping;
 use super::watch::Phase;
-use super::{batch, checkpoints, namespaces, outputs, respond, running, timers, watermarks};
+use super::{
+    batch, checkpoints, namespaces, outputs, respond, running, savepoints, timers, watermarks,
+};
 use crate::config::ServerConfig;
 use crate::metrics::{Metrics, RouteMetrics, Throttled};
 use crate::wire::key::parse_key;
@@ -264,6 +266,9 @@ impl Exchange<'_> {
             Call::BeginCheckpoint => checkpoints::begin(self).await,
             Call::ListCheckpoints => checkpoints::list(&self),
             Call::GetCheckpoint => checkpoints::get(&self),
+            Call::MakeSavepoint => savepoints::make(self).await,
+            Call::ListSavepoints => savepoints::list(&self),
+            Call::GetSavepoint => savepoints::get(&self),
             Call::AcceptClock => Ok(running::accept_clock(&self)),
             Call::Outputs => outputs::read(self).await,
             Call::Livez => running::livez(&self),

@@ -19,12 +19,20 @@ pub(crate) enum Segment {
     Source,
     Slug,
     Number,
+    Savepoint,
 }
 
 impl Segment {
     /// All of them, in the order of their discriminants.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Namespace, Self::Key, Self::Name, Self::Source, Self::Slug, Self::Number];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::Key,
+        Self::Name,
+        Self::Source,
+        Self::Slug,
+        Self::Number,
+        Self::Savepoint,
+    ];
 
     /// Its name in the template.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Segment {
             Self::Source => "source",
             Self::Slug => "slug",
             Self::Number => "n",
+            Self::Savepoint => "id",
         }
     }
 
@@ -142,8 +151,8 @@ mod tests {
     fn parts_are_found_where_the_template_has_them() {
         let route = ROUTES.iter().find(|route| route.call == Call::GetTimer).unwrap();
         // "/v1/namespaces/{ns}/keys/{key}/timers/{name}" has its first part behind the first slash.
-        assert_eq!(positions(&route.template()), [3, 5, 7, 0, 0, 0]);
+        assert_eq!(positions(&route.template()), [3, 5, 7, 0, 0, 0, 0]);
         let of_default = route.default_template().unwrap();
-        assert_eq!(positions(&of_default), [0, 3, 5, 0, 0, 0]);
+        assert_eq!(positions(&of_default), [0, 3, 5, 0, 0, 0, 0]);
     }
 }

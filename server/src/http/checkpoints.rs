@@ -22,20 +22,13 @@ use tokio::time::{Instant, sleep, timeout};
 /// The longest that a request waits for the end of a checkpoint.
 const WAIT_MAX: Duration = Duration::from_mins(10);
 /// How long a checkpoint may take to be seen after it was asked for, and how often it is looked for.
-const BEGIN_MAX: Duration = Duration::from_secs(5);
-const BEGIN_LOOK: Duration = Duration::from_millis(5);
+pub(super) const BEGIN_MAX: Duration = Duration::from_secs(5);
+pub(super) const BEGIN_LOOK: Duration = Duration::from_millis(5);
 
 /// `POST /v1/checkpoints`.
 pub(super) async fn begin(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
     check_durable(&exchange)?;
-    let wait = exchange
-        .query
-        .duration_ms("wait")?
-        .map_or(Duration::ZERO, |millis| Duration::from_millis(millis.unsigned_abs()));
-    if wait > WAIT_MAX {
-        let detail = format!("is longer than {} s", WAIT_MAX.as_secs());
-        return Err(query_problem("wait", &detail));
-    }
+    let wait = wait_of(&exchange)?;
     let engine = &exchange.app.engine;
     let last = engine.checkpoints().first().map_or(0, |checkpoint| checkpoint.number);
     let (sender, mut ended) = oneshot::channel();
@@ -56,6 +49,19 @@ pub(super) async fn begin(exchange: Exchange<'_>) -> Result<Response<Body>, Prob
         Begun::UnderWay(info) => Ok(accepted(&exchange, Some(&info))),
         Begun::Unseen => Ok(accepted(&exchange, None)),
     }
+}
+
+/// How long the caller wants to wait for the end.
+pub(super) fn wait_of(exchange: &Exchange<'_>) -> Result<Duration, Problem> {
+    let wait = exchange
+        .query
+        .duration_ms("wait")?
+        .map_or(Duration::ZERO, |millis| Duration::from_millis(millis.unsigned_abs()));
+    if wait > WAIT_MAX {
+        let detail = format!("is longer than {} s", WAIT_MAX.as_secs());
+        return Err(query_problem("wait", &detail));
+    }
+    Ok(wait)
 }
 
 type End = Result<Result<CheckpointInfo, Rejection>, oneshot::error::RecvError>;
@@ -136,12 +142,12 @@ pub(super) fn get(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
     Ok(json_value(&shown(info, exchange.query.time_format())))
 }
 
-fn check_durable(exchange: &Exchange<'_>) -> Result<(), Problem> {
+pub(super) fn check_durable(exchange: &Exchange<'_>) -> Result<(), Problem> {
     if !exchange.app.config.in_memory {
         return Ok(());
     }
     let detail = "the service was started with in_memory: nothing is written down, so there are no \
-                  checkpoints";
+                  checkpoints and no savepoints";
     Err(Problem::new(&kinds::NOT_DURABLE, detail))
 }
 

@@ -23,6 +23,7 @@ mod refusal;
 mod respond;
 pub mod routes;
 mod running;
+mod savepoints;
 pub mod schema;
 mod starting;
 mod stopping;

@@ -88,6 +88,10 @@ fn components() -> utoipa::openapi::Components {
         PendingTimers,
         Problem,
         Registration,
+        Savepoint,
+        SavepointNamespace,
+        SavepointRequest,
+        Savepoints,
         Retention,
         Source,
         SourceChange,
@@ -213,6 +217,7 @@ fn answer_content(route: &Route, media: Media) -> utoipa::openapi::Content {
 fn path_parameter(name: &str) -> Parameter {
     let description = match name {
         "n" => "The number of the checkpoint.",
+        "id" => "What the savepoint is called.",
         "key" => "1 to 1024 bytes: text, or ~ and unpadded base64url. In a path / is %2F.",
         "name" => "The timer's name, 1 to 255 bytes of UTF-8.",
         "ns" => "The namespace, [A-Za-z0-9][A-Za-z0-9._-]{0,127}.",

@@ -4,6 +4,7 @@
 //! other does not. A route of `Place::AnyNamespace` is there twice: under `/v1/namespaces/{ns}`, and
 //! under `/v1` for the namespace `default`.
 
+mod savepoints;
 mod table;
 
 pub use table::ROUTES;
@@ -99,6 +100,9 @@ pub enum Call {
     BeginCheckpoint,
     ListCheckpoints,
     GetCheckpoint,
+    MakeSavepoint,
+    ListSavepoints,
+    GetSavepoint,
     Livez,
     Readyz,
     Metrics,

@@ -399,6 +399,9 @@ pub struct Checkpoints {
     pub checkpoints: Vec<Checkpoint>,
 }
 
+mod savepoints;
+pub use savepoints::{Savepoint, SavepointNamespace, SavepointRequest, Savepoints};
+
 #[derive(ToSchema)]
 pub struct Health {
     /// `ok`, `ready`, `degraded` (requests are taken as far as that goes), `starting`, `stopping`,

@@ -30,27 +30,42 @@ impl MachineClock for TestClock {
     }
 }
 
+mod savepoints;
+
 struct World {
     disk: MemoryDisk,
     store: Arc<MemoryStore>,
     clock: Arc<TestClock>,
     shards: u16,
+    /// Key groups and lanes.
+    layout: (u16, u16),
+    savepoint_every_ms: i64,
     node: Option<Node>,
 }
 
 impl World {
     fn new(shards: u16) -> Self {
         let (disk, store) = (MemoryDisk::default(), Arc::<MemoryStore>::default());
-        let mut it = Self { disk, store, clock: Arc::default(), shards, node: None };
+        let mut it = Self::closed(disk, store, Arc::default(), shards);
         it.open();
         it
+    }
+
+    fn closed(
+        disk: MemoryDisk,
+        store: Arc<MemoryStore>,
+        clock: Arc<TestClock>,
+        shards: u16,
+    ) -> Self {
+        let (layout, savepoint_every_ms, node) = ((8, 4), 0, None);
+        Self { disk, store, clock, shards, layout, savepoint_every_ms, node }
     }
 
     fn open(&mut self) {
         let options = EngineOptions {
             shards: self.shards,
-            lanes: 4,
-            max_parallelism: 8,
+            lanes: self.layout.1,
+            max_parallelism: self.layout.0,
             clock: ClockOptions { on_step: OnStep::Jump, ..ClockOptions::default() },
             ..EngineOptions::default()
         };
@@ -60,6 +75,8 @@ impl World {
             segment_bytes: 64 << 10,
             checkpoint_interval_ms: 0,
             checkpoint_over_ms: 0,
+            savepoint_every_ms: self.savepoint_every_ms,
+            savepoints_kept: 2,
             ..StorageOptions::new(disk, store)
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;

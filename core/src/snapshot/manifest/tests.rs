@@ -1,6 +1,8 @@
 //! Manifests written, read back, damaged in every way, and picked.
 
 use super::*;
+use crate::snapshot::frame::FRAME_BYTES;
+use crc32c::{crc32c, crc32c_append};
 
 fn manifest(epoch: u32, checkpoint: u32) -> Manifest {
     let name = ObjectName { epoch, checkpoint, number: 1 };

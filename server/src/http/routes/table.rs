@@ -1,5 +1,6 @@
 //! The table itself: every call with its path, its scope, its parameters and its shapes.
 
+use super::savepoints;
 use super::{Call, Place, Reads, Route, Scope, Verb};
 use crate::http::manners::Media;
 use crate::http::query::{Param, ParamKind};
@@ -19,7 +20,7 @@ const ACK_SYNCED: Param = Param::one(
     "How durable the change shall be before the answer. This one is always `synced`, and \
      Stormwheel-Ack says so; with in_memory it is `accepted`.",
 );
-const TIMES: Param =
+pub(super) const TIMES: Param =
     Param::one("times", ParamKind::Word(&["millis", "rfc3339"]), "How the answer spells times.");
 const DOMAIN: Param = Param::one(
     "domain",
@@ -27,7 +28,12 @@ const DOMAIN: Param = Param::one(
     "The clock that the timer follows: `processing` unless said otherwise.",
 );
 
-const fn get(place: Place, path: &'static str, call: Call, summary: &'static str) -> Route {
+pub(super) const fn get(
+    place: Place,
+    path: &'static str,
+    call: Call,
+    summary: &'static str,
+) -> Route {
     Route {
         verb: Verb::Get,
         place,
@@ -444,6 +450,9 @@ pub static ROUTES: &[Route] = &[
             "One of the last checkpoints",
         )
     },
+    savepoints::MAKE,
+    savepoints::LIST,
+    savepoints::GET,
     Route {
         scope: Scope::Metrics,
         params: &[Param::one("verbose", ParamKind::Flag, "With each check.")],

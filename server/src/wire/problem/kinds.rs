@@ -98,6 +98,9 @@ kinds! {
     CHECKPOINT_NOT_FOUND = 404 "checkpoint-not-found", "No such checkpoint",
         "There is no checkpoint of this number, or it is older than those that are remembered: the last hundred of this process, and the one that it started from.\n\n\
          GET /v1/checkpoints lists them.";
+    SAVEPOINT_NOT_FOUND = 404 "savepoint-not-found", "No such savepoint",
+        "There is no savepoint of this name in the snapshot store of this service.\n\n\
+         GET /v1/savepoints lists them. Those that were made by themselves go once there are more than savepoint.keep.";
     METHOD_NOT_ALLOWED = 405 "method-not-allowed", "This address does not take that method",
         "The path exists, but not with this method. The Allow header lists the methods that it takes, /openapi.json says what they do.";
     NOT_ACCEPTABLE = 406 "not-acceptable", "None of the accepted media types is available",
@@ -180,6 +183,9 @@ kinds! {
     POISONED = 503 "poisoned", "The log cannot be written any more",
         "Writing or syncing the log failed, so nobody can tell what of the last writes is on the disk. Nothing is acknowledged any more, and the process ends with exit code 5 within a second.\n\n\
          What was acknowledged is safe. Look at the log of the service and at the disk; once that is sound, start the service again: it finds out what is there.";
+    SAVEPOINT_FAILED = 503 "savepoint-failed", "The savepoint came to nothing",
+        "The copy could not be made; `detail` says why: something that was under way did not end in time, or the store refused a file. Nothing else is concerned, and what had been stored of it is removed.\n\n\
+         Look at the store and its room, then ask again. Under a storm of fires or a slow disk, ask again when that is over.";
     DISK_FULL = 507 "disk-full", "The disk is full",
         "There is no room to write down what was asked, so it was refused. Nothing is lost; reads and fires go on.\n\n\
          Free or add disk space: the service goes on by itself. See stormwheel_data_dir_free_bytes.";

@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    fn fired(&mut self) -> usize {
+    fn fired_count(&mut self) -> usize {
         self.outputs(None).len()
     }
 
@@ -64,7 +64,7 @@ fn fire_lets_all_go_at_once() {
     world.register(0..500, 1_000);
     world.register(500..600, 9_000);
     world.down(8_000);
-    assert_eq!(world.fired(), 500);
+    assert_eq!(world.fired_count(), 500);
     assert_eq!(world.counted(), ([500, 0, 0, 0], [0, 500]));
     world.live(1_000);
     check_all_fire_once(&mut world, 600);
@@ -79,11 +79,11 @@ fn spread_flattens_what_was_due() {
         world.register(2_000..2_100, 12_000);
         world.down(8_000);
         assert_eq!(world.counted().0, [0, 2_000, 0, 0]);
-        let mut before = world.fired();
+        let mut before = world.fired_count();
         assert!(before < 10, "the first few");
         for second in 1..=10 {
             world.live(1_000);
-            let now = world.fired();
+            let now = world.fired_count();
             let others = if second == 4 { 100 } else { 0 };
             assert!((140..260).contains(&(now - before - others)), "{} in one", now - before);
             before = now;
@@ -104,11 +104,11 @@ fn shift_is_as_long_as_the_service_was_down() {
     world.register(20..30, 3_000);
     world.down(2_500);
     assert_eq!(world.counted().0, [0, 0, 20, 0]);
-    assert_eq!((world.fired(), world.pending()), (0, 30));
+    assert_eq!((world.fired_count(), world.pending()), (0, 30));
     for (wait_ms, fired) in [(499, 0), (1, 10), (499, 10), (1, 20), (999, 20), (1, 30)] {
         world.pass(wait_ms);
         world.settle();
-        assert_eq!(world.fired(), fired);
+        assert_eq!(world.fired_count(), fired);
     }
     check_all_fire_once(&mut world, 30);
 }
@@ -119,14 +119,14 @@ fn drop_counts_and_never_fires() {
     world.register(0..300, 1_000);
     world.register(300..310, 9_000);
     world.down(8_000);
-    assert_eq!((world.fired(), world.pending()), (0, 10));
+    assert_eq!((world.fired_count(), world.pending()), (0, 10));
     assert_eq!(world.counted(), ([0, 0, 0, 300], [0, 0]));
     world.down(0);
-    assert_eq!((world.fired(), world.pending()), (0, 10));
+    assert_eq!((world.fired_count(), world.pending()), (0, 10));
     world.checkpoint();
     world.down(500);
     world.live(1_000);
-    assert_eq!((world.fired(), world.pending()), (10, 0));
+    assert_eq!((world.fired_count(), world.pending()), (10, 0));
     assert_eq!(world.counted().0, [0; 4], "each is counted once");
 }
 
@@ -167,15 +167,15 @@ fn a_second_downtime_amid_a_spread_holds_back_what_was_due_in_it() {
     world.register(0..1_000, 1_000);
     world.down(8_000);
     world.live(5_000);
-    let first = world.fired();
+    let first = world.fired_count();
     assert!((400..600).contains(&first), "{first} in the first half");
     world.down(2_000);
-    let left = world.fired() - first;
+    let left = world.fired_count() - first;
     assert!(left < 20, "{left} at once");
     let again = world.counted().0[1];
     assert!((140..260).contains(&again), "{again} were due in it");
     world.live(3_000);
-    let then = world.fired() - first;
+    let then = world.fired_count() - first;
     assert!((220..380).contains(&then), "{then} go when they were to go before");
     world.live(7_000);
     check_all_fire_once(&mut world, 1_000);
@@ -188,15 +188,15 @@ fn a_second_downtime_shifts_what_was_due_in_it_once_more() {
     world.down(3_600_000);
     world.register(10..20, 3_700_000);
     world.down(1_500);
-    assert_eq!((world.fired(), world.counted().0), (0, [0; 4]), "nothing was due in it");
+    assert_eq!((world.fired_count(), world.counted().0), (0, [0; 4]), "nothing was due in it");
     world.down(1_000);
-    assert_eq!((world.fired(), world.counted().0), (0, [0, 0, 10, 0]));
+    assert_eq!((world.fired_count(), world.counted().0), (0, [0, 0, 10, 0]));
     world.pass(499);
     world.settle();
-    assert_eq!(world.fired(), 0);
+    assert_eq!(world.fired_count(), 0);
     world.pass(1);
     world.settle();
-    assert_eq!(world.fired(), 10);
+    assert_eq!(world.fired_count(), 10);
     world.pass(97_000);
     world.settle();
     check_all_fire_once(&mut world, 20);

@@ -1,0 +1,122 @@
+//! A namespace as the client knows it: what was acknowledged of it, and what it may have been told.
+
+use crate::model::{Model, Violation};
+use crate::oracle::Rules;
+use crate::outputs::Consumer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stormwheel::key_group::Layout;
+use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceStatus, SourceResult};
+use stormwheel::output::NamespaceId;
+use stormwheel::runtime::NamespaceEntry;
+use stormwheel::time::Timestamp;
+
+/// A namespace as the client knows it.
+pub(crate) struct Space {
+    pub(crate) name: &'static str,
+    /// Of what is there, as far as is known.
+    pub(crate) life: Option<Life>,
+    /// What it was told and has not answered yet, or what it may have been told before a crash.
+    pub(crate) told: Option<Told>,
+    /// Operations and questions that are not answered yet.
+    pub(crate) busy: usize,
+    /// It is not followed any more.
+    pub(crate) is_lost: bool,
+    /// The highest incarnation that it ever had.
+    last_id: Option<NamespaceId>,
+}
+
+/// One incarnation of a namespace.
+pub(crate) struct Life {
+    pub(crate) entry: Arc<NamespaceEntry>,
+    pub(crate) model: Model,
+    pub(crate) consumer: Consumer,
+    pub(crate) sources: BTreeMap<String, Option<i64>>,
+}
+
+/// One thing that a namespace was told.
+#[derive(Debug, Clone)]
+pub(crate) enum Told {
+    Source { source: String, to: i64, result: SourceResult, marks: Vec<u64> },
+    Clock { to: i64, advanced: bool, marks: Vec<u64> },
+    Configure { config: NamespaceConfig, marks: Vec<u64> },
+    Delete,
+}
+
+impl Space {
+    /// One that is not there yet.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, life: None, told: None, busy: 0, is_lost: false, last_id: None }
+    }
+
+    /// Nobody knows any more what to expect of it.
+    pub(crate) fn lose(&mut self) {
+        self.life = None;
+        self.told = None;
+        self.is_lost = true;
+    }
+
+    /// Takes an incarnation for what is there.
+    pub(crate) fn adopt(
+        &mut self,
+        entry: Arc<NamespaceEntry>,
+        layout: Layout,
+        now: i64,
+    ) -> Result<(), Violation> {
+        let config = &entry.config;
+        let rules = Rules {
+            is_manual: config.clock == ClockKind::Manual,
+            resolution_ms: config.resolution_ms,
+            spread_ms: config.spread_ms,
+            timers_per_key: config.limits.timers_per_key as usize,
+            advances: [Vec::new(), Vec::new()],
+        };
+        if let Some(life) = &mut self.life
+            && life.entry.id == entry.id
+        {
+            life.model.rules = Rules { advances: life.model.rules.advances.clone(), ..rules };
+            for source in &config.watermark.sources {
+                life.sources.entry(source.clone()).or_insert(None);
+            }
+            life.entry = entry;
+            return Ok(());
+        }
+        if self.last_id.is_some_and(|last| entry.id <= last) {
+            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
+            return Err(Violation::new("incarnation reused", detail));
+        }
+        self.last_id = Some(entry.id);
+        let sources = config.watermark.sources.iter();
+        self.life = Some(Life {
+            model: Model::new(self.name, layout, rules, now),
+            consumer: Consumer::new(entry.id),
+            sources: sources.map(|source| (source.clone(), None)).collect(),
+            entry,
+        });
+        Ok(())
+    }
+}
+
+impl Life {
+    /// Times that timers may meet, by domain.
+    pub(crate) fn near(&self, now: i64) -> [i64; 2] {
+        let rules = &self.model.rules;
+        let event = rules.advances[0].last().copied().unwrap_or(now - 100);
+        let manual = rules.advances[1].last().copied().unwrap_or(10_000);
+        [event, if rules.is_manual { manual } else { now }]
+    }
+
+    /// What the engine says of the namespace's time, after a crash or when nothing is under way.
+    pub(crate) fn reached(&mut self, status: &NamespaceStatus) -> Result<(), Violation> {
+        self.model.reached(0, status.watermark.map(Timestamp::as_millis))?;
+        if self.model.rules.is_manual {
+            self.model.reached(1, status.now.map(Timestamp::as_millis))?;
+        }
+        Ok(())
+    }
+}
+
+/// The combined watermark of sources that have all reported.
+pub(crate) fn combined(sources: &BTreeMap<String, Option<i64>>) -> Option<i64> {
+    sources.values().copied().min().flatten()
+}
