@@ -19,7 +19,7 @@ async fn health_is_short_unless_asked() {
     let verbose = service.get("/readyz?verbose").await.expect(200).json();
     let names: Vec<_> =
         verbose["checks"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
-    assert_eq!(names, ["accepting", "threads", "shards", "clock", "storage"]);
+    assert_eq!(names, ["accepting", "threads", "shards", "writers", "clock", "storage"]);
     service.get("/readyz?verbos").await.expect_problem(400, "invalid-query");
     let accepted = service.post("/v1/clock/accept", "").await.expect(200).json();
     assert_eq!(accepted["result"], "nothing held");

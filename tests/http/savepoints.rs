@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 async fn durable(data_dir: &Path) -> Service {
     let change = |config: &mut ServerConfig| {
         config.in_memory = false;
-        config.data_dir = data_dir.to_owned();
+        data_dir.clone_into(&mut config.data_dir);
     };
     Service::start_with(change).await
 }
@@ -73,7 +73,7 @@ async fn what_was_copied_goes_on_elsewhere() {
     for n in 0..50 {
         let timer = format!("/v1/namespaces/m/keys/k{n}/timers/t");
         let body = format!("{{\"at\":{},\"payload\":{{\"n\":{n}}}}}", 1_001 + n);
-        service.put(&timer, &*body).await.expect(201);
+        service.put(&timer, &body).await.expect(201);
     }
     service.set_clock(1_020).await;
     let fired = service.fired().await;

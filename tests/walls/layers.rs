@@ -134,6 +134,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "watermark",
             "namespace::control",
             "snapshot",
+            "held",
             "partition",
             "lane",
         ],

@@ -1,6 +1,7 @@
 //! A data directory as a [`Disk`]: files of the operating system, kept to one process by a lock.
 
 use crate::ports::{Disk, DiskFile};
+use crate::storage::{IDENTITY_DRAFT, IDENTITY_FILE};
 use std::fs::{File, OpenOptions, TryLockError, create_dir_all, read_dir};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -23,6 +24,18 @@ pub enum FolderFault {
         /// Who has it, as far as the lock file says so.
         pid: Option<u32>,
     },
+    /// There is something else in it.
+    #[error(
+        "{} holds files that are not Stormwheel's ({name}), or {IDENTITY_FILE} was lost in a copy; \
+         use an empty folder, or bring {IDENTITY_FILE} back",
+        folder.display()
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// One of them.
+        name: String,
+    },
     /// The file system did not do what it was asked to.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -37,6 +50,36 @@ pub enum FolderFault {
 
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
+}
+
+/// Refuses a folder that holds something and is no data directory, before anything is written.
+fn check_ours(folder: &Path) -> Result<(), FolderFault> {
+    if folder.join(IDENTITY_FILE).exists() {
+        return Ok(());
+    }
+    match foreign_file(folder, &[LOCK_FILE, IDENTITY_DRAFT]) {
+        Ok(None) => Ok(()),
+        Ok(Some(name)) => Err(FolderFault::Foreign { folder: folder.to_owned(), name }),
+        Err(source) => {
+            Err(FolderFault::Io { path: folder.to_owned(), action: "look through", source })
+        }
+    }
+}
+
+/// A file below a folder, other than these in the folder itself. Empty folders say nothing.
+fn foreign_file(folder: &Path, known: &[&str]) -> io::Result<Option<String>> {
+    for entry in read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_dir() {
+            if let Some(inner) = foreign_file(&entry.path(), &[])? {
+                return Ok(Some(format!("{name}/{inner}")));
+            }
+        } else if !known.contains(&name.as_str()) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// A folder of the file system.
@@ -55,6 +98,7 @@ impl FolderDisk {
             move |source| FolderFault::Io { path, action, source }
         };
         create_dir_all(folder).map_err(fault(folder, "create"))?;
+        check_ours(folder)?;
         let path = folder.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
             .read(true)

@@ -24,16 +24,16 @@ pub enum Fault {
     #[error(transparent)]
     Disk(#[from] DiskFault),
     /// The journals cannot be followed.
-    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
+    #[error("{0}")]
     Journals(#[from] RecoveryFault),
     /// The records cannot be followed.
-    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
+    #[error("{0}")]
     Replay(#[from] ReplayFault),
     /// No checkpoint can be loaded.
-    #[error("{0}; `stormwheel doctor --data-dir …` says more")]
+    #[error("{0}")]
     Snapshot(#[from] SnapshotFault),
     /// The output log cannot be read.
-    #[error("{0}; `stormwheel log verify --data-dir …` says more")]
+    #[error("{0}")]
     Outputs(RecoveryFault),
     /// What is left of the log was written by another version of the engine.
     #[error(

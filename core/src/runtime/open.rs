@@ -30,7 +30,8 @@ use crate::shard::{AppliedNumbers, Pace, Shard};
 use crate::snapshot::{Catalog, Loaded, Manifest, ManifestName, SnapshotFault, load, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputIds,
-    OutputOptions, Recovered, RecoveryOptions, Segments, SegmentsOptions, read_journals,
+    OutputOptions, Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions,
+    read_journals,
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
@@ -179,15 +180,14 @@ impl Opening<'_> {
     fn recover(&self, machine: Arc<dyn MachineClock>, started: i64) -> Result<Opened, Fault> {
         let Self { options, storage, layout, directory_id } = *self;
         let Manifests { names, whole: manifests, mut healed } = self.manifests()?;
-        let recovered = read_journals(
-            &*storage.disk,
-            &RecoveryOptions {
-                directory_id,
-                lanes: layout.lanes(),
-                seal: true,
-                engine_version: ENGINE_VERSION,
-            },
-        )?;
+        let journals = RecoveryOptions {
+            directory_id,
+            lanes: layout.lanes(),
+            seal: false,
+            engine_version: ENGINE_VERSION,
+        };
+        self.check_journals(&manifests, &journals)?;
+        let recovered = read_journals(&*storage.disk, &RecoveryOptions { seal: true, ..journals })?;
         let newest_ms = manifests.iter().map(|it| it.now_ms).chain(recovered.now_ms).max();
         let clock = AdjustedClock::new(machine, options.clock, newest_ms.unwrap_or(i64::MIN));
         let now_ms = clock.look().now_ms;
@@ -426,6 +426,28 @@ impl Opening<'_> {
         })?;
         it.catalog = catalog;
         Ok(it)
+    }
+
+    /// Looks whether the journals are all there, before anything is written.
+    fn check_journals(
+        &self,
+        manifests: &[Manifest],
+        options: &RecoveryOptions,
+    ) -> Result<(), Fault> {
+        let found = read_journals(&*self.storage.disk, options)?;
+        let newest = manifests.first();
+        if let Some(epoch) = newest.map(|it| it.epoch)
+            && epoch > found.highest_epoch
+        {
+            // An epoch has its journals before it has a checkpoint, and keeps them until the next.
+            return Err(RecoveryFault::Gone { epoch }.into());
+        }
+        let starts = newest.map_or_else(
+            || vec![0; self.layout.lanes() as usize],
+            |manifest| manifest.positions.clone(),
+        );
+        found.check_from(&starts)?;
+        self.check_version(&found, &starts)
     }
 
     fn check_version(&self, recovered: &Recovered, starts: &[u64]) -> Result<(), Fault> {

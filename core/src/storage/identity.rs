@@ -9,7 +9,7 @@ use thiserror::Error;
 /// Where it stands.
 pub(crate) const IDENTITY_FILE: &str = "stormwheel.json";
 /// Where it is written before it stands there.
-const IDENTITY_DRAFT: &str = "stormwheel.json.new";
+pub(crate) const IDENTITY_DRAFT: &str = "stormwheel.json.new";
 const FORMAT: u32 = 1;
 const IDENTITY_BYTES_MAX: u64 = 64 << 10;
 
@@ -71,6 +71,9 @@ struct Form {
 
 /// The folders and files that a data directory consists of.
 const OWN: [&str; 5] = ["journal", "outputs", "spare", "snapshots", "LOCK"];
+/// Where files of it are. With any of these, and no identity, it is not a new one.
+const OWN_FOLDERS: [&str; 5] =
+    ["journal", "outputs", "spare", "snapshots/manifests", "snapshots/objects"];
 
 impl Identity {
     /// Reads the identity of a data directory. `None`: it is empty.
@@ -105,7 +108,16 @@ impl Identity {
         let strange = names
             .into_iter()
             .find(|name| name != IDENTITY_DRAFT && name != "LOCK" && !is_own_and_empty(disk, name));
-        strange.map_or(Ok(()), |name| Err(IdentityFault::Foreign { name }))
+        if let Some(name) = strange {
+            return Err(IdentityFault::Foreign { name });
+        }
+        for folder in OWN_FOLDERS {
+            let files = disk.list(folder).map_err(DiskFault::at(folder, "list"))?;
+            if let Some(file) = files.first() {
+                return Err(IdentityFault::Foreign { name: format!("{folder}/{file}") });
+            }
+        }
+        Ok(())
     }
 
     /// Writes the identity of a new data directory, durably.

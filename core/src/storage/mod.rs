@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use {
     checkpointer::{Checkpointer, Published},
-    identity::Identity,
+    identity::{IDENTITY_DRAFT, IDENTITY_FILE, Identity},
     journal::{Journal, JournalOptions},
     old_journals::OldJournals,
     output_files::{OutputFiles, OutputOptions},

@@ -53,6 +53,15 @@ pub enum RecoveryFault {
         /// What has the records behind them.
         file: String,
     },
+    /// There is a checkpoint of an epoch of which there is no journal.
+    #[error(
+        "the journals of epoch {epoch} are missing, and there is a checkpoint of it: bring them \
+         back, or restore a savepoint into an empty directory"
+    )]
+    Gone {
+        /// The epoch.
+        epoch: u32,
+    },
     /// Two blocks hold the same position.
     #[error("position {position} of lane {lane} stands in {first} and again in {second}")]
     Twice {

@@ -35,7 +35,9 @@ const OBJECT_BYTES: usize = 64 << 20;
 const PASS_BYTES: u64 = 1 << 30;
 /// Bytes of outputs between two writes.
 const OUTPUT_BYTES: usize = 8 << 20;
-/// The first epoch and checkpoint of the new directory.
+/// The epoch of what is restored: there are no journals of it, the first start is the first with some.
+const EPOCH: u32 = 0;
+/// The first checkpoint of the new directory.
 const FIRST: u32 = 1;
 
 /// What the new data directory is to be.
@@ -141,7 +143,7 @@ pub fn restore(
     let cursor = restore_outputs(savepoint, disk, &plan, options, &mut info)?;
     let manifest = Manifest {
         directory: hex(&options.directory_id),
-        epoch: FIRST,
+        epoch: EPOCH,
         checkpoint: FIRST,
         max_parallelism: layout.max_parallelism(),
         lanes: layout.lanes(),
@@ -317,7 +319,7 @@ fn restore_outputs(
     let segments = Arc::new(Segments::open(Arc::clone(disk), segments)?);
     let manifest = savepoint.manifest();
     let output_options = OutputOptions {
-        epoch: FIRST,
+        epoch: EPOCH,
         engine_version: manifest.engine_version,
         now_ms: options.now_ms.max(manifest.now_ms),
         // So that all cursors lie behind those of the old log.
@@ -368,7 +370,7 @@ impl<'a> Objects<'a> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let finished = writer.finish();
         let number = self.stored.len() as u32 + 1;
-        let name = ObjectName { epoch: FIRST, checkpoint: FIRST, number };
+        let name = ObjectName { epoch: EPOCH, checkpoint: FIRST, number };
         let object = ObjectRef::new(name, finished.bytes.len() as u64, finished.digest);
         checkpointer::put(self.store, &object.name, finished.bytes)?;
         self.stored.push(object);
