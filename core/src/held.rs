@@ -10,7 +10,8 @@ use crate::namespace::OverduePolicy;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Restarts that are told apart; with more, the two oldest are taken together.
+/// Restarts that are told apart; with more, the newest are taken together. Not the oldest: what
+/// these let go later than before could pass by those behind them, and come out earlier.
 const RESTARTS_MAX: usize = 8;
 
 /// See the module. Made of what each restart holds back, the oldest first: each takes what those
@@ -48,9 +49,10 @@ impl Held {
             it.0.clear();
         }
         it.0.extend(Hold::new(policy, from, to));
-        if it.0.len() > RESTARTS_MAX {
-            let oldest = it.0.remove(0);
-            it.0[0] = oldest.with(it.0[0]);
+        if it.0.len() > RESTARTS_MAX
+            && let (Some(newest), Some(last)) = (it.0.pop(), it.0.last_mut())
+        {
+            *last = last.with(newest);
         }
         (!it.0.is_empty()).then_some(it)
     }
@@ -133,7 +135,7 @@ mod tests {
     proptest! {
         #[test]
         fn one_restart_more_lets_nothing_go_earlier(
-            downs in prop::collection::vec((policies(), 0..3_000i64, 0..3_000i64), 1..12),
+            downs in prop::collection::vec((policies(), 0..900i64, 0..900i64), 1..20),
             time in prop_oneof![-100..9_000i64, any::<i64>()],
             key in any::<u64>(),
         ) {

@@ -441,7 +441,8 @@ fn any_policy(dice: &mut Dice) -> OverduePolicy {
         0 => OverduePolicy::Fire,
         1 => OverduePolicy::Shift,
         2 => OverduePolicy::Drop,
-        _ => OverduePolicy::Spread { over_ms: 1 + dice.below(3_000) as i64 },
+        3 => OverduePolicy::Spread { over_ms: 1 + dice.below(3_000) as i64 },
+        _ => OverduePolicy::Spread { over_ms: 1 + dice.below(60_000) as i64 },
     }
 }
 
@@ -470,7 +471,9 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
     ];
     let (mut clock, mut watermark) = (any_time(&mut dice, 0), any_time(&mut dice, 0));
     // Few keys meet each other often; with many the wheels grow levels, and strand entries.
-    let few = if dice.one_in(2) { 10 } else { 200 };
+    // In some games few keys have many timers, and restarts are frequent.
+    let is_dense = seed % 3 == 2;
+    let few = if is_dense { 12 } else { 200 };
     let keys = 1 + dice.below(if ops > 2 * OPS_A_GAME { 3_000 } else { few });
     for _ in 0..ops {
         match dice.below(40) {
@@ -483,7 +486,7 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
                 world.watermark(["m", "s"][dice.below(2) as usize], watermark);
             }
             2..6 => world.now = world.now.saturating_add(dice.below(300) as i64),
-            6 if dice.one_in(8) => {
+            6 if dice.one_in(if is_dense { 3 } else { 8 }) => {
                 world.restart([0, 50, 500, 5_000][dice.below(4) as usize]);
                 if dice.one_in(4) {
                     let config = system(any_policy(&mut dice));
@@ -494,9 +497,9 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
                 world.turn();
             }
             _ => {
-                let (namespace, kind, _) = namespaces[dice.below(2) as usize];
+                let (namespace, kind, _) = namespaces[is_dense as usize | dice.below(2) as usize];
                 let now = if kind == ClockKind::Manual { clock } else { world.now.as_millis() };
-                let around = if dice.one_in(2) { now } else { watermark };
+                let around = if is_dense || dice.one_in(2) { now } else { watermark };
                 any_op(&mut dice, &mut world, namespace, around, keys);
             }
         }
