@@ -177,17 +177,27 @@ def main():
             load_seconds = common.send_batches(server, bodies(args.timers, now_ms() + 24 * HOUR_MS))
             common.say("a checkpoint while idle")
             idle = checkpoint(server)
+            show_idle(idle, args)
         paced = [by_hand, f"checkpoint.over={PACE_SECONDS}s"]
         with common.Server(home, *paced) as server:
             common.say("paced checkpoints under load")
             dips = measure_dip(server, args)
+            show_dips(dips)
             common.say(f"a log tail of {args.tail_mib} MiB, and a restart")
             restart = measure_restart(server, home, paced, args)
+            show_restart(restart)
+    common.finish(args, {"load_seconds": load_seconds, "idle": idle, "paced": dips,
+                         "restart": restart})
 
+
+def show_idle(idle, args):
     common.table(
         f"Checkpoint of {args.timers:,} timers", ["", "seconds", "bytes", "bytes a timer"],
         [["idle, as fast as it can", f"{idle['seconds_seen']:.2f}", f"{idle['total_bytes']:,}",
           f"{idle['total_bytes'] / args.timers:.1f}"]])
+
+
+def show_dips(dips):
     common.table(
         f"Paced over {PACE_SECONDS} s under load, beside the same load alone",
         ["", "alone/s", "beside/s", "dip %", "seconds", "p99 alone ms", "p99 beside", "max alone",
@@ -197,12 +207,13 @@ def main():
           *(f"{one[key]:.2f}" for key in
             ("alone_p99_ms", "beside_p99_ms", "alone_max_ms", "beside_max_ms"))]
          for number, one in enumerate(dips, 1)])
+
+
+def show_restart(restart):
     common.table(
         "Restart", ["", "timers", "log tail", "ready s", "first fire s"],
         [["after kill -9", f"{restart['pending']:,.0f}", f"{restart['tail_bytes'] / 2**20:,.0f} MiB",
           f"{restart['ready_seconds']:.2f}", f"{restart['first_fire_seconds']:.2f}"]])
-    common.finish(args, {"load_seconds": load_seconds, "idle": idle, "paced": dips,
-                         "restart": restart})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def binary():
     path = shutil.which(os.environ.get("STORMWHEEL", "stormwheel"))
     if path is None:
         sys.exit("set STORMWHEEL to the binary: cargo build --release, then target/release/stormwheel")
-    return path
+    # The servers run in folders of their own.
+    return os.path.abspath(path)
 
 
 def free_port():
