@@ -1,7 +1,7 @@
 //! The block codec: a header of 64 bytes, a body, zeroes up to a multiple of eight.
 //!
 //! ```text
-//!  0  magic "SWB1"
+//!  0  tag: "SWB1", exclusive or with the salt
 //!  4  version u8 | kind u8 | lane u16
 //!  8  body length u32
 //! 12  count u32
@@ -12,12 +12,16 @@
 //! 40  first u64
 //! 48  now_ms i64
 //! 56  chain u32
-//! 60  crc u32, over bytes 0..60 and the body
+//! 60  crc u32, begun with the salt, over bytes 4..60 and the body
 //! ```
 //!
 //! Little endian throughout. What a header says is believed once the checksum fits, and bounds are
 //! checked before the checksum is taken. Whether a block stands where it should is not decided here
 //! but in the scan.
+//!
+//! Tag and checksum depend on a *salt*, which is made of the directory's id: a payload is written by
+//! whoever sends it, and must not be able to hold what looks like a block once the block around it
+//! is torn.
 
 use thiserror::Error;
 
@@ -36,6 +40,28 @@ pub(crate) const OUTPUT_JOURNAL: u16 = u16::MAX;
 const MAGIC: [u8; 4] = *b"SWB1";
 const VERSION: u8 = 1;
 const CRC_AT: usize = 60;
+
+/// What the blocks of one data directory have in common, and nobody outside knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockSalt(u32);
+
+impl BlockSalt {
+    /// The salt of a data directory.
+    pub(crate) fn of(directory_id: &[u8; 16]) -> Self {
+        Self(crc32c::crc32c(directory_id))
+    }
+
+    /// What a block begins with.
+    fn tag(self) -> [u8; 4] {
+        (u32::from_le_bytes(MAGIC) ^ self.0).to_le_bytes()
+    }
+
+    /// Without the tag, which is compared as it is: the salt in it would take back the salt that the
+    /// checksum begins with.
+    fn checksum(self, head: &[u8], body: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c_append(self.0, &head[4..CRC_AT]), body)
+    }
+}
 
 /// What a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +147,10 @@ pub(crate) const fn block_size(body_bytes: usize) -> usize {
 
 /// Appends a block and returns its checksum, for the lane's next block. The length and the checksum
 /// that stand in `header` are not looked at.
-pub(crate) fn encode(out: &mut Vec<u8>, header: &BlockHeader, body: &[u8]) -> u32 {
+pub(crate) fn encode(out: &mut Vec<u8>, salt: BlockSalt, header: &BlockHeader, body: &[u8]) -> u32 {
     assert!(body.len() <= BLOCK_BODY_BYTES_MAX, "a body of {} bytes", body.len());
     let mut head = [0; BLOCK_HEADER_BYTES];
-    head[0..4].copy_from_slice(&MAGIC);
+    head[0..4].copy_from_slice(&salt.tag());
     head[4] = VERSION;
     head[5] = header.kind as u8;
     head[6..8].copy_from_slice(&header.lane.to_le_bytes());
@@ -138,7 +164,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &BlockHeader, body: &[u8]) -> u3
     head[40..48].copy_from_slice(&header.first.to_le_bytes());
     head[48..56].copy_from_slice(&header.now_ms.to_le_bytes());
     head[56..60].copy_from_slice(&header.chain.to_le_bytes());
-    let crc = checksum(&head, body);
+    let crc = salt.checksum(&head, body);
     head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     out.reserve(block_size(body.len()));
     out.extend_from_slice(&head);
@@ -149,14 +175,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, header: &BlockHeader, body: &[u8]) -> u3
 }
 
 /// The block that begins where these bytes begin, whatever follows it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(BlockHeader, &[u8]), BlockFlaw> {
-    let header = peek(bytes)?;
+pub(crate) fn decode(salt: BlockSalt, bytes: &[u8]) -> Result<(BlockHeader, &[u8]), BlockFlaw> {
+    let header = peek(salt, bytes)?;
     let body_end = BLOCK_HEADER_BYTES + header.length as usize;
     if header.length as usize > BLOCK_BODY_BYTES_MAX || header.size() > bytes.len() {
         return Err(BlockFlaw::Length);
     }
     let body = &bytes[BLOCK_HEADER_BYTES..body_end];
-    if checksum(&bytes[..BLOCK_HEADER_BYTES], body) != header.crc {
+    if salt.checksum(&bytes[..BLOCK_HEADER_BYTES], body) != header.crc {
         return Err(BlockFlaw::Crc);
     }
     if bytes[body_end..header.size()].iter().any(|byte| *byte != 0) {
@@ -166,11 +192,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(BlockHeader, &[u8]), BlockFlaw> {
 }
 
 /// What a header claims, before its checksum was looked at.
-pub(crate) fn peek(bytes: &[u8]) -> Result<BlockHeader, BlockFlaw> {
+pub(crate) fn peek(salt: BlockSalt, bytes: &[u8]) -> Result<BlockHeader, BlockFlaw> {
     let Some(head) = bytes.first_chunk::<BLOCK_HEADER_BYTES>() else {
         return Err(BlockFlaw::Magic);
     };
-    if head[0..4] != MAGIC {
+    if head[0..4] != salt.tag() {
         return Err(BlockFlaw::Magic);
     }
     if head[4] != VERSION {
@@ -182,13 +208,19 @@ pub(crate) fn peek(bytes: &[u8]) -> Result<BlockHeader, BlockFlaw> {
 
 /// Whether this looks like what is left of a certain block: three of its four marks stand. So a
 /// flipped byte, wherever it is, does not make a block look like nothing.
-pub(crate) fn resembles(bytes: &[u8], epoch: u32, journal: u16, sequence: u64) -> bool {
+pub(crate) fn resembles(
+    salt: BlockSalt,
+    bytes: &[u8],
+    epoch: u32,
+    journal: u16,
+    sequence: u64,
+) -> bool {
     let Some(head) = bytes.first_chunk::<BLOCK_HEADER_BYTES>() else {
         return false;
     };
     let claimed = fields(head, BlockKind::Mark);
     let marks = [
-        head[0..4] == MAGIC,
+        head[0..4] == salt.tag(),
         claimed.epoch == epoch,
         claimed.journal == journal,
         claimed.sequence == sequence,
@@ -221,14 +253,12 @@ pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     part
 }
 
-fn checksum(head: &[u8], body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&head[..CRC_AT]), body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const SALT: BlockSalt = BlockSalt(0x1357_9bdf);
 
     fn header() -> BlockHeader {
         BlockHeader {
@@ -252,11 +282,11 @@ mod tests {
         #[test]
         fn blocks_come_back(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = Vec::new();
-            let crc = encode(&mut bytes, &header(), &body);
+            let crc = encode(&mut bytes, SALT, &header(), &body);
             prop_assert_eq!(bytes.len(), block_size(body.len()));
             prop_assert_eq!(bytes.len() % BLOCK_ALIGN, 0);
             bytes.extend_from_slice(b"behind");
-            let (decoded, read) = decode(&bytes).expect("what was written can be read");
+            let (decoded, read) = decode(SALT, &bytes).expect("what was written can be read");
             let expected = BlockHeader { length: body.len() as u32, crc, ..header() };
             prop_assert_eq!(decoded, expected);
             prop_assert_eq!(read, &body[..]);
@@ -264,31 +294,43 @@ mod tests {
 
         #[test]
         fn any_bytes_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = decode(SALT, &bytes);
             if bytes.len() > 6 {
-                bytes[..4].copy_from_slice(&MAGIC);
+                bytes[..4].copy_from_slice(&SALT.tag());
                 bytes[4] = VERSION;
                 bytes[5] = 1;
             }
-            prop_assert!(decode(&bytes).is_err());
+            prop_assert!(decode(SALT, &bytes).is_err());
         }
     }
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_found() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, &header(), b"some records, of a length that is not round");
+        encode(&mut bytes, SALT, &header(), b"some records, of a length that is not round");
         for bit in 0..bytes.len() * 8 {
             let mut broken = bytes.clone();
             broken[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&broken).is_err(), "bit {bit}");
-            assert!(resembles(&broken, 12, 1, 42), "bit {bit}");
+            assert!(decode(SALT, &broken).is_err(), "bit {bit}");
+            assert!(resembles(SALT, &broken, 12, 1, 42), "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert!(decode(&bytes[..length]).is_err(), "{length} bytes");
+            assert!(decode(SALT, &bytes[..length]).is_err(), "{length} bytes");
         }
-        assert!(!resembles(&bytes, 12, 2, 43));
-        assert!(!resembles(&[0; 64], 12, 1, 42));
+        assert!(!resembles(SALT, &bytes, 12, 2, 43));
+        assert!(!resembles(SALT, &[0; 64], 12, 1, 42));
+    }
+
+    #[test]
+    fn a_block_of_another_directory_is_none() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, SALT, &header(), b"a body");
+        let other = BlockSalt::of(b"0123456789abcdef");
+        assert_eq!(peek(other, &bytes), Err(BlockFlaw::Magic));
+        // Not even with the right tag before it.
+        bytes[..4].copy_from_slice(&other.tag());
+        assert_eq!(decode(other, &bytes), Err(BlockFlaw::Crc));
+        assert_eq!(BlockSalt::of(&[0; 16]), BlockSalt::of(&[0; 16]));
     }
 
     #[test]

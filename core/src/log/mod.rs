@@ -39,18 +39,26 @@ impl LaneBlock {
 
 #[cfg(test)]
 mod tests {
-    use super::block::{BlockHeader, BlockKind, decode, encode};
+    use super::block::{BlockHeader, BlockKind, BlockSalt, decode, encode};
     use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
     use super::*;
     use crate::output::NamespaceId;
     use crate::time::Timestamp;
+
+    /// The data directory that they are of.
+    fn directory_id() -> [u8; 16] {
+        std::array::from_fn(|index| 0x10 + index as u8)
+    }
 
     /// The dumps that are drawn in the documentation, in order.
     fn dumps() -> Vec<Vec<u8>> {
         let mut dumps: Vec<Vec<u8>> = Vec::new();
         for line in include_str!("../../../docs/format.md").lines() {
             let Some((place, bytes)) = line.split_once("  ") else { continue };
-            let Ok(place) = usize::from_str_radix(place, 16) else { continue };
+            let place = Some(place).filter(|place| place.len() == 8);
+            let Some(Ok(place)) = place.map(|place| usize::from_str_radix(place, 16)) else {
+                continue;
+            };
             if place == 0 {
                 dumps.push(Vec::new());
             }
@@ -64,7 +72,8 @@ mod tests {
     #[test]
     fn the_block_in_the_documentation_is_one() {
         let dump = &dumps()[0];
-        let (header, body) = decode(dump).unwrap();
+        let salt = BlockSalt::of(&directory_id());
+        let (header, body) = decode(salt, dump).unwrap();
         let expected = BlockHeader {
             kind: BlockKind::Records,
             lane: 3,
@@ -87,7 +96,7 @@ mod tests {
         };
         assert_eq!(split_record(body), Some((tick, &[][..])));
         let mut again = Vec::new();
-        encode(&mut again, &expected, body);
+        encode(&mut again, salt, &expected, body);
         assert_eq!(&again, dump);
     }
 
@@ -97,7 +106,7 @@ mod tests {
         page.resize(SEGMENT_HEADER_BYTES, 0);
         let expected = SegmentHeader {
             kind: SegmentKind::Journal,
-            directory_id: std::array::from_fn(|index| 0x10 + index as u8),
+            directory_id: directory_id(),
             epoch: 12,
             journal: 1,
             number: 7,

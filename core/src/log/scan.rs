@@ -264,7 +264,7 @@ impl Scanner {
 
     /// The header of the next block in sequence, if that stands here.
     fn stands(&self, header: &SegmentHeader, bytes: &[u8], at: Place) -> Option<BlockHeader> {
-        let (block, _) = decode(bytes.get(at.offset as usize..)?).ok()?;
+        let (block, _) = decode(header.salt(), bytes.get(at.offset as usize..)?).ok()?;
         let fits_kind = match (block.kind, header.kind) {
             (BlockKind::Records, SegmentKind::Journal) => {
                 block.lane != NO_LANE && block.last().is_some()
@@ -294,11 +294,12 @@ impl Scanner {
         header: &SegmentHeader,
         bytes: &[u8],
     ) -> Result<Hole, Corrupt> {
+        let salt = header.salt();
         let mut at = from.offset as usize;
         while let Some(rest) = bytes.get(at..)
             && rest.len() >= BLOCK_HEADER_BYTES
         {
-            let claimed = peek(rest).ok().filter(|block| {
+            let claimed = peek(salt, rest).ok().filter(|block| {
                 is_of(block, header)
                     && block.sequence >= hole.sequence
                     && block.size() <= rest.len()
@@ -312,7 +313,7 @@ impl Scanner {
                 return Err(corrupt(&Hole { detail, ..hole }));
             };
             self.effort = effort;
-            if decode(rest).is_err() {
+            if decode(salt, rest).is_err() {
                 at += BLOCK_ALIGN;
                 continue;
             }
@@ -333,10 +334,11 @@ impl Scanner {
 
 fn hole_at(place: Place, header: &SegmentHeader, bytes: &[u8], sequence: u64) -> Hole {
     let rest = bytes.get(place.offset as usize..).unwrap_or_default();
-    let found = decode(rest).map(|(block, _)| block);
+    let salt = header.salt();
+    let found = decode(salt, rest).map(|(block, _)| block);
     let is_stale = found.is_ok_and(|block| !is_of(&block, header) || block.sequence < sequence);
-    let is_damaged = !is_stale && resembles(rest, header.epoch, header.journal, sequence);
-    let claimed = if is_damaged { peek(rest).ok() } else { None };
+    let is_damaged = !is_stale && resembles(salt, rest, header.epoch, header.journal, sequence);
+    let claimed = if is_damaged { peek(salt, rest).ok() } else { None };
     let of_lane = claimed
         .filter(|block| block.sequence == sequence && matches!(block.kind, BlockKind::Records));
     let size = claimed.map_or(BLOCK_ALIGN, |block| block.size()).min(rest.len());

@@ -15,7 +15,7 @@
 //!
 //! All that ever changes lies in the first 512 bytes: a sector is written as a whole or not at all.
 
-use super::block::part;
+use super::block::{BlockSalt, part};
 use thiserror::Error;
 
 /// Bytes of a segment before its first block.
@@ -66,6 +66,11 @@ pub(crate) enum HeaderFlaw {
 }
 
 impl SegmentHeader {
+    /// What its blocks are salted with.
+    pub(crate) fn salt(&self) -> BlockSalt {
+        BlockSalt::of(&self.directory_id)
+    }
+
     /// The page.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut page = vec![0; SEGMENT_HEADER_BYTES];

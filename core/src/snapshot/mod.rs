@@ -7,7 +7,7 @@
 //!
 //! Bytes in, bytes out: whoever drives this brings the store. What is read may be damaged in any
 //! way: that is a [`SnapshotFault`], never a panic, and no size is believed before its checksum.
-//! `docs/format-snapshots.md` draws the bytes.
+//! `docs/format.md` draws the bytes.
 
 mod catalog;
 mod fault;

@@ -93,6 +93,9 @@ impl SavepointManifest {
         if Layout::new(it.max_parallelism, it.lanes, 1).is_err() {
             return Err(fault("there is no such layout"));
         }
+        if parse_digest(&it.directory).is_none() {
+            return Err(fault("the id of the directory is none"));
+        }
         for (prefix, files) in [(Self::OBJECTS, &it.objects), (Self::OUTPUTS, &it.outputs)] {
             let is_known = |file: &SavedFile| {
                 let number = file.name.strip_prefix(prefix);
@@ -113,6 +116,11 @@ impl SavepointManifest {
             }
         }
         Ok(it)
+    }
+
+    /// The data directory that it was made from.
+    pub(crate) fn directory_id(&self) -> [u8; 16] {
+        parse_digest(&self.directory).expect("it was looked at when decoded").to_be_bytes()
     }
 
     /// The layout of the data directory that it was made from, with one shard.

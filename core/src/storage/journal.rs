@@ -383,7 +383,8 @@ impl Journal {
             self.pending.push(Run { segment, offset, bytes });
         }
         let run = self.pending.last_mut().expect("one was just made");
-        *chain = encode(&mut run.bytes, &BlockHeader { chain: *chain, ..header }, body);
+        let header = BlockHeader { chain: *chain, ..header };
+        *chain = encode(&mut run.bytes, self.segments.salt(), &header, body);
         self.current.end += size;
         self.sequence = header.sequence;
         self.said_durable = header.durable_to;

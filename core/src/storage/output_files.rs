@@ -202,7 +202,7 @@ impl OutputFiles {
             crc: 0,
         };
         let before = self.pending.len();
-        self.chain = block::encode(&mut self.pending, &header, body);
+        self.chain = block::encode(&mut self.pending, self.segments.salt(), &header, body);
         let size = (self.pending.len() - before) as u64;
         let (sequence, durable_to) = (self.sequence, self.durable_to);
         self.queue.push_back(Queued { size, sequence, durable_to, block });
@@ -274,6 +274,7 @@ impl OutputFiles {
             name: segment.name,
             file: segment.file,
             size: header.size,
+            salt: self.segments.salt(),
         });
         self.next_number += 1;
         self.written.push(Written::Segment(Arc::clone(&segment)));

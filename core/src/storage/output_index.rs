@@ -9,6 +9,7 @@
 //!
 //! Segments leave in order, oldest first: a hole in the sequence is what recovery takes for damage.
 
+use crate::log::block::BlockSalt;
 use crate::namespace::Retention;
 use crate::output::{Cursor, NamespaceId};
 use crate::ports::DiskFile;
@@ -70,6 +71,8 @@ pub(super) struct OutputSegment {
     pub(super) file: Arc<dyn DiskFile>,
     /// Bytes of the file.
     pub(super) size: u64,
+    /// What its blocks are salted with.
+    pub(super) salt: BlockSalt,
 }
 
 struct Segment {

@@ -132,7 +132,8 @@ fn read_chunk(
     while offset < chunk.end {
         let seen = window.get(offset, BLOCK_HEADER_BYTES + BODY_HEAD_BYTES);
         let seen = seen.map_err(|error| fault(offset, error.to_string()))?;
-        let header = block::peek(seen).map_err(|flaw| fault(offset, flaw.to_string()))?;
+        let header =
+            block::peek(segment.salt, seen).map_err(|flaw| fault(offset, flaw.to_string()))?;
         let size = header.size() as u64;
         let follows = header.sequence == sequence && header.first == next.0;
         if !follows || header.length as usize > BLOCK_BODY_BYTES_MAX || size > chunk.end - offset {
@@ -144,8 +145,8 @@ fn read_chunk(
         if is_own {
             let whole = window.get(offset, size as usize);
             let whole = whole.map_err(|error| fault(offset, error.to_string()))?;
-            let (header, body) =
-                block::decode(whole).map_err(|flaw| fault(offset, flaw.to_string()))?;
+            let (header, body) = block::decode(segment.salt, whole)
+                .map_err(|flaw| fault(offset, flaw.to_string()))?;
             let records = records_of(&header, body)
                 .ok_or_else(|| fault(offset, "the records make no sense".to_owned()))?;
             own_blocks += 1;

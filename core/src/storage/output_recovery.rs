@@ -153,7 +153,8 @@ fn open(
     } else if !is_whole {
         format!("the file has {len} bytes, its header says {}", header.size)
     } else {
-        let segment = Arc::new(OutputSegment { number, name: name.into(), file, size: len });
+        let (name, salt) = (name.into(), header.salt());
+        let segment = Arc::new(OutputSegment { number, name, file, size: len, salt });
         return Ok(FoundSegment { header, segment, len });
     };
     Err(corrupt(&name, 0, flaw))

@@ -11,7 +11,7 @@
 use super::output_index::{OutputSegment, Placed};
 use super::output_reader::{Window, records_of};
 use crate::log::block::{
-    self, BLOCK_ALIGN, BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, BlockKind,
+    self, BLOCK_ALIGN, BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockSalt,
     OUTPUT_JOURNAL,
 };
 use crate::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
@@ -122,9 +122,9 @@ pub(super) fn scan(
         let mut offset = start;
         let epoch = head.epoch.max(found.header.epoch);
         loop {
-            let bytes = block_at(&mut window, offset);
+            let bytes = block_at(found.segment.salt, &mut window, offset);
             let bytes = bytes.map_err(|source| ScanError { segment: index, source })?;
-            let Some((header, body)) = stands(bytes, &head, epoch) else {
+            let Some((header, body)) = stands(found.segment.salt, bytes, &head, epoch) else {
                 break;
             };
             let end = offset + header.size() as u64;
@@ -175,16 +175,21 @@ pub(super) fn scan(
 }
 
 /// The bytes of the block that seems to begin here; those of a header if none does.
-fn block_at<'a>(window: &'a mut Window<'_>, offset: u64) -> io::Result<&'a [u8]> {
-    let size = block::peek(window.get(offset, BLOCK_HEADER_BYTES)?).map_or(0, |header| {
+fn block_at<'a>(salt: BlockSalt, window: &'a mut Window<'_>, offset: u64) -> io::Result<&'a [u8]> {
+    let size = block::peek(salt, window.get(offset, BLOCK_HEADER_BYTES)?).map_or(0, |header| {
         if header.length as usize > BLOCK_BODY_BYTES_MAX { 0 } else { header.size() }
     });
     window.get(offset, size.max(BLOCK_HEADER_BYTES))
 }
 
 /// The next block, if it stands here. What the first one of all follows on is not there.
-fn stands<'a>(bytes: &'a [u8], head: &Head, epoch: u32) -> Option<(BlockHeader, &'a [u8])> {
-    let (header, body) = block::decode(bytes).ok()?;
+fn stands<'a>(
+    salt: BlockSalt,
+    bytes: &'a [u8],
+    head: &Head,
+    epoch: u32,
+) -> Option<(BlockHeader, &'a [u8])> {
+    let (header, body) = block::decode(salt, bytes).ok()?;
     let fits_kind = match header.kind {
         BlockKind::Outputs => header.last().is_some_and(|last| last < u64::MAX),
         BlockKind::Mark => header.length == 0 && header.count == 0,
@@ -217,6 +222,7 @@ fn look_behind(segments: &[FoundSegment], head: &Head) -> Result<Ending, ScanErr
         .iter()
         .fold(0, |sum, found| sum.saturating_add(found.len.saturating_mul(EFFORT)));
     for (index, found) in segments.iter().enumerate().skip(head.place.segment) {
+        let salt = found.segment.salt;
         let is_first = index == head.place.segment;
         let epoch = head.epoch.max(found.header.epoch);
         let mut window = Window::new(&*found.segment.file, found.len);
@@ -226,8 +232,8 @@ fn look_behind(segments: &[FoundSegment], head: &Head) -> Result<Ending, ScanErr
             let error = |source| ScanError { segment: index, source };
             let seen = window.get(place.offset, BLOCK_HEADER_BYTES).map_err(error)?;
             let is_hole = place == head.place;
-            is_torn |= is_hole && block::resembles(seen, epoch, OUTPUT_JOURNAL, hole);
-            let claimed = block::peek(seen).ok().filter(|header| {
+            is_torn |= is_hole && block::resembles(salt, seen, epoch, OUTPUT_JOURNAL, hole);
+            let claimed = block::peek(salt, seen).ok().filter(|header| {
                 is_ours(header, epoch)
                     && header.sequence >= hole
                     && header.length as usize <= BLOCK_BODY_BYTES_MAX
@@ -244,7 +250,7 @@ fn look_behind(segments: &[FoundSegment], head: &Head) -> Result<Ending, ScanErr
             };
             effort = left;
             let whole = window.get(place.offset, size).map_err(error)?;
-            let Ok((header, _)) = block::decode(whole) else {
+            let Ok((header, _)) = block::decode(salt, whole) else {
                 place.offset += BLOCK_ALIGN as u64;
                 continue;
             };

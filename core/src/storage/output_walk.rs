@@ -77,7 +77,7 @@ impl OutputWalk {
             let offset = self.offset;
             let seen = window.get(offset, BLOCK_HEADER_BYTES + BODY_HEAD_BYTES);
             let seen = seen.map_err(|error| fault(offset, error.to_string()))?;
-            let found = block::peek(seen).ok().filter(|header| self.follows(header));
+            let found = block::peek(segment.salt, seen).ok().filter(|header| self.follows(header));
             let Some(header) = found else {
                 // What the segment held has been read; the next one goes on, if this is not the end.
                 self.segments.pop_front();
@@ -104,8 +104,8 @@ impl OutputWalk {
             {
                 let bytes = window.get(offset, size);
                 let bytes = bytes.map_err(|error| fault(offset, error.to_string()))?;
-                let (header, body) =
-                    block::decode(bytes).map_err(|flaw| fault(offset, flaw.to_string()))?;
+                let (header, body) = block::decode(segment.salt, bytes)
+                    .map_err(|flaw| fault(offset, flaw.to_string()))?;
                 if records_of(&header, body).is_none() {
                     return Err(fault(offset, "the records make no sense".to_owned()));
                 }

@@ -249,7 +249,7 @@ impl Recovered {
         let mut bytes = vec![0; crate::log::block::block_size(block.length as usize)];
         let read = read_full(&*file.file, block.offset, &mut bytes)
             .map_err(DiskFault::at(&file.name, "read"))?;
-        match decode(&bytes[..read]) {
+        match decode(file.header.salt(), &bytes[..read]) {
             Ok((header, _)) if header.crc == block.crc && header.sequence == block.sequence => {
                 bytes.truncate(BLOCK_HEADER_BYTES + block.length as usize);
                 bytes.drain(..BLOCK_HEADER_BYTES);
@@ -498,7 +498,7 @@ impl Recovery<'_> {
             crc: 0,
         };
         let mut bytes = Vec::new();
-        encode(&mut bytes, &header, &[]);
+        encode(&mut bytes, file.header.salt(), &header, &[]);
         write_all(&*file.file, scan.end.offset, &bytes)
             .map_err(DiskFault::at(&file.name, "write"))?;
         file.file.sync().map_err(DiskFault::at(&file.name, "sync"))

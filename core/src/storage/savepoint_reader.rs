@@ -6,7 +6,7 @@
 use super::DiskFault;
 use super::output_reader::records_of;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, xxh3_64};
-use crate::log::block::{self, BlockHeader, BlockKind};
+use crate::log::block::{self, BlockHeader, BlockKind, BlockSalt};
 use crate::namespace::ControlsState;
 use crate::op::Payload;
 use crate::output::{NamespaceId, OutputBytes};
@@ -281,6 +281,8 @@ impl SavepointReader {
         each: &mut dyn FnMut(&BlockHeader, OutputBytes) -> Result<(), SavepointFault>,
     ) -> Result<(), SavepointFault> {
         let known = self.manifest.ids();
+        // The blocks stand as they stood in the directory that they were copied from.
+        let salt = BlockSalt::of(&self.manifest.directory_id());
         let mut next = 0;
         for file in &self.manifest.outputs {
             let bytes = self.fetch(file)?;
@@ -292,7 +294,7 @@ impl SavepointReader {
             let mut at = 0;
             while at < bytes.len() {
                 let fault = |detail| SnapshotFault::damaged(&name, at as u64, detail);
-                let (header, body) = block::decode(&bytes[at..])
+                let (header, body) = block::decode(salt, &bytes[at..])
                     .map_err(|_| fault("there is no whole block of outputs here"))?;
                 let outputs = (header.kind == BlockKind::Outputs && header.first >= next)
                     .then(|| records_of(&header, body))

@@ -8,6 +8,7 @@
 //! and its header are synced while it is a spare, and both folders are synced after the renaming.
 
 use super::{DiskFault, write_all};
+use crate::log::block::BlockSalt;
 use crate::log::segment::{
     JOURNAL_FOLDER, OUTPUT_FOLDER, SEGMENT_HEADER_BYTES, SPARE_FOLDER, SegmentHeader, parse_spare,
     spare_path,
@@ -64,6 +65,7 @@ pub(crate) struct Segment {
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     options: SegmentsOptions,
+    salt: BlockSalt,
     state: Mutex<State>,
 }
 
@@ -116,7 +118,8 @@ impl Segments {
         if is_changed {
             disk.sync_folder(SPARE_FOLDER).map_err(DiskFault::at(SPARE_FOLDER, "sync"))?;
         }
-        Ok(Self { disk, options, state: Mutex::new(state) })
+        let salt = BlockSalt::of(&options.directory_id);
+        Ok(Self { disk, options, salt, state: Mutex::new(state) })
     }
 
     /// Bytes of each segment that is made, its header included.
@@ -126,6 +129,11 @@ impl Segments {
 
     pub(crate) fn directory_id(&self) -> [u8; 16] {
         self.options.directory_id
+    }
+
+    /// What blocks are salted with.
+    pub(crate) fn salt(&self) -> BlockSalt {
+        self.salt
     }
 
     /// Bytes of all segments, in use and spare, and of what others reported.

@@ -1,12 +1,13 @@
 //! What a scan says, by segments written by hand.
 
-use super::super::block::encode;
+use super::super::block::{BlockSalt, encode};
 use super::*;
 use proptest::prelude::*;
 
 const EPOCH: u32 = 5;
 const JOURNAL: u16 = 2;
 const SEGMENT_BYTES: usize = SEGMENT_HEADER_BYTES + 2_048;
+const ID: [u8; 16] = [0; 16];
 
 /// A journal that is written block by block.
 struct Writer {
@@ -20,7 +21,7 @@ struct Writer {
 fn header(number: u64, first_sequence: u64) -> SegmentHeader {
     SegmentHeader {
         kind: SegmentKind::Journal,
-        directory_id: [0; 16],
+        directory_id: ID,
         epoch: EPOCH,
         journal: JOURNAL,
         number,
@@ -67,7 +68,7 @@ impl Writer {
             crc: 0,
         };
         let mut bytes = Vec::new();
-        *chain = encode(&mut bytes, &header, body);
+        *chain = encode(&mut bytes, BlockSalt::of(&ID), &header, body);
         let segment = self.segments.len() - 1;
         self.places.push(Place { segment, offset: self.end as u64 });
         self.segments[segment].1[self.end..self.end + bytes.len()].copy_from_slice(&bytes);
@@ -130,9 +131,10 @@ fn a_clean_end_has_zeroes_or_stale_blocks_behind_it() {
         other[field] = value;
         other[24] = 99;
         other[32] = 98;
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&other[..60]), &other[64..79]);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&ID), &other[4..60]);
+        let crc = crc32c::crc32c_append(crc, &other[64..79]);
         other[60..64].copy_from_slice(&crc.to_le_bytes());
-        assert!(decode(&other).is_ok());
+        assert!(decode(BlockSalt::of(&ID), &other).is_ok());
         writer.segments[0].1[at..at + 80].copy_from_slice(&other);
     }
     // Half a block of long ago, not even at its beginning.
@@ -288,6 +290,36 @@ fn nothing_counts_behind_the_end() {
     // A journal that went on behind its end was not ended there.
     writer.records(0, 6);
     assert!(corrupt_at(&writer.scan()).is_some());
+}
+
+/// A payload that is a whole block, and headers without bodies that claim all that follows, as
+/// somebody would draw them who knows everything but the directory's id.
+#[test]
+fn what_a_payload_pretends_to_be_is_no_block() {
+    let mut writer = five();
+    let guess = BlockSalt::of(&[1; 16]);
+    let mut fake = five();
+    fake.records(1, 5);
+    let (found, body) = decode(BlockSalt::of(&ID), fake.bytes(6)).unwrap();
+    let (found, body) = (BlockHeader { sequence: 900, durable_to: 899, ..found }, body.to_vec());
+    let mut payload = Vec::new();
+    encode(&mut payload, guess, &found, &body);
+    let mut claims = Vec::new();
+    encode(&mut claims, guess, &found, &[0; 1_000]);
+    for _ in 0..4 {
+        payload.extend_from_slice(&claims[..BLOCK_HEADER_BYTES]);
+    }
+    writer.put(BlockKind::Records, 1, 5, &payload);
+    let place = writer.places[5].offset as usize;
+    // Torn: what the header says reached the disk, the last bytes of the body did not.
+    let end = place + BLOCK_HEADER_BYTES + payload.len();
+    writer.segments[0].1[end - 8..end].fill(0xff);
+    assert_eq!(torn_at(&writer.scan()), Some(6));
+    // Under the right salt the same payload is taken for what it is not.
+    let mut payload = Vec::new();
+    encode(&mut payload, BlockSalt::of(&ID), &found, &body);
+    writer.segments[0].1[place + 64..place + 64 + payload.len()].copy_from_slice(&payload);
+    assert_eq!(corrupt_at(&writer.scan()), Some(6));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! damaged.
 
 use super::*;
+use crate::log::block::BlockSalt;
 use crate::op::Payload;
 use crate::output::{OutputId, OutputRecord, OutputWriter};
 use crate::ports::{Disk, DiskFile};
@@ -217,7 +218,7 @@ fn what_a_later_block_calls_durable_must_stand() {
     }
     let name = "outputs/0000000001.out";
     let bytes = world.disk.bytes(name);
-    let size = block::peek(&bytes[SEGMENT_HEADER_BYTES..]).unwrap().size();
+    let size = block::peek(BlockSalt::of(&[7; 16]), &bytes[SEGMENT_HEADER_BYTES..]).unwrap().size();
     for bit in 0..size * 8 {
         let mut broken = bytes.clone();
         broken[SEGMENT_HEADER_BYTES + size + bit / 8] ^= 1 << (bit % 8);
@@ -290,7 +291,7 @@ fn a_damaged_block_is_told_when_it_is_read_and_others_are_not_concerned() {
     let name = "outputs/0000000001.out";
     let bytes = world.disk.bytes(name);
     let file = world.disk.open(name).unwrap();
-    let size = block::peek(&bytes[SEGMENT_HEADER_BYTES..]).unwrap().size();
+    let size = block::peek(BlockSalt::of(&[7; 16]), &bytes[SEGMENT_HEADER_BYTES..]).unwrap().size();
     for bit in 0..3 * size * 8 {
         let at = SEGMENT_HEADER_BYTES + bit / 8;
         let flipped = bytes[at] ^ 1 << (bit % 8);

@@ -1,7 +1,7 @@
 //! Damage to the files of a small journal, exhaustively: found with its place, or harmless.
 
 use super::*;
-use crate::log::block::{block_size, decode};
+use crate::log::block::{BlockSalt, block_size, decode};
 use crate::log::segment::SEGMENT_HEADER_BYTES;
 use crate::storage::Corruption;
 
@@ -35,7 +35,7 @@ fn small() -> (MemoryDisk, Vec<LaneBlock>) {
 fn places(bytes: &[u8]) -> Vec<(usize, usize, u64)> {
     let mut places = Vec::new();
     let mut at = SEGMENT_HEADER_BYTES;
-    while let Ok((header, _)) = decode(&bytes[at..]) {
+    while let Ok((header, _)) = decode(BlockSalt::of(&ID), &bytes[at..]) {
         places.push((at, at + header.size(), header.durable_to));
         at += header.size();
     }
