@@ -6,6 +6,7 @@ use crate::config::ServerConfig;
 use crate::http::{Acceptor, App, Routed, Starting, StopSwitch, router};
 use crate::metrics::Throttled;
 use crate::store::ObjectSnapshots;
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,8 +126,15 @@ fn storage_options(
         savepoint_every_ms: config.savepoint.every.as_millis(),
         savepoints_kept: config.savepoint.keep,
         replay_other_version: config.replay_with_this_version,
+        new_directory_id: random_id(),
         progress,
     }))
+}
+
+/// An id that nobody can guess; none if the system has no random numbers.
+fn random_id() -> Option<[u8; 16]> {
+    let mut id = [0; 16];
+    getrandom(&mut id, GetRandomFlags::empty()).is_ok_and(|count| count == id.len()).then_some(id)
 }
 
 impl RunningServer {

@@ -164,7 +164,7 @@ impl Opening<'_> {
         }
         let is_new = identity.is_none();
         let identity = identity.unwrap_or_else(|| Identity {
-            directory_id: new_directory_id(&*clock),
+            directory_id: storage.new_directory_id.unwrap_or_else(|| directory_id_of(&*clock)),
             max_parallelism: options.new_max_parallelism(),
             lanes: options.new_lanes(),
         });
@@ -539,7 +539,7 @@ fn replay(
     Ok(())
 }
 
-fn new_directory_id(clock: &dyn MachineClock) -> [u8; 16] {
+fn directory_id_of(clock: &dyn MachineClock) -> [u8; 16] {
     let mut seed = Vec::new();
     for reading in [clock.realtime_micros(), clock.boottime_ms(), clock.realtime_ms()] {
         seed.extend_from_slice(&reading.to_le_bytes());

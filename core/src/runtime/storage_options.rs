@@ -29,6 +29,9 @@ pub struct StorageOptions {
     pub savepoints_kept: usize,
     /// Follow what is left of a log that another version of the engine wrote.
     pub replay_other_version: bool,
+    /// The id of a directory that is new: random, and told to nobody. Without one it is made of the
+    /// clocks, which a test can repeat and an attacker could guess.
+    pub new_directory_id: Option<[u8; 16]>,
     /// How far recovery is, for those who wait for it.
     pub progress: Arc<RecoveryProgress>,
 }
@@ -46,6 +49,7 @@ impl StorageOptions {
             savepoint_every_ms: 0,
             savepoints_kept: 7,
             replay_other_version: false,
+            new_directory_id: None,
             progress: Arc::default(),
         }
     }
