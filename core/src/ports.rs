@@ -28,7 +28,7 @@ pub trait Disk: Send + Sync {
     /// Opens a file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// The names of the files in a folder, without the folder's, in ascending order; none if there
-    /// is no such folder.
+    /// is no such folder. Of the data directory itself (an empty name), those of the folders in it too.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Gives a file another name, in place of whatever has that one; its folder is made if need be.
     /// It has one of the two names at any moment, also after a crash.

@@ -5,13 +5,14 @@ use crate::config::{Effective, Layers, ServerConfig};
 use crate::logging;
 use crate::service::{RunningServer, Server, StartError};
 use clap::Args;
+use rustix::fs::Mode;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwheel::runtime::{FaultKind, SystemClock};
+use stormwheel::runtime::{Fault, FaultKind, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// All went well.
@@ -147,6 +148,8 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
     if let Err(message) = logging::start(config.log_format, &config.log_level) {
         return fail(EXIT_USAGE, &message);
     }
+    // Whatever is made, by whichever library, is for this user alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("stormwheel-http")
@@ -172,7 +175,9 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
 fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
     let fault = match error {
         StartError::Config(_) => return (EXIT_USAGE, String::new()),
-        StartError::Directory(_) => return (EXIT_DIRECTORY, String::new()),
+        StartError::Directory(fault) => {
+            return (EXIT_DIRECTORY, access_hint(fault.is_refused()));
+        }
         StartError::Engine(fault) => fault,
         StartError::Listen { .. } | StartError::BrokeOff | StartError::Metrics(_) => {
             return (EXIT_FAILURE, String::new());
@@ -180,17 +185,26 @@ fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
     };
     match fault.kind() {
         FaultKind::Options => (EXIT_USAGE, String::new()),
-        FaultKind::Directory => (EXIT_DIRECTORY, String::new()),
+        FaultKind::Directory => {
+            let is_refused = matches!(fault, Fault::Disk(disk) if disk.is_refused());
+            (EXIT_DIRECTORY, access_hint(is_refused))
+        }
         FaultKind::Corruption => {
             let folder = data_dir.display();
             let hint = format!(
-                "\nNothing was changed. Keep a copy of {folder} as it is before anything is tried."
+                "\n`stormwheel doctor --data-dir {folder}` says what is there and what can be done. Nothing \
+                 was repaired or removed: keep a copy of {folder} as it is before anything is tried."
             );
             (EXIT_CORRUPTION, hint)
         }
         FaultKind::Disk => (EXIT_DISK, String::new()),
         FaultKind::Machine => (EXIT_FAILURE, String::new()),
     }
+}
+
+fn access_hint(is_refused: bool) -> String {
+    let hint = "\nThe user that runs the service must be able to read and write there.";
+    if is_refused { hint.to_owned() } else { String::new() }
 }
 
 /// The life of the service; how it ended is the exit code.
@@ -335,7 +349,7 @@ pub fn fail(code: u8, message: &str) -> ExitCode {
 mod tests {
     use super::*;
     use std::io::ErrorKind;
-    use stormwheel::runtime::{Fault, FolderFault};
+    use stormwheel::runtime::FolderFault;
 
     fn check(error: &StartError, expected: u8) {
         let (code, hint) = told(error, Path::new("data"));

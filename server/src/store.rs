@@ -10,12 +10,16 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 use std::error::Error as _;
-use std::fs::{File, create_dir_all, read_dir, remove_file};
+use std::fs::{DirBuilder, File, read_dir, remove_file};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use stormwheel::ports::SnapshotStore;
 use tokio::runtime::Handle;
+
+/// What timers carry is nobody's business but the service's.
+const FOLDER_MODE: u32 = 0o700;
 
 /// A [`SnapshotStore`] over an object store.
 pub struct ObjectSnapshots {
@@ -88,7 +92,7 @@ impl SnapshotStore for ObjectSnapshots {
         let path = self.path(name)?;
         if let Place::Folder { folder, opened, swept } = &self.place {
             if opened.get().is_none() {
-                create_dir_all(folder)?;
+                DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
                 if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
                     File::open(above)?.sync_all()?;
                 }
@@ -247,6 +251,7 @@ fn told(action: &str, name: &str, error: &object_store::Error) -> io::Error {
 mod tests {
     use super::*;
     use object_store::memory::InMemory;
+    use std::fs::create_dir_all;
     use tokio::runtime::Runtime;
 
     fn runtime() -> Runtime {

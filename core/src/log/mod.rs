@@ -109,6 +109,7 @@ mod tests {
             directory_id: directory_id(),
             epoch: 12,
             journal: 1,
+            journals: 2,
             number: 7,
             first_sequence: 42,
             size: 64 << 20,

@@ -5,7 +5,7 @@
 //!  8  version u32
 //! 12  kind u16 (1 journal, 2 outputs) | journal u16
 //! 16  directory id, 16 bytes
-//! 32  epoch u32 | zero u32
+//! 32  epoch u32 | journals u16 | zero u16
 //! 40  number u64
 //! 48  sequence of the first block u64, 0 as long as there is none
 //! 56  size u64, of the whole file
@@ -45,6 +45,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) directory_id: [u8; 16],
     pub(crate) epoch: u32,
     pub(crate) journal: u16,
+    /// How many journals its epoch has, if this is one of theirs: they are all made before anything
+    /// is written to one of them.
+    pub(crate) journals: u16,
     pub(crate) number: u64,
     /// The sequence of its first block; 0 as long as it has none.
     pub(crate) first_sequence: u64,
@@ -80,6 +83,7 @@ impl SegmentHeader {
         page[14..16].copy_from_slice(&self.journal.to_le_bytes());
         page[16..32].copy_from_slice(&self.directory_id);
         page[32..36].copy_from_slice(&self.epoch.to_le_bytes());
+        page[36..38].copy_from_slice(&self.journals.to_le_bytes());
         page[40..48].copy_from_slice(&self.number.to_le_bytes());
         page[48..56].copy_from_slice(&self.first_sequence.to_le_bytes());
         page[56..64].copy_from_slice(&self.size.to_le_bytes());
@@ -108,7 +112,7 @@ impl SegmentHeader {
             _ => return Err(HeaderFlaw::Fields),
         };
         let size = u64::from_le_bytes(part(page, 56));
-        let is_padded = page[36..40].iter().chain(&page[CRC_AT + 4..]).all(|byte| *byte == 0);
+        let is_padded = page[38..40].iter().chain(&page[CRC_AT + 4..]).all(|byte| *byte == 0);
         if !is_padded || size < SEGMENT_HEADER_BYTES as u64 {
             return Err(HeaderFlaw::Fields);
         }
@@ -117,6 +121,7 @@ impl SegmentHeader {
             directory_id: part(page, 16),
             epoch: u32::from_le_bytes(part(page, 32)),
             journal: u16::from_le_bytes(part(page, 14)),
+            journals: u16::from_le_bytes(part(page, 36)),
             number: u64::from_le_bytes(part(page, 40)),
             first_sequence: u64::from_le_bytes(part(page, 48)),
             size,
@@ -187,6 +192,7 @@ mod tests {
             directory_id: *b"0123456789abcdef",
             epoch: 12,
             journal: 3,
+            journals: 4,
             number: 5,
             first_sequence: 99,
             size: 65_536,

@@ -2,22 +2,27 @@
 
 use crate::ports::{Disk, DiskFile};
 use crate::storage::{IDENTITY_DRAFT, IDENTITY_FILE};
-use std::fs::{File, OpenOptions, TryLockError, create_dir_all, read_dir};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError, read_dir};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
 /// The file that is locked while a process owns the directory. It holds the owner's pid.
 pub const LOCK_FILE: &str = "LOCK";
+/// What timers carry is nobody's business but the service's.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum FolderFault {
     /// Another process owns it.
-    #[error("{} is in use by process {}", folder.display(), holder(*pid))]
+    #[error(
+        "{} is in use by process {}; stop that one, or name another directory", folder.display(), holder(*pid)
+    )]
     Held {
         /// The data directory.
         folder: PathBuf,
@@ -46,6 +51,14 @@ pub enum FolderFault {
         /// What the file system said.
         source: io::Error,
     },
+}
+
+impl FolderFault {
+    /// This process may not do that there.
+    pub fn is_refused(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {
@@ -97,7 +110,7 @@ impl FolderDisk {
             let path = path.to_owned();
             move |source| FolderFault::Io { path, action, source }
         };
-        create_dir_all(folder).map_err(fault(folder, "create"))?;
+        make_folders(folder).map_err(fault(folder, "create"))?;
         check_ours(folder)?;
         let path = folder.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
@@ -105,6 +118,7 @@ impl FolderDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(&path)
             .map_err(fault(&path, "open"))?;
         match lock.try_lock() {
@@ -162,7 +176,7 @@ impl FolderDisk {
         let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else {
             return Ok(());
         };
-        create_dir_all(parent)?;
+        make_folders(parent)?;
         let mut changed = parent;
         while changed != self.folder
             && let Some(above) = changed.parent()
@@ -178,7 +192,8 @@ impl Disk for FolderDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path_to_change(name)?;
         self.make_parent(&path)?;
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(FILE_MODE).open(path)?;
         Ok(Arc::new(FolderFile { file }))
     }
 
@@ -189,7 +204,8 @@ impl Disk for FolderDisk {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let path = if folder.is_empty() { self.folder.clone() } else { self.path(folder)? };
+        let is_root = folder.is_empty();
+        let path = if is_root { self.folder.clone() } else { self.path(folder)? };
         let entries = match read_dir(path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -199,10 +215,8 @@ impl Disk for FolderDisk {
         for entry in entries {
             let entry = entry?;
             // A name that is no text is none of ours.
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                names.push(name);
+            if is_root || entry.file_type()?.is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
         names.sort_unstable();
@@ -234,6 +248,11 @@ impl Disk for FolderDisk {
         let stat = rustix::fs::statvfs(&self.folder)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// Makes a folder, and those above it, for this user alone.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
 
 struct FolderFile {
@@ -306,6 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new("modes");
+        let disk = FolderDisk::open(&folder.0.join("data")).unwrap();
+        drop(disk.create("spare/1").unwrap());
+        for (name, mode) in
+            [("", 0o700), ("data", 0o700), ("data/LOCK", 0o600), ("data/spare/1", 0o600)]
+        {
+            let found = std::fs::metadata(folder.0.join(name)).unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode, "{name}");
+        }
+    }
+
+    #[test]
     fn names_stay_below_the_folder() {
         let folder = Folder::new("names");
         let disk = FolderDisk::open(&folder.0).unwrap();
@@ -323,7 +356,9 @@ mod tests {
         let first = FolderDisk::open(&folder.0).unwrap();
         let fault = FolderDisk::open(&folder.0).unwrap_err();
         let pid = std::process::id();
-        assert_eq!(fault.to_string(), format!("{} is in use by process {pid}", folder.0.display()));
+        let place = folder.0.display();
+        let expected = format!("{place} is in use by process {pid}; stop that one");
+        assert!(fault.to_string().starts_with(&expected), "{fault}");
         let reader = FolderDisk::open_read_only(&folder.0).unwrap();
         assert_eq!(reader.create("x").err().unwrap().kind(), ErrorKind::ReadOnlyFilesystem);
         drop(first);

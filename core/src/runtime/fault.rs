@@ -61,15 +61,26 @@ pub enum FaultKind {
 
 impl Fault {
     /// What kind of fault it is.
-    pub const fn kind(&self) -> FaultKind {
+    pub fn kind(&self) -> FaultKind {
         match self {
+            // It would be refused again, and nothing is wrong with the disk.
+            Self::Directory(IdentityFault::Disk(disk))
+            | Self::Disk(disk)
+            | Self::Journals(RecoveryFault::Disk(disk))
+            | Self::Outputs(RecoveryFault::Disk(disk))
+                if disk.is_refused() =>
+            {
+                FaultKind::Directory
+            }
             Self::Options { .. } => FaultKind::Options,
             Self::Thread { .. } => FaultKind::Machine,
             Self::Directory(IdentityFault::Disk(_))
             | Self::Disk(_)
             | Self::Journals(RecoveryFault::Disk(_))
             | Self::Outputs(RecoveryFault::Disk(_)) => FaultKind::Disk,
-            Self::Directory(IdentityFault::Damaged { .. }) => FaultKind::Corruption,
+            Self::Directory(IdentityFault::Damaged { .. } | IdentityFault::Lost { .. }) => {
+                FaultKind::Corruption
+            }
             Self::Directory(_)
             | Self::OtherVersion { .. }
             | Self::Journals(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })

@@ -25,13 +25,13 @@ use crate::lane::AsOf;
 use crate::log::LaneBlock;
 use crate::namespace::Retention;
 use crate::output::{Cursor, OutputBytes};
-use crate::ports::{MachineClock, Registry};
+use crate::ports::{Disk, MachineClock, Registry};
 use crate::shard::{AppliedNumbers, Pace, Shard};
 use crate::snapshot::{Catalog, Loaded, Manifest, ManifestName, SnapshotFault, load, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputIds,
     OutputOptions, Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions,
-    read_journals,
+    SnapshotsSay, read_journals,
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
@@ -125,12 +125,22 @@ fn common(
     (common, receivers)
 }
 
+fn read_identity(options: &EngineOptions, disk: &dyn Disk) -> Result<Option<Identity>, Fault> {
+    let identity = Identity::read(disk)?;
+    if let Some(identity) = &identity {
+        identity.check(options.max_parallelism, options.lanes)?;
+    }
+    Ok(identity)
+}
+
 /// What was found in a data directory.
 struct Opening<'a> {
     options: &'a EngineOptions,
     storage: &'a StorageOptions,
     layout: Layout,
-    directory_id: [u8; 16],
+    identity: Identity,
+    /// The identity is not written down yet.
+    is_new: bool,
 }
 
 /// The manifests of a store.
@@ -158,10 +168,7 @@ impl Opening<'_> {
     ) -> Result<Opened, Fault> {
         let started = clock.realtime_micros();
         let disk = &*storage.disk;
-        let identity = Identity::read(disk)?;
-        if let Some(identity) = &identity {
-            identity.check(options.max_parallelism, options.lanes)?;
-        }
+        let identity = read_identity(options, disk)?;
         let is_new = identity.is_none();
         let identity = identity.unwrap_or_else(|| Identity {
             directory_id: storage.new_directory_id.unwrap_or_else(|| directory_id_of(&*clock)),
@@ -169,25 +176,18 @@ impl Opening<'_> {
             lanes: options.new_lanes(),
         });
         let layout = layout(options, identity.max_parallelism, identity.lanes)?;
-        if is_new {
-            identity.write(disk)?;
-        }
-        let directory_id = identity.directory_id;
-        let opening = Opening { options, storage, layout, directory_id };
+        let opening = Opening { options, storage, layout, identity, is_new };
         opening.recover(clock, started)
     }
 
     fn recover(&self, machine: Arc<dyn MachineClock>, started: i64) -> Result<Opened, Fault> {
-        let Self { options, storage, layout, directory_id } = *self;
+        let Self { options, storage, layout, identity, is_new } = *self;
+        let directory_id = identity.directory_id;
         let Manifests { names, whole: manifests, mut healed } = self.manifests()?;
-        let journals = RecoveryOptions {
-            directory_id,
-            lanes: layout.lanes(),
-            seal: false,
-            engine_version: ENGINE_VERSION,
-        };
-        self.check_journals(&manifests, &journals)?;
-        let recovered = read_journals(&*storage.disk, &RecoveryOptions { seal: true, ..journals })?;
+        let disk = &*storage.disk;
+        let mut recovered =
+            read_journals(disk, &RecoveryOptions { directory_id, lanes: layout.lanes() })?;
+        check_whole(&recovered, &names, &manifests)?;
         let newest_ms = manifests.iter().map(|it| it.now_ms).chain(recovered.now_ms).max();
         let clock = AdjustedClock::new(machine, options.clock, newest_ms.unwrap_or(i64::MIN));
         let now_ms = clock.look().now_ms;
@@ -208,18 +208,19 @@ impl Opening<'_> {
             engine_version: ENGINE_VERSION,
             now_ms,
             scan_from,
+            reached: manifests.first().map(|manifest| Cursor(manifest.output_cursor)),
             bytes_max: options.output_bytes_max as u64,
         };
-        let outputs = OutputFiles::recover(&*storage.disk, Arc::clone(&segments), &output_options)
+        let outputs = OutputFiles::look(disk, Arc::clone(&segments), &output_options)
             .map_err(Fault::Outputs)?;
-        let mut torn: Vec<String> = recovered.torn.iter().map(ToString::to_string).collect();
-        torn.extend(outputs.torn.iter().map(ToString::to_string));
+        if outputs.has_blocks() && recovered.highest_epoch == 0 && names.is_empty() {
+            let missing = "the journals (journal/) and the snapshots are".to_owned();
+            let evidence = "outputs/ holds what was made of them".to_owned();
+            return Err(RecoveryFault::Gone { missing, evidence }.into());
+        }
         let log = Arc::new(OutputLog::over(&outputs.files, OUTPUT_CACHE_BYTES));
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&log)));
         let registry = Arc::clone(&namespaces) as Arc<dyn Registry>;
-        let committed_outputs = outputs.files.reader();
-        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(outputs.files));
-
         let (manifest, mut loaded) = self.load(&manifests, &registry, &mut healed)?;
         let starts = manifest.map_or_else(
             || vec![0; layout.lanes() as usize],
@@ -227,6 +228,17 @@ impl Opening<'_> {
         );
         recovered.check_from(&starts)?;
         self.check_version(&recovered, &starts)?;
+        // Up to here nothing was written: a directory that is refused stays as it was found.
+        if is_new {
+            identity.write(disk)?;
+        }
+        segments.tidy()?;
+        recovered.seal(disk, ENGINE_VERSION)?;
+        let outputs = outputs.seal().map_err(Fault::Outputs)?;
+        let mut torn: Vec<String> = recovered.torn.iter().map(ToString::to_string).collect();
+        torn.extend(outputs.torn.iter().map(ToString::to_string));
+        let committed_outputs = outputs.files.reader();
+        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(outputs.files));
         let mut info = RecoveryInfo {
             torn_tails: torn,
             healed,
@@ -273,8 +285,12 @@ impl Opening<'_> {
         };
         let mut commits = Vec::new();
         for (index, (shard, queue)) in shards.into_iter().zip(queues).enumerate() {
-            let journal =
-                JournalOptions { epoch, journal: index as u16, engine_version: ENGINE_VERSION };
+            let journal = JournalOptions {
+                epoch,
+                journal: index as u16,
+                journals: layout.shards(),
+                engine_version: ENGINE_VERSION,
+            };
             let journal = Journal::create(Arc::clone(&segments), journal)?;
             let (commit, inbox) = unbounded();
             let outputs = publish.clone();
@@ -406,7 +422,7 @@ impl Opening<'_> {
             })
         };
         let layout = self.layout;
-        let catalog = load(manifest, &self.directory_id, layout, fetch, |part| {
+        let catalog = load(manifest, &self.identity.directory_id, layout, fetch, |part| {
             match part {
                 Loaded::Head { lane, head } => {
                     it.shards[layout.shard_of(lane).0 as usize].load_head(lane, head);
@@ -426,28 +442,6 @@ impl Opening<'_> {
         })?;
         it.catalog = catalog;
         Ok(it)
-    }
-
-    /// Looks whether the journals are all there, before anything is written.
-    fn check_journals(
-        &self,
-        manifests: &[Manifest],
-        options: &RecoveryOptions,
-    ) -> Result<(), Fault> {
-        let found = read_journals(&*self.storage.disk, options)?;
-        let newest = manifests.first();
-        if let Some(epoch) = newest.map(|it| it.epoch)
-            && epoch > found.highest_epoch
-        {
-            // An epoch has its journals before it has a checkpoint, and keeps them until the next.
-            return Err(RecoveryFault::Gone { epoch }.into());
-        }
-        let starts = newest.map_or_else(
-            || vec![0; self.layout.lanes() as usize],
-            |manifest| manifest.positions.clone(),
-        );
-        found.check_from(&starts)?;
-        self.check_version(&found, &starts)
     }
 
     fn check_version(&self, recovered: &Recovered, starts: &[u64]) -> Result<(), Fault> {
@@ -474,7 +468,7 @@ impl Opening<'_> {
         catalog: Catalog,
     ) -> Result<Checkpointer, Fault> {
         let store = Arc::clone(&self.storage.snapshots);
-        let (directory_id, layout) = (self.directory_id, self.layout);
+        let (directory_id, layout) = (self.identity.directory_id, self.layout);
         let names = store.list("").map_err(DiskFault::at("snapshots", "list"))?;
         let number = manifest_names.iter().map(|it| it.checkpoint).max().unwrap_or(0);
         let mut it = Checkpointer::new(store, directory_id, layout, epoch, number, loaded, catalog);
@@ -483,6 +477,23 @@ impl Opening<'_> {
         it.adopt(&names, before);
         Ok(it)
     }
+}
+
+/// Whether no journal is missing that the snapshots or other journals tell of.
+fn check_whole(
+    recovered: &Recovered,
+    names: &[ManifestName],
+    whole: &[Manifest],
+) -> Result<(), RecoveryFault> {
+    let Some(newest) = names.iter().max() else {
+        return recovered.check_whole(None);
+    };
+    let positions = whole.iter().find(|it| it.name() == *newest).map(|it| &it.positions[..]);
+    recovered.check_whole(Some(SnapshotsSay {
+        epoch: newest.epoch,
+        manifest: &newest.to_string(),
+        positions: positions.unwrap_or_default(),
+    }))
 }
 
 /// Follows the log behind the snapshots.

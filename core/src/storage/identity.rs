@@ -1,6 +1,7 @@
 //! The identity of a data directory: what it is, and the numbers that never change.
 
 use super::{DiskFault, read_full, write_all};
+use crate::key_group::Layout;
 use crate::ports::Disk;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -34,10 +35,16 @@ pub enum IdentityFault {
     Disk(#[from] DiskFault),
     /// There is something else in it.
     #[error(
-        "the data directory holds files that are not Stormwheel's ({name}) and no {IDENTITY_FILE}; \
-         use an empty one, or bring {IDENTITY_FILE} back if it was lost in a copy"
+        "the data directory holds what is not Stormwheel's ({name}), and no {IDENTITY_FILE}; name an \
+         empty directory, or one that is not there yet"
     )]
     Foreign { name: String },
+    /// It is not there, and the rest of the directory is.
+    #[error(
+        "{IDENTITY_FILE} is missing, and {name}/ holds data: the directory was copied or restored in \
+         part; bring {IDENTITY_FILE} back, or copy all of it again while no process has it"
+    )]
+    Lost { name: String },
     /// It cannot be read.
     #[error(
         "{IDENTITY_FILE} cannot be read ({detail}); bring it back from a copy of the directory"
@@ -52,7 +59,7 @@ pub enum IdentityFault {
     /// It was made with other numbers.
     #[error(
         "the data directory was made with {field} = {found}, which never changes, and {asked} was \
-         asked for; leave {field} out, or restore a savepoint into a new directory"
+         asked for; leave {field} out to use what is there"
     )]
     Layout { field: &'static str, found: u16, asked: u16 },
 }
@@ -69,11 +76,17 @@ struct Form {
     lanes: u16,
 }
 
-/// The folders and files that a data directory consists of.
-const OWN: [&str; 5] = ["journal", "outputs", "spare", "snapshots", "LOCK"];
-/// Where files of it are. With any of these, and no identity, it is not a new one.
-const OWN_FOLDERS: [&str; 5] =
-    ["journal", "outputs", "spare", "snapshots/manifests", "snapshots/objects"];
+/// Only this much is read of what a later version may have drawn in another way.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+/// The folders that hold data, the ones in which files are first.
+const OWN: [&str; 6] =
+    ["journal", "outputs", "snapshots/manifests", "snapshots/objects", "snapshots", "spare"];
+/// What a file system may have put into an empty folder.
+const LOST_AND_FOUND: &str = "lost+found";
 
 impl Identity {
     /// Reads the identity of a data directory. `None`: it is empty.
@@ -92,32 +105,40 @@ impl Identity {
             read_full(&*file, 0, &mut bytes).map_err(DiskFault::at(IDENTITY_FILE, "read"))?;
         bytes.truncate(count);
         let damaged = |detail: String| IdentityFault::Damaged { detail };
+        let FormatOnly { format } =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if format > FORMAT {
+            return Err(IdentityFault::Newer { found: format });
+        }
+        if format == 0 {
+            return Err(damaged("there is no format 0".to_owned()));
+        }
         let form: Form =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if form.format > FORMAT {
-            return Err(IdentityFault::Newer { found: form.format });
-        }
         let id = u128::from_str_radix(&form.directory, 16)
-            .map_err(|_| damaged("directory is not a number of 32 hexadecimal digits".into()))?;
+            .ok()
+            .filter(|id| format!("{id:032x}") == form.directory)
+            .ok_or_else(|| damaged("directory is not a number of 32 hexadecimal digits".into()))?;
         let Form { max_parallelism, lanes, .. } = form;
+        Layout::new(max_parallelism, lanes, 1).map_err(damaged)?;
         Ok(Some(Self { directory_id: id.to_be_bytes(), max_parallelism, lanes }))
     }
 
     fn check_empty(disk: &dyn Disk) -> Result<(), IdentityFault> {
-        let names = disk.list("").map_err(DiskFault::at("the data directory", "list"))?;
-        let strange = names
-            .into_iter()
-            .find(|name| name != IDENTITY_DRAFT && name != "LOCK" && !is_own_and_empty(disk, name));
-        if let Some(name) = strange {
-            return Err(IdentityFault::Foreign { name });
-        }
-        for folder in OWN_FOLDERS {
-            let files = disk.list(folder).map_err(DiskFault::at(folder, "list"))?;
-            if let Some(file) = files.first() {
-                return Err(IdentityFault::Foreign { name: format!("{folder}/{file}") });
+        for folder in OWN {
+            let held = disk.list(folder).map_err(DiskFault::at(folder, "list"))?;
+            // A start that was cut off before the identity was written has left nothing.
+            if !held.is_empty() {
+                return Err(IdentityFault::Lost { name: folder.to_owned() });
             }
         }
-        Ok(())
+        let names = disk.list("").map_err(DiskFault::at("the data directory", "list"))?;
+        let is_known = |name: &String| {
+            [IDENTITY_DRAFT, "LOCK", LOST_AND_FOUND].contains(&name.as_str())
+                || OWN.contains(&name.as_str())
+        };
+        let strange = names.into_iter().find(|name| !is_known(name));
+        strange.map_or(Ok(()), |name| Err(IdentityFault::Foreign { name }))
     }
 
     /// Writes the identity of a new data directory, durably.
@@ -156,9 +177,4 @@ impl Identity {
         }
         Ok(())
     }
-}
-
-/// A folder that was made and holds nothing yet says nothing.
-fn is_own_and_empty(disk: &dyn Disk, name: &str) -> bool {
-    OWN.contains(&name) && disk.list(name).is_ok_and(|files| files.is_empty())
 }

@@ -28,6 +28,8 @@ pub(crate) struct JournalOptions {
     /// Greater than any epoch that the directory has seen.
     pub(crate) epoch: u32,
     pub(crate) journal: u16,
+    /// How many journals are written beside each other in this epoch, this one included.
+    pub(crate) journals: u16,
     /// The version of the engine, for whoever replays the blocks.
     pub(crate) engine_version: u16,
 }
@@ -456,12 +458,13 @@ pub(super) fn is_passed(lasts: &BTreeMap<u16, u64>, starts: &[u64]) -> bool {
 }
 
 fn label(segments: &Segments, options: JournalOptions, number: u64) -> (String, SegmentHeader) {
-    let JournalOptions { epoch, journal, .. } = options;
+    let JournalOptions { epoch, journal, journals, .. } = options;
     let header = SegmentHeader {
         kind: SegmentKind::Journal,
         directory_id: segments.directory_id(),
         epoch,
         journal,
+        journals,
         number,
         first_sequence: 0,
         size: segments.segment_bytes(),

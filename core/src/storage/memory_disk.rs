@@ -6,7 +6,7 @@
 //! sync that fails leaves the writes readable, and lost at the next crash.
 
 use crate::ports::{Disk, DiskFile};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -253,6 +253,12 @@ impl Disk for MemoryDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.call()?;
+        if folder.is_empty() {
+            // Files, and the folders that there are because something is in them.
+            let names = state.names.keys().map(|name| name.split('/').next().unwrap_or(name));
+            let names: BTreeSet<&str> = names.collect();
+            return Ok(names.into_iter().map(str::to_owned).collect());
+        }
         let names = state.names.keys().filter_map(|name| name.strip_prefix(folder));
         Ok(names.filter_map(|name| name.strip_prefix('/')).map(str::to_owned).collect())
     }

@@ -23,9 +23,11 @@ mod recovery;
 mod restore;
 mod savepoint_reader;
 mod savepoint_writer;
+mod sealing;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub(crate) use {
     checkpointer::{Checkpointer, Published},
@@ -38,6 +40,7 @@ pub(crate) use {
     recovery::{Recovered, RecoveryOptions, read_journals},
     savepoint_writer::{SavepointCut, SavepointWriter},
     segments::{Segments, SegmentsOptions},
+    whole::SnapshotsSay,
 };
 
 pub use identity::IdentityFault;
@@ -86,6 +89,11 @@ impl DiskFault {
     pub(crate) fn for_good(self) -> Self {
         let source = io::Error::other(self.source.to_string());
         Self { source, ..self }
+    }
+
+    /// This process may not do that.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
     }
 
     /// The same once more, for whoever asks after it happened.

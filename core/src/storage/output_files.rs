@@ -26,6 +26,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+/// A new log begins behind a multiple of this.
+pub(super) const CURSORS_PER_SECOND: u64 = 1 << 20;
+
 /// What the output log is opened with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OutputOptions {
@@ -38,6 +41,8 @@ pub(crate) struct OutputOptions {
     /// Outputs behind this cursor may be emitted once more by the replay; `None`: there is no
     /// snapshot, all may be.
     pub(crate) scan_from: Option<Cursor>,
+    /// The log was durable up to here when the newest snapshot was made.
+    pub(crate) reached: Option<Cursor>,
     /// Bytes that the log's segments may take; at least one is always kept.
     pub(crate) bytes_max: u64,
 }
@@ -110,7 +115,7 @@ impl OutputFiles {
     pub(crate) const fn first_cursor(now_ms: i64) -> Cursor {
         let seconds = if now_ms > 0 { now_ms as u64 / 1_000 } else { 0 };
         // Beyond the year 500,000 cursors begin where those of that year did.
-        Cursor(if seconds < 1 << 43 { seconds << 20 } else { 1 << 62 })
+        Cursor(if seconds < 1 << 43 { seconds * CURSORS_PER_SECOND } else { 1 << 62 })
     }
 
     pub(super) fn new(segments: Arc<Segments>, options: &OutputOptions, begin: Beginning) -> Self {
@@ -288,6 +293,7 @@ impl OutputFiles {
             directory_id: self.segments.directory_id(),
             epoch: self.epoch,
             journal: OUTPUT_JOURNAL,
+            journals: 0,
             number,
             first_sequence: 0,
             size: self.segments.segment_bytes(),

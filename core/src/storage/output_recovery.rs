@@ -9,7 +9,7 @@
 //! the old process leaves pages that look clean. What is void is zeroed, so that no later crash
 //! brings it back.
 
-use super::output_files::{Beginning, Current, OutputFiles, OutputOptions};
+use super::output_files::{Beginning, CURSORS_PER_SECOND, Current, OutputFiles, OutputOptions};
 use super::output_ids::OutputIds;
 use super::output_index::{OutputIndex, OutputSegment, Placed};
 use super::output_reader::{PIECE_BYTES_MAX, Window};
@@ -27,6 +27,18 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// The output log as it was found: nothing is written yet.
+pub(crate) struct OutputLook {
+    /// To be read from only, before it is sealed.
+    pub(crate) files: OutputFiles,
+    /// What was found of a crash.
+    pub(crate) torn: Option<OutputTornTail>,
+    ids: OutputIds,
+    segments: Arc<Segments>,
+    found: Vec<FoundSegment>,
+    scan: Scan,
+}
 
 /// The output log, ready to go on.
 pub(crate) struct OutputRecovery {
@@ -65,6 +77,15 @@ impl OutputFiles {
         segments: Arc<Segments>,
         options: &OutputOptions,
     ) -> Result<OutputRecovery, RecoveryFault> {
+        Self::look(disk, segments, options)?.seal()
+    }
+
+    /// Reads the log.
+    pub(crate) fn look(
+        disk: &dyn Disk,
+        segments: Arc<Segments>,
+        options: &OutputOptions,
+    ) -> Result<OutputLook, RecoveryFault> {
         let found = find(disk, segments.directory_id())?;
         let mut gathered = Gathered::new(&found, options.scan_from);
         let scan = scan(&found, |placed, records| {
@@ -77,12 +98,7 @@ impl OutputFiles {
         if let Ending::Corrupt(detail) = scan.ending {
             return Err(corrupt_at(&found, &scan, detail.to_owned()));
         }
-        check(&found, &scan, options.scan_from)?;
-        let torn = seal(&found, &scan)?;
-        // The newest first: a crash in between leaves no hole.
-        for late in found.iter().skip(scan.head.place.segment + 1).rev() {
-            segments.retire(&late.segment.name)?;
-        }
+        check(&found, &scan, options)?;
         let latest = scan.head.latest.unwrap_or_else(|| {
             Self::first_cursor(options.now_ms).max(options.scan_from.unwrap_or(Cursor(0)))
         });
@@ -99,8 +115,28 @@ impl OutputFiles {
             latest,
             appended_ms: scan.head.now_ms,
         };
-        let mut files = Self::new(segments, options, begin);
-        if scan.head.latest.is_some() {
+        let files = Self::new(Arc::clone(&segments), options, begin);
+        let torn = torn(&found, &scan);
+        Ok(OutputLook { files, torn, ids, segments, found, scan })
+    }
+}
+
+impl OutputLook {
+    /// Whether any block stands in it.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.scan.head.latest.is_some()
+    }
+
+    /// Makes what was found the last word, and goes on.
+    pub(crate) fn seal(self) -> Result<OutputRecovery, RecoveryFault> {
+        let has_blocks = self.has_blocks();
+        let Self { mut files, torn, ids, segments, found, scan } = self;
+        seal(&found, &scan)?;
+        // The newest first: a crash in between leaves no hole.
+        for late in found.iter().skip(scan.head.place.segment + 1).rev() {
+            segments.retire(&late.segment.name)?;
+        }
+        if has_blocks {
             // From here on, what carries an earlier epoch is stale. If there is no room for the
             // mark, it waits, and a segment of this epoch says the same in its header.
             match files.mark() {
@@ -179,22 +215,29 @@ fn corrupt_at(found: &[FoundSegment], scan: &Scan, detail: String) -> RecoveryFa
 fn check(
     found: &[FoundSegment],
     scan: &Scan,
-    scan_from: Option<Cursor>,
+    options: &OutputOptions,
 ) -> Result<(), RecoveryFault> {
     let is_whole = found.first().is_none_or(|first| first.header.number == 1);
     let (Some(first), Some(latest)) = (scan.first, scan.head.latest) else {
         // A segment goes only once there is a block in one behind it.
+        if let Some(reached) = options.reached
+            && reached.0 % CURSORS_PER_SECOND != 0
+        {
+            // Its last segment is never let go.
+            let missing = format!("the output log ({OUTPUT_FOLDER}/) is");
+            let evidence = format!("a snapshot was made when record {} stood in it", reached.0);
+            return Err(RecoveryFault::Gone { missing, evidence });
+        }
         let detail = "the block that the log begins with is not there";
         return if is_whole { Ok(()) } else { Err(corrupt_at(found, scan, detail.to_owned())) };
     };
-    let Some(scan_from) = scan_from else {
-        return Ok(());
-    };
-    if latest < scan_from {
-        let (latest, scan_from) = (latest.0, scan_from.0);
-        let detail = format!("the log ends with record {latest}, and there was {scan_from}");
+    if let Some(reached) = options.reached.max(options.scan_from).filter(|it| latest < *it) {
+        let detail = format!("the log ends with record {}, and there was {}", latest.0, reached.0);
         return Err(corrupt_at(found, scan, detail));
     }
+    let Some(scan_from) = options.scan_from else {
+        return Ok(());
+    };
     if first.0 > scan_from.0 + 1 && !is_whole {
         let detail = format!("records {} to {} are missing", scan_from.0 + 1, first.0 - 1);
         return Err(corrupt(&found[0].segment.name, SEGMENT_HEADER_BYTES as u64, detail));
@@ -245,7 +288,7 @@ impl<'a> Gathered<'a> {
 }
 
 /// Makes sure of what stands, and that what does not stand never will.
-fn seal(found: &[FoundSegment], scan: &Scan) -> Result<Option<OutputTornTail>, DiskFault> {
+fn seal(found: &[FoundSegment], scan: &Scan) -> Result<(), DiskFault> {
     for block in &scan.unproven {
         let FoundSegment { segment, header, .. } = &found[block.segment];
         let again = || DiskFault::at(&segment.name, "write again");
@@ -257,20 +300,23 @@ fn seal(found: &[FoundSegment], scan: &Scan) -> Result<Option<OutputTornTail>, D
         rewrite(&*segment.file, &block.range).map_err(again())?;
     }
     let place = scan.head.place;
-    let mut torn = None;
-    if let Ending::Torn { blocks } = scan.ending {
+    if matches!(scan.ending, Ending::Torn { .. }) {
         let found = &found[place.segment];
-        let name = &found.segment.name;
         zero(&*found.segment.file, place.offset, found.len)
-            .map_err(DiskFault::at(name, "clear"))?;
-        let (file, sequence) = (name.to_string(), scan.head.sequence);
-        torn = Some(OutputTornTail { file, offset: place.offset, sequence, blocks });
+            .map_err(DiskFault::at(&found.segment.name, "clear"))?;
     }
     let first = scan.unproven.first().map_or(place.segment, |block| block.segment);
     for found in found.iter().take(place.segment + 1).skip(first.min(place.segment)) {
         found.segment.file.sync().map_err(DiskFault::at(&found.segment.name, "sync"))?;
     }
-    Ok(torn)
+    Ok(())
+}
+
+fn torn(found: &[FoundSegment], scan: &Scan) -> Option<OutputTornTail> {
+    let Ending::Torn { blocks } = scan.ending else { return None };
+    let (place, sequence) = (scan.head.place, scan.head.sequence);
+    let file = found[place.segment].segment.name.to_string();
+    Some(OutputTornTail { file, offset: place.offset, sequence, blocks })
 }
 
 /// Writes a part of a file once more, as it reads.

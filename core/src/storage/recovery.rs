@@ -1,16 +1,14 @@
-//! Recovery: what the journals of all earlier runs say, lane by lane, and their sealing.
+//! Recovery: what the journals of all earlier runs say, lane by lane.
 //!
-//! A journal that was not sealed is scanned to its end and sealed there, so that it says the same
-//! for ever: what may be in the page cache only is written again and synced, then an `end` block is
-//! written and synced, then the segments behind it go. Each step may be cut off by another crash
-//! and is done again from the beginning. Only once all journals are sealed may a new epoch begin,
+//! Nothing is written here: a directory that is refused stays as it was found. Once everything is
+//! known to be whole, the journals are sealed ([`Recovered::seal`]). Only then may a new epoch begin,
 //! so an unsealed journal of any but the newest epoch has lost its end.
 
 use super::old_journals::{OldJournals, OldSegment};
-use super::segments::zero;
-use super::{DiskFault, read_full, write_all};
-use crate::log::block::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, NO_LANE, decode, encode};
-use crate::log::scan::{Corrupt, Ending, Found, Scan, Scanner};
+use super::sealing::Unsealed;
+use super::{DiskFault, read_full};
+use crate::log::block::{BLOCK_HEADER_BYTES, BlockKind, decode};
+use crate::log::scan::{Corrupt, Ending, Found, Scanner};
 use crate::log::segment::{
     HeaderFlaw, JOURNAL_FOLDER, JournalSegment, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
 };
@@ -25,13 +23,9 @@ use thiserror::Error;
 pub(crate) struct RecoveryOptions {
     pub(crate) directory_id: [u8; 16],
     pub(crate) lanes: u16,
-    /// Seal what is not sealed. Without it nothing is written, and no new epoch may begin.
-    pub(crate) seal: bool,
-    /// The version of the engine, for the blocks that seal.
-    pub(crate) engine_version: u16,
 }
 
-/// Why the journals cannot be replayed. Nothing was skipped, and nothing was changed but sealing.
+/// Why the journals cannot be replayed. Nothing was skipped.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecoveryFault {
@@ -52,15 +46,6 @@ pub enum RecoveryFault {
         to: u64,
         /// What has the records behind them.
         file: String,
-    },
-    /// There is a checkpoint of an epoch of which there is no journal.
-    #[error(
-        "the journals of epoch {epoch} are missing, and there is a checkpoint of it: bring them \
-         back, or restore a savepoint into an empty directory"
-    )]
-    Gone {
-        /// The epoch.
-        epoch: u32,
     },
     /// Two blocks hold the same position.
     #[error("position {position} of lane {lane} stands in {first} and again in {second}")]
@@ -85,10 +70,23 @@ pub enum RecoveryFault {
         found: u32,
     },
     /// It belongs to another data directory.
-    #[error("{file} belongs to another data directory")]
+    #[error(
+        "{file} belongs to another data directory: two were mixed in a copy; copy one of them again"
+    )]
     Foreign {
         /// The file.
         file: String,
+    },
+    /// Whole files are missing that something else shows to have been there.
+    #[error(
+        "{missing} missing: {evidence}; the directory was copied or restored in part: bring back what \
+         is missing, or copy all of it again while no process has it"
+    )]
+    Gone {
+        /// What is missing, with the verb.
+        missing: String,
+        /// How that is known.
+        evidence: String,
     },
 }
 
@@ -184,9 +182,15 @@ pub(crate) struct JournalSummary {
     pub(crate) journal: u16,
     pub(crate) segments: usize,
     pub(crate) blocks: usize,
+    /// Something else than an end stands in it.
+    pub(crate) is_written: bool,
     /// It was sealed before it was read.
     pub(crate) was_sealed: bool,
     pub(crate) last_sequence: u64,
+    /// The number of its first segment that is there.
+    pub(crate) first_number: u64,
+    /// How many journals its epoch has.
+    pub(crate) journals: u16,
 }
 
 /// What the journals say.
@@ -205,33 +209,18 @@ pub(crate) struct Recovered {
     /// What is to be let go once the snapshots have passed it.
     pub(crate) old: OldJournals,
     pub(crate) files: Vec<SegmentFile>,
+    /// What is to be done before the next epoch begins.
+    pub(super) unsealed: Vec<Unsealed>,
 }
 
 /// A segment that was read.
 pub(crate) struct SegmentFile {
     pub(crate) name: Arc<str>,
-    file: Arc<dyn DiskFile>,
-    header: SegmentHeader,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) header: SegmentHeader,
 }
 
 impl Recovered {
-    /// Whether everything is there that is replayed when each lane has been brought to its start:
-    /// all positions above it, up to the lane's last.
-    pub(crate) fn check_from(&self, starts: &[u64]) -> Result<(), RecoveryFault> {
-        for lane in 0..self.lanes.len() as u16 {
-            let mut reached = starts.get(lane as usize).copied().unwrap_or(0);
-            for block in self.blocks_from(lane, reached) {
-                if block.first > reached + 1 {
-                    let file = self.file_name(block).to_owned();
-                    let (from, to) = (reached + 1, block.first - 1);
-                    return Err(RecoveryFault::Missing { lane, from, to, file });
-                }
-                reached = block.last();
-            }
-        }
-        Ok(())
-    }
-
     /// The blocks of a lane that hold a position above its start; of the first, some may be below.
     pub(crate) fn blocks_from(&self, lane: u16, start: u64) -> &[BlockRef] {
         let blocks = self.lanes.get(lane as usize).map_or(&[][..], Vec::as_slice);
@@ -271,7 +260,7 @@ impl Recovered {
     }
 }
 
-/// Reads the journals of all epochs, and seals them if asked to.
+/// Reads the journals of all epochs.
 pub(crate) fn read_journals(
     disk: &dyn Disk,
     options: &RecoveryOptions,
@@ -283,10 +272,6 @@ pub(crate) fn read_journals(
             Some(segment) => segments.push(segment),
             None => recovery.recovered.strangers.push(format!("{JOURNAL_FOLDER}/{name}")),
         }
-    }
-    if options.seal && !segments.is_empty() {
-        // What is decided on must not depend on names that a second crash takes back.
-        recovery.sync_folder()?;
     }
     segments.sort_unstable();
     let highest_epoch = segments.last().map_or(0, |last| last.epoch);
@@ -308,6 +293,7 @@ fn empty(lanes: u16) -> Recovered {
         strangers: Vec::new(),
         old: OldJournals::default(),
         files: Vec::new(),
+        unsealed: Vec::new(),
     }
 }
 
@@ -356,17 +342,28 @@ impl Recovery<'_> {
             Ending::Sealed | Ending::Clean => {}
         }
         self.check_lanes(&files, &scan.blocks)?;
+        let count = files.len();
         // Journals of earlier epochs were all sealed before this one began.
-        if self.options.seal && epoch == highest_epoch {
-            self.seal(segments[0], &mut files, &scan)?;
+        if epoch == highest_epoch {
+            let base = self.recovered.files.len();
+            let void = files.drain(scan.end.segment + 1..).map(|file| file.name).collect();
+            self.recovered.unsealed.push(Unsealed::new(
+                segments[0],
+                base..base + files.len(),
+                void,
+                &scan,
+            ));
         }
         self.recovered.journals.push(JournalSummary {
             epoch,
             journal,
-            segments: files.len(),
+            segments: count,
             blocks: scan.blocks.len(),
+            is_written: scan.blocks.iter().any(|block| block.header.kind != BlockKind::End),
             was_sealed: scan.ending == Ending::Sealed,
             last_sequence: scan.next_sequence - 1,
+            first_number: segments[0].number,
+            journals: files.first().map_or(0, |file| file.header.journals),
         });
         self.keep(files, &scan.blocks);
         Ok(())
@@ -432,82 +429,6 @@ impl Recovery<'_> {
         })
     }
 
-    /// Makes what the scan says the last word on this journal.
-    fn seal(
-        &self,
-        journal: JournalSegment,
-        files: &mut Vec<SegmentFile>,
-        scan: &Scan,
-    ) -> Result<(), DiskFault> {
-        let end = scan.end;
-        let is_torn = matches!(scan.ending, Ending::Torn(_));
-        // Of a sealed journal this is the end: it stands, but is it on the disk?
-        let tail = scan.blocks.partition_point(|block| block.header.sequence <= scan.durable_to);
-        let tail = &scan.blocks[tail..];
-        for (index, file) in files.iter_mut().enumerate().take(end.segment + 1) {
-            let mut is_written = rewrite_tail(file, index, tail)?;
-            let first = scan.blocks.iter().find(|block| block.place.segment == index);
-            let first = first.map_or(scan.next_sequence, |block| block.header.sequence);
-            if file.header.first_sequence != first {
-                file.header.first_sequence = first;
-                write_all(&*file.file, 0, &file.header.encode())
-                    .map_err(DiskFault::at(&file.name, "write"))?;
-                is_written = true;
-            }
-            if index == end.segment && is_torn {
-                zero(&*file.file, end.offset, file.header.size)
-                    .map_err(DiskFault::at(&file.name, "write"))?;
-                is_written = true;
-            }
-            if is_written {
-                file.file.sync().map_err(DiskFault::at(&file.name, "sync"))?;
-            }
-        }
-        if scan.ending != Ending::Sealed {
-            // It claims that everything before it is durable, so only now.
-            self.write_end(journal, &files[end.segment], scan)?;
-        }
-        if files.len() > end.segment + 1 {
-            for file in files.drain(end.segment + 1..) {
-                self.disk.remove(&file.name).map_err(DiskFault::at(&file.name, "remove"))?;
-            }
-            self.sync_folder()?;
-        }
-        Ok(())
-    }
-
-    fn write_end(
-        &self,
-        journal: JournalSegment,
-        file: &SegmentFile,
-        scan: &Scan,
-    ) -> Result<(), DiskFault> {
-        let header = BlockHeader {
-            kind: BlockKind::End,
-            lane: NO_LANE,
-            length: 0,
-            count: 0,
-            epoch: journal.epoch,
-            journal: journal.journal,
-            engine_version: self.options.engine_version,
-            sequence: scan.next_sequence,
-            durable_to: scan.next_sequence - 1,
-            first: 0,
-            now_ms: scan.blocks.last().map_or(0, |block| block.header.now_ms),
-            chain: scan.no_lane_chain,
-            crc: 0,
-        };
-        let mut bytes = Vec::new();
-        encode(&mut bytes, file.header.salt(), &header, &[]);
-        write_all(&*file.file, scan.end.offset, &bytes)
-            .map_err(DiskFault::at(&file.name, "write"))?;
-        file.file.sync().map_err(DiskFault::at(&file.name, "sync"))
-    }
-
-    fn sync_folder(&self) -> Result<(), DiskFault> {
-        self.disk.sync_folder(JOURNAL_FOLDER).map_err(DiskFault::at(JOURNAL_FOLDER, "sync"))
-    }
-
     /// Notes the blocks of a journal with their lanes.
     fn keep(&mut self, files: Vec<SegmentFile>, blocks: &[Found]) {
         let base = self.recovered.files.len();
@@ -558,20 +479,6 @@ impl Recovery<'_> {
         }
         Ok(())
     }
-}
-
-/// Writes again, as it is, what may be in the page cache only: a sync that failed in the run before
-/// left such pages clean.
-fn rewrite_tail(file: &SegmentFile, index: usize, tail: &[Found]) -> Result<bool, DiskFault> {
-    let mut own = tail.iter().filter(|block| block.place.segment == index);
-    let Some(first) = own.next() else { return Ok(false) };
-    let last = own.next_back().unwrap_or(first);
-    let from = first.place.offset;
-    let to = last.place.offset + last.header.size() as u64;
-    let mut bytes = vec![0; (to - from) as usize];
-    read_full(&*file.file, from, &mut bytes).map_err(DiskFault::at(&file.name, "read"))?;
-    write_all(&*file.file, from, &bytes).map_err(DiskFault::at(&file.name, "write"))?;
-    Ok(true)
 }
 
 fn corruption(segments: &[JournalSegment], files: &[SegmentFile], corrupt: &Corrupt) -> Corruption {

@@ -10,6 +10,7 @@
 //! no service takes it for a data directory.
 
 use super::old_producers::OldProducers;
+use super::output_files::CURSORS_PER_SECOND;
 use super::savepoint_reader::{SavedLanes, SavepointFault, SavepointReader};
 use super::{
     DiskFault, Identity, IdentityFault, OutputFiles, OutputOptions, RecoveryFault, Segments,
@@ -322,8 +323,10 @@ fn restore_outputs(
         epoch: EPOCH,
         engine_version: manifest.engine_version,
         now_ms: options.now_ms.max(manifest.now_ms),
-        // So that all cursors lie behind those of the old log.
-        scan_from: Some(Cursor(manifest.output_cursor)),
+        // All cursors lie behind those of the old log, and a log without outputs ends where one may
+        // begin.
+        scan_from: Some(Cursor(manifest.output_cursor.next_multiple_of(CURSORS_PER_SECOND))),
+        reached: None,
         bytes_max: u64::MAX,
     };
     let mut files = OutputFiles::recover(&**disk, segments, &output_options)?.files;

@@ -73,6 +73,8 @@ pub(crate) struct Segments {
 struct State {
     /// Names of what is ready.
     spares: Vec<String>,
+    /// Names of what is no use.
+    unfit: Vec<String>,
     /// Segments that are being made, and so count although nobody has them yet.
     in_making: u64,
     next_spare: u64,
@@ -90,7 +92,7 @@ impl State {
 }
 
 impl Segments {
-    /// Looks at what is there. Spares that are not whole, of another size or too many are removed.
+    /// Looks at what is there, and changes nothing yet: see [`Segments::tidy`].
     pub(crate) fn open(disk: Arc<dyn Disk>, options: SegmentsOptions) -> Result<Self, DiskFault> {
         assert!(options.segment_bytes >= SEGMENT_BYTES_MIN, "segments are too small");
         assert_eq!(options.segment_bytes % 8, 0, "blocks stand at multiples of eight");
@@ -102,7 +104,6 @@ impl Segments {
                 state.in_use.insert(name, bytes);
             }
         }
-        let mut is_changed = false;
         for file in disk.list(SPARE_FOLDER).map_err(DiskFault::at(SPARE_FOLDER, "list"))? {
             let name = format!("{SPARE_FOLDER}/{file}");
             let Some(number) = parse_spare(&file) else { continue };
@@ -111,12 +112,8 @@ impl Segments {
             if is_whole && state.spares.len() < options.spares {
                 state.spares.push(name);
             } else {
-                disk.remove(&name).map_err(DiskFault::at(&name, "remove"))?;
-                is_changed = true;
+                state.unfit.push(name);
             }
-        }
-        if is_changed {
-            disk.sync_folder(SPARE_FOLDER).map_err(DiskFault::at(SPARE_FOLDER, "sync"))?;
         }
         let salt = BlockSalt::of(&options.directory_id);
         Ok(Self { disk, options, salt, state: Mutex::new(state) })
@@ -129,6 +126,15 @@ impl Segments {
 
     pub(crate) fn directory_id(&self) -> [u8; 16] {
         self.options.directory_id
+    }
+
+    /// Removes spares that are not whole, of another size, or too many.
+    pub(crate) fn tidy(&self) -> Result<(), DiskFault> {
+        let unfit = std::mem::take(&mut self.state().unfit);
+        for name in &unfit {
+            self.disk.remove(name).map_err(DiskFault::at(name, "remove"))?;
+        }
+        if unfit.is_empty() { Ok(()) } else { self.sync_folder(SPARE_FOLDER) }
     }
 
     /// What blocks are salted with.

@@ -24,6 +24,7 @@ fn header(number: u64, first_sequence: u64) -> SegmentHeader {
         directory_id: ID,
         epoch: EPOCH,
         journal: JOURNAL,
+        journals: JOURNAL + 1,
         number,
         first_sequence,
         size: SEGMENT_BYTES as u64,

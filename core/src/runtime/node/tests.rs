@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
 mod overdue;
+mod refusals;
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -62,6 +63,11 @@ impl World {
     }
 
     fn open(&mut self) {
+        self.node = Some(self.try_open().expect("it opens"));
+        self.settle();
+    }
+
+    fn try_open(&self) -> Result<Node, Fault> {
         let options = EngineOptions {
             shards: self.shards,
             lanes: self.layout.1,
@@ -80,9 +86,7 @@ impl World {
             ..StorageOptions::new(disk, store)
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
-        let node = Node::open(&options, Some(storage), clock).expect("it opens");
-        self.node = Some(node);
-        self.settle();
+        Node::open(&options, Some(storage), clock)
     }
 
     fn node(&mut self) -> &mut Node {

@@ -177,6 +177,7 @@ impl Files {
             engine_version: 1,
             now_ms: 5_000,
             scan_from: None,
+            reached: None,
             bytes_max: u64::MAX,
         };
         let recovery = OutputFiles::recover(&disk, Arc::new(segments), &options).unwrap();

@@ -50,7 +50,14 @@ struct World {
 }
 
 fn options(epoch: u32, scan_from: Option<Cursor>) -> OutputOptions {
-    OutputOptions { epoch, engine_version: 1, now_ms: 5_000, scan_from, bytes_max: u64::MAX }
+    OutputOptions {
+        epoch,
+        engine_version: 1,
+        now_ms: 5_000,
+        scan_from,
+        reached: None,
+        bytes_max: u64::MAX,
+    }
 }
 
 fn recover(

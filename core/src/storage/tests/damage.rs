@@ -135,11 +135,10 @@ fn files_of_another_place_are_told() {
     let fault = read(&elsewhere).err().unwrap();
     assert!(fault.to_string().contains("header is that of another segment"), "{fault}");
 
-    let options =
-        RecoveryOptions { directory_id: [7; 16], lanes: LANES, seal: true, engine_version: 7 };
+    let options = RecoveryOptions { directory_id: [7; 16], lanes: LANES };
     let fault = read_journals(&disk, &options).err().unwrap();
     assert!(matches!(fault, RecoveryFault::Foreign { .. }), "{fault}");
-    let options = RecoveryOptions { directory_id: ID, lanes: 1, seal: true, engine_version: 7 };
+    let options = RecoveryOptions { directory_id: ID, lanes: 1 };
     let fault = read_journals(&disk, &options).err().unwrap();
     assert!(fault.to_string().contains("there are 1 lanes"), "{fault}");
     assert_eq!(disk.bytes(NAME), bytes, "nothing was written");

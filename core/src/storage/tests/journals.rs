@@ -343,6 +343,8 @@ fn spares_are_whole_and_of_this_size() {
     disk.put("spare/stranger", vec![1]);
     let segments = segments(&disk);
     assert_eq!(segments.spares(), 1);
+    assert_eq!(disk.names().len(), 3, "looking changes nothing");
+    segments.tidy().unwrap();
     assert!(segments.prepare().unwrap());
     assert_eq!(disk.names(), ["spare/0000000003", "spare/0000000006", "spare/stranger"]);
 }

@@ -32,7 +32,7 @@ fn segments(disk: &MemoryDisk) -> Arc<Segments> {
 }
 
 fn options(epoch: u32, journal: u16) -> JournalOptions {
-    JournalOptions { epoch, journal, engine_version: 7 }
+    JournalOptions { epoch, journal, journals: 1, engine_version: 7 }
 }
 
 fn journal(segments: &Arc<Segments>, epoch: u32) -> Journal {
@@ -58,8 +58,11 @@ fn commit(journal: &mut Journal) {
 }
 
 fn read_with(disk: &MemoryDisk, seal: bool) -> Result<Recovered, RecoveryFault> {
-    let options = RecoveryOptions { directory_id: ID, lanes: LANES, seal, engine_version: 7 };
-    read_journals(disk, &options)
+    let mut recovered = read_journals(disk, &RecoveryOptions { directory_id: ID, lanes: LANES })?;
+    if seal {
+        recovered.seal(disk, 7)?;
+    }
+    Ok(recovered)
 }
 
 fn read(disk: &MemoryDisk) -> Result<Recovered, RecoveryFault> {
