@@ -148,8 +148,7 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
     if let Err(message) = logging::start(config.log_format, &config.log_level) {
         return fail(EXIT_USAGE, &message);
     }
-    // Whatever is made, by whichever library, is for this user alone.
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("stormwheel-http")
@@ -169,6 +168,11 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
             fail(code, &format!("{error}{hint}"))
         }
     }
+}
+
+/// From here on whatever is made, by whichever library, is for this user alone.
+pub(crate) fn keep_private() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 /// The exit code of a service that did not start, and what to do about it.
@@ -192,8 +196,9 @@ fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
         FaultKind::Corruption => {
             let folder = data_dir.display();
             let hint = format!(
-                "\n`stormwheel doctor --data-dir {folder}` says what is there and what can be done. Nothing \
-                 was repaired or removed: keep a copy of {folder} as it is before anything is tried."
+                "; `stormwheel log verify --data-dir {folder}` names all that is damaged, \
+                 `stormwheel doctor --data-dir {folder}` says what can be done.\nNothing was repaired or \
+                 removed: keep a copy of {folder} as it is before anything is tried."
             );
             (EXIT_CORRUPTION, hint)
         }

@@ -132,7 +132,7 @@ fn storage_options(
 }
 
 /// An id that nobody can guess; none if the system has no random numbers.
-fn random_id() -> Option<[u8; 16]> {
+pub(crate) fn random_id() -> Option<[u8; 16]> {
     let mut id = [0; 16];
     getrandom(&mut id, GetRandomFlags::empty()).is_ok_and(|count| count == id.len()).then_some(id)
 }

@@ -198,10 +198,10 @@ fn a_copy_without_its_identity_is_no_new_directory() {
 
 #[test]
 fn a_copy_without_a_whole_folder_is_corrupt() {
-    for gone in ["journal", "snapshots"] {
+    for gone in ["journal", "outputs", "snapshots"] {
         let (folder, starter) = filled_over_checkpoints();
         fs::remove_dir_all(folder.path().join(gone)).unwrap();
-        check_refused(&starter, &[], EXIT_CORRUPTION, &["missing"]);
+        check_refused(&starter, &[], EXIT_CORRUPTION, &["missing", "stormwheel log verify"]);
     }
 }
 
@@ -209,12 +209,11 @@ fn a_copy_without_a_whole_folder_is_corrupt() {
 fn a_copy_without_one_of_its_segments_is_corrupt() {
     let (folder, starter) = filled();
     let segments = files(&folder.path().join("journal"));
-    // Without the last one that has something in it (the very last is there in advance), the log ends
-    // earlier, and nothing tells.
-    for missing in &segments[..segments.len() - 2] {
+    // The very last is there in advance, and empty.
+    for missing in &segments[..segments.len() - 1] {
         let kept = fs::read(missing).unwrap();
         fs::remove_file(missing).unwrap();
-        check_refused(&starter, &[], EXIT_CORRUPTION, &["missing"]);
+        check_refused(&starter, &[], EXIT_CORRUPTION, &["missing", "stormwheel log verify"]);
         fs::write(missing, kept).unwrap();
     }
     starter.start(&[]);
@@ -231,7 +230,7 @@ fn a_flipped_byte_in_what_was_durable_is_told_with_its_file() {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x10;
         fs::write(&segment, &flipped).unwrap();
-        check_refused(&starter, &[], EXIT_CORRUPTION, &[name]);
+        check_refused(&starter, &[], EXIT_CORRUPTION, &[name, "stormwheel log verify"]);
     }
     fs::write(&segment, whole).unwrap();
     starter.start(&[]);

@@ -4,7 +4,7 @@
 
 use crate::machine::{Call, Fault, Machine, Verdict, down};
 use crate::power::{NameChange, SECTOR_BYTES, Write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormwheel::ports::{Disk, DiskFile};
@@ -186,9 +186,14 @@ impl Disk for SimDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         self.admit(Call::List, folder, 0, 0)?;
         let state = self.lock();
+        if folder.is_empty() {
+            // Files, and the folders that something is in.
+            let names = state.names.keys().map(|name| name.split('/').next().unwrap_or(name));
+            let names: BTreeSet<&str> = names.collect();
+            return Ok(names.into_iter().map(str::to_owned).collect());
+        }
         let here = state.names.keys().filter(|name| folder_of(name) == folder);
-        let start = if folder.is_empty() { 0 } else { folder.len() + 1 };
-        Ok(here.map(|name| name[start..].to_owned()).collect())
+        Ok(here.map(|name| name[folder.len() + 1..].to_owned()).collect())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -338,7 +343,7 @@ mod tests {
         disk.rename("a/1", "b/2").unwrap();
         disk.create("root").unwrap();
         assert_eq!(disk.list("b").unwrap(), ["2"]);
-        assert_eq!(disk.list("").unwrap(), ["root"]);
+        assert_eq!(disk.list("").unwrap(), ["b", "root"]);
         assert!(disk.list("a").unwrap().is_empty());
         disk.remove("b/2").unwrap();
         assert_eq!(disk.open("b/2").err().unwrap().kind(), ErrorKind::NotFound);

@@ -208,6 +208,16 @@ pub fn fail_stormwheel(args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Starts a service that is expected not to start, and gives its exit code and what it says.
+pub fn refuse_start(args: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let all = [&["serve", "--listen", &listen][..], args].concat();
+    let mut process = Process::start(&server_binary(), &all, folder.path(), HINT);
+    let code = process.wait_for_end();
+    (code, process.log())
+}
+
 /// The binary that was built beside this test.
 pub fn server_binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -165,15 +165,16 @@ impl Scanner {
             Some(State::Open(_)) if is_next && self.stands(header, bytes, start).is_some() => {
                 self.walk(start, header, bytes)
             }
+            // Segments get their names one after another, each durably, and leave in order.
+            Some(State::Open(hole)) if !is_next => State::Corrupt(corrupt(&Hole {
+                missing_number: Some(number_before.saturating_add(1)),
+                detail: "a segment is missing",
+                ..hole
+            })),
             Some(State::Open(hole)) => {
                 let mut hole = hole;
                 let here = hole_at(start, header, bytes, hole.sequence);
-                if !is_next {
-                    hole.missing_number = Some(number_before.saturating_add(1));
-                    hole.detail = "a segment is missing";
-                } else if !hole.is_damaged
-                    && (here.is_damaged || header.first_sequence == hole.sequence)
-                {
+                if !hole.is_damaged && (here.is_damaged || header.first_sequence == hole.sequence) {
                     // The journal went on here: the hole is where this segment's first block was.
                     hole = here;
                 }

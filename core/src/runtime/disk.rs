@@ -1,10 +1,10 @@
 //! A data directory as a [`Disk`]: files of the operating system, kept to one process by a lock.
 
 use crate::ports::{Disk, DiskFile};
-use crate::storage::{IDENTITY_DRAFT, IDENTITY_FILE};
+use crate::storage::{IDENTITY_FILE, Identity, IdentityFault};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError, read_dir};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -29,17 +29,13 @@ pub enum FolderFault {
         /// Who has it, as far as the lock file says so.
         pid: Option<u32>,
     },
-    /// There is something else in it.
-    #[error(
-        "{} holds files that are not Stormwheel's ({name}), or {IDENTITY_FILE} was lost in a copy; \
-         use an empty folder, or bring {IDENTITY_FILE} back",
-        folder.display()
-    )]
-    Foreign {
+    /// There is something else in it, or it is not whole.
+    #[error("{}: {source}", folder.display())]
+    NotOurs {
         /// The folder.
         folder: PathBuf,
-        /// One of them.
-        name: String,
+        /// What is wrong with it.
+        source: IdentityFault,
     },
     /// The file system did not do what it was asked to.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -65,34 +61,14 @@ fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "(unknown)".to_owned(), |pid| pid.to_string())
 }
 
-/// Refuses a folder that holds something and is no data directory, before anything is written.
+/// Refuses a folder that holds something and is no data directory, before anything is written: not
+/// even a lock is left in it.
 fn check_ours(folder: &Path) -> Result<(), FolderFault> {
     if folder.join(IDENTITY_FILE).exists() {
         return Ok(());
     }
-    match foreign_file(folder, &[LOCK_FILE, IDENTITY_DRAFT]) {
-        Ok(None) => Ok(()),
-        Ok(Some(name)) => Err(FolderFault::Foreign { folder: folder.to_owned(), name }),
-        Err(source) => {
-            Err(FolderFault::Io { path: folder.to_owned(), action: "look through", source })
-        }
-    }
-}
-
-/// A file below a folder, other than these in the folder itself. Empty folders say nothing.
-fn foreign_file(folder: &Path, known: &[&str]) -> io::Result<Option<String>> {
-    for entry in read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_dir() {
-            if let Some(inner) = foreign_file(&entry.path(), &[])? {
-                return Ok(Some(format!("{name}/{inner}")));
-            }
-        } else if !known.contains(&name.as_str()) {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    Identity::check_empty(&FolderDisk { folder: folder.to_owned(), lock: None })
+        .map_err(|source| FolderFault::NotOurs { folder: folder.to_owned(), source })
 }
 
 /// A folder of the file system.
@@ -145,6 +121,21 @@ impl FolderDisk {
             source,
         })?;
         Ok(Self { folder: folder.to_owned(), lock: None })
+    }
+
+    /// The process that owns a data directory at the moment, as the kernel's table of locks says;
+    /// 0 if it is one that cannot be seen from here. The lock is not touched.
+    pub fn holder(folder: &Path) -> io::Result<Option<u32>> {
+        let path = folder.join(LOCK_FILE);
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        let written = written.trim().parse().unwrap_or(0);
+        let locks = std::fs::read_to_string("/proc/locks")?;
+        Ok(find_holder(&locks, metadata.dev(), metadata.ino(), written))
     }
 
     /// Where it is.
@@ -248,6 +239,20 @@ impl Disk for FolderDisk {
         let stat = rustix::fs::statvfs(&self.folder)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// Who holds the lock of a file, of those in a table of the kernel:
+/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. Some file systems number their device otherwise
+/// there: then the process that the file names must be the one.
+fn find_holder(locks: &str, device: u64, inode: u64, written: u32) -> Option<u32> {
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(device), rustix::fs::minor(device));
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
+        let (pid, place) = (words.next()?.parse::<u32>().ok()?, words.next()?);
+        let (found_device, found_inode) = place.rsplit_once(':')?;
+        let is_it = found_inode.parse() == Ok(inode) && (found_device == device || pid == written);
+        is_it.then_some(if pid == 0 { written } else { pid })
+    })
 }
 
 /// Makes a folder, and those above it, for this user alone.
@@ -363,6 +368,23 @@ mod tests {
         assert_eq!(reader.create("x").err().unwrap().kind(), ErrorKind::ReadOnlyFilesystem);
         drop(first);
         FolderDisk::open(&folder.0).unwrap();
+    }
+
+    #[test]
+    fn who_has_a_directory_is_known_without_its_lock() {
+        let folder = Folder::new("holder");
+        assert_eq!(FolderDisk::holder(&folder.0).unwrap(), None);
+        let disk = FolderDisk::open(&folder.0).unwrap();
+        assert_eq!(FolderDisk::holder(&folder.0).unwrap(), Some(std::process::id()));
+        drop(disk);
+        assert_eq!(FolderDisk::holder(&folder.0).unwrap(), None);
+        let table = "1: FLOCK  ADVISORY  WRITE 7 fe:00:11 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 8 fe:00:12 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 9 00:31:13 0 EOF\n";
+        assert_eq!(find_holder(table, 0xfe00, 11, 0), Some(7));
+        assert_eq!(find_holder(table, 0xfe00, 12, 0), None, "another kind of lock");
+        assert_eq!(find_holder(table, 0xfe00, 13, 0), None, "another device");
+        assert_eq!(find_holder(table, 0xfe00, 13, 9), Some(9), "but the process that it names");
     }
 
     #[test]

@@ -78,9 +78,7 @@ impl Fault {
             | Self::Disk(_)
             | Self::Journals(RecoveryFault::Disk(_))
             | Self::Outputs(RecoveryFault::Disk(_)) => FaultKind::Disk,
-            Self::Directory(IdentityFault::Damaged { .. } | IdentityFault::Lost { .. }) => {
-                FaultKind::Corruption
-            }
+            Self::Directory(IdentityFault::Damaged { .. }) => FaultKind::Corruption,
             Self::Directory(_)
             | Self::OtherVersion { .. }
             | Self::Journals(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })

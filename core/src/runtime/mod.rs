@@ -38,6 +38,7 @@ pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus, WriterStatus}
 pub use fault::{Fault, FaultKind};
 pub use metrics::{DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics};
 pub use node::{Node, NodePart};
+pub use open::ENGINE_VERSION;
 pub use output_log::{OutputLog, OutputRead, ReadRejection, Waiter};
 pub use recovered::{RecoveryInfo, RecoveryProgress};
 pub use savepoints::{SavepointInfo, SavepointNamespace};

@@ -41,7 +41,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The version of what the engine does with a record. It rises when the same log would be followed
 /// to another state than before.
-pub(super) const ENGINE_VERSION: u16 = 1;
+pub const ENGINE_VERSION: u16 = 1;
 /// Bytes of outputs that a replay gathers before it writes them.
 const REPLAY_OUTPUT_BYTES: usize = 8 << 20;
 /// Bytes of outputs that are kept in memory besides the files.
@@ -227,6 +227,7 @@ impl Opening<'_> {
             |manifest| manifest.positions.clone(),
         );
         recovered.check_from(&starts)?;
+        recovered.check_causes(&starts, outputs.ids.causes())?;
         self.check_version(&recovered, &starts)?;
         // Up to here nothing was written: a directory that is refused stays as it was found.
         if is_new {
@@ -382,6 +383,8 @@ impl Opening<'_> {
         for manifest in manifests {
             match self.load_one(manifest, registry) {
                 Ok(loaded) => return Ok((Some(manifest), loaded)),
+                // What an older one says is not true any more.
+                Err(fault @ Fault::Snapshot(SnapshotFault::Newer { .. })) => return Err(fault),
                 Err(Fault::Snapshot(fault)) => {
                     healed.push(fault.to_string());
                     first_fault = first_fault.or(Some(fault));

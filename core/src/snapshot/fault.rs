@@ -12,7 +12,10 @@ pub enum SnapshotFault {
     #[error("{object} is damaged at byte {offset}: {detail}")]
     Damaged { object: String, offset: u64, detail: &'static str },
     /// A later version of the program wrote it.
-    #[error("{object} has format version {found}, this program reads up to {known}")]
+    #[error(
+        "{object} has format {found}, this version knows up to {known}: start the version that wrote it, \
+         or a later one"
+    )]
     Newer { object: String, found: u32, known: u32 },
     /// It was written for another data directory, or is not what its manifest says.
     #[error("{object} is another one than expected: {field} is {found}, not {expected}")]

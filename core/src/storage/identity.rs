@@ -2,7 +2,11 @@
 
 use super::{DiskFault, read_full, write_all};
 use crate::key_group::Layout;
+use crate::log::segment::{
+    JOURNAL_FOLDER, JournalSegment, OUTPUT_FOLDER, SPARE_FOLDER, parse_output, parse_spare,
+};
 use crate::ports::Disk;
+use crate::snapshot::{ManifestName, ObjectName};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use thiserror::Error;
@@ -10,7 +14,7 @@ use thiserror::Error;
 /// Where it stands.
 pub(crate) const IDENTITY_FILE: &str = "stormwheel.json";
 /// Where it is written before it stands there.
-pub(crate) const IDENTITY_DRAFT: &str = "stormwheel.json.new";
+const IDENTITY_DRAFT: &str = "stormwheel.json.new";
 const FORMAT: u32 = 1;
 const IDENTITY_BYTES_MAX: u64 = 64 << 10;
 
@@ -83,8 +87,16 @@ struct FormatOnly {
 }
 
 /// The folders that hold data, the ones in which files are first.
-const OWN: [&str; 6] =
-    ["journal", "outputs", "snapshots/manifests", "snapshots/objects", "snapshots", "spare"];
+const OWN: [&str; 6] = [
+    JOURNAL_FOLDER,
+    OUTPUT_FOLDER,
+    "snapshots/manifests",
+    "snapshots/objects",
+    "snapshots",
+    SPARE_FOLDER,
+];
+/// The lock of a process that owns the directory.
+const LOCK_FILE: &str = "LOCK";
 /// What a file system may have put into an empty folder.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -124,20 +136,22 @@ impl Identity {
         Ok(Some(Self { directory_id: id.to_be_bytes(), max_parallelism, lanes }))
     }
 
-    fn check_empty(disk: &dyn Disk) -> Result<(), IdentityFault> {
+    /// Whether a directory without an identity is one that a start may make its own.
+    pub(crate) fn check_empty(disk: &dyn Disk) -> Result<(), IdentityFault> {
+        let mut strange = None;
         for folder in OWN {
-            let held = disk.list(folder).map_err(DiskFault::at(folder, "list"))?;
-            // A start that was cut off before the identity was written has left nothing.
-            if !held.is_empty() {
-                return Err(IdentityFault::Lost { name: folder.to_owned() });
+            for name in disk.list(folder).map_err(DiskFault::at(folder, "list"))? {
+                if is_own(folder, &name) {
+                    return Err(IdentityFault::Lost { name: folder.to_owned() });
+                }
+                strange = strange.or(Some(format!("{folder}/{name}")));
             }
         }
         let names = disk.list("").map_err(DiskFault::at("the data directory", "list"))?;
-        let is_known = |name: &String| {
-            [IDENTITY_DRAFT, "LOCK", LOST_AND_FOUND].contains(&name.as_str())
-                || OWN.contains(&name.as_str())
+        let is_known = |name: &str| {
+            [IDENTITY_DRAFT, LOCK_FILE, LOST_AND_FOUND].contains(&name) || OWN.contains(&name)
         };
-        let strange = names.into_iter().find(|name| !is_known(name));
+        let strange = strange.or_else(|| names.into_iter().find(|name| !is_known(name)));
         strange.map_or(Ok(()), |name| Err(IdentityFault::Foreign { name }))
     }
 
@@ -176,5 +190,18 @@ impl Identity {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a file of this name in this folder is one that a service made.
+fn is_own(folder: &str, name: &str) -> bool {
+    let in_store = |prefix: &str| format!("{prefix}{name}");
+    match folder {
+        JOURNAL_FOLDER => JournalSegment::parse(name).is_some(),
+        OUTPUT_FOLDER => parse_output(name).is_some(),
+        SPARE_FOLDER => parse_spare(name).is_some(),
+        "snapshots/manifests" => ManifestName::parse(&in_store("manifests/")).is_some(),
+        "snapshots/objects" => ObjectName::parse(&in_store("objects/")).is_some(),
+        _ => false,
     }
 }

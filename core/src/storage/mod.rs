@@ -6,6 +6,7 @@
 
 mod checkpointer;
 mod identity;
+mod inspect;
 mod journal;
 #[cfg(test)]
 pub(crate) mod memory_disk;
@@ -20,6 +21,7 @@ mod output_recovery;
 mod output_scan;
 mod output_walk;
 mod recovery;
+mod recovery_fault;
 mod restore;
 mod savepoint_reader;
 mod savepoint_writer;
@@ -31,7 +33,7 @@ mod whole;
 
 pub(crate) use {
     checkpointer::{Checkpointer, Published},
-    identity::{IDENTITY_DRAFT, IDENTITY_FILE, Identity},
+    identity::{IDENTITY_FILE, Identity},
     journal::{Journal, JournalOptions},
     old_journals::OldJournals,
     output_files::{OutputFiles, OutputOptions},
@@ -44,9 +46,13 @@ pub(crate) use {
 };
 
 pub use identity::IdentityFault;
+pub use inspect::{
+    CheckpointFiles, Finding, IdentityInfo, Inspection, JournalInfo, LaneInfo, OutputsInfo,
+    RecordInfo, SavepointFiles, Weight, inspect,
+};
 pub use memory_store::MemoryStore;
 pub use output_recovery::OutputTornTail;
-pub use recovery::{Corruption, RecoveryFault};
+pub use recovery_fault::{Corruption, RecoveryFault};
 pub use restore::{RestoreFault, RestoreInfo, RestoreOptions, restore};
 pub use savepoint_reader::{SavedTimer, SavepointFault, SavepointReader, SavepointSummary};
 

@@ -1,7 +1,10 @@
-//! Which outputs the log holds already, by their ids: a replay after a crash emits them again.
+//! Which outputs the log holds already, by their ids: a replay after a crash emits them again. And
+//! what they came of: an output is written once its cause is durable, so an output whose cause is
+//! nowhere tells of a journal that is missing.
 
 use crate::output::{Cursor, OutputBlock, OutputBytes, OutputId};
 use hashbrown::HashSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -13,12 +16,45 @@ use xxhash_rust::xxh3::xxh3_128;
 #[derive(Debug, Default)]
 pub(crate) struct OutputIds {
     ids: HashSet<u128, BuildHasherDefault<AsItIs>>,
+    causes: Causes,
+}
+
+/// By lane: the highest position of which there is an output behind a cursor, and that output.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Causes(BTreeMap<u16, (u64, Cursor)>);
+
+impl Causes {
+    /// Takes in the records after a cursor.
+    pub(super) fn insert_after(&mut self, block: &OutputBlock, after: Cursor) {
+        for (cursor, record) in block.after(after) {
+            self.insert(cursor, &record.id);
+        }
+    }
+
+    fn insert(&mut self, cursor: Cursor, id: &OutputId) {
+        let this = (id.position, cursor);
+        let highest = self.0.entry(id.lane).or_insert(this);
+        *highest = this.max(*highest);
+    }
+
+    /// The highest position of a lane of which there is an output, and that output.
+    pub(super) fn of(&self, lane: u16) -> Option<(u64, Cursor)> {
+        self.0.get(&lane).copied()
+    }
 }
 
 impl OutputIds {
     /// Takes in the records after a cursor.
     pub(super) fn insert_after(&mut self, block: &OutputBlock, after: Cursor) {
-        self.ids.extend(block.after(after).map(|(_, record)| digest(&record.id)));
+        for (cursor, record) in block.after(after) {
+            self.ids.insert(digest(&record.id));
+            self.causes.insert(cursor, &record.id);
+        }
+    }
+
+    /// What they came of.
+    pub(crate) fn causes(&self) -> &Causes {
+        &self.causes
     }
 
     /// Whether the log holds this one.

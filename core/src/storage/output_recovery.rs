@@ -14,7 +14,7 @@ use super::output_ids::OutputIds;
 use super::output_index::{OutputIndex, OutputSegment, Placed};
 use super::output_reader::{PIECE_BYTES_MAX, Window};
 use super::output_scan::{Ending, FoundSegment, Scan, scan};
-use super::recovery::{Corruption, RecoveryFault};
+use super::recovery_fault::{Corruption, RecoveryFault};
 use super::segments::{Segments, zero};
 use super::{DiskFault, read_full, write_all};
 use crate::log::segment::{
@@ -34,7 +34,7 @@ pub(crate) struct OutputLook {
     pub(crate) files: OutputFiles,
     /// What was found of a crash.
     pub(crate) torn: Option<OutputTornTail>,
-    ids: OutputIds,
+    pub(crate) ids: OutputIds,
     segments: Arc<Segments>,
     found: Vec<FoundSegment>,
     scan: Scan,
@@ -166,7 +166,7 @@ fn find(disk: &dyn Disk, directory_id: [u8; 16]) -> Result<Vec<FoundSegment>, Re
     Ok(found)
 }
 
-fn open(
+pub(super) fn open(
     disk: &dyn Disk,
     number: u64,
     directory_id: [u8; 16],
@@ -202,7 +202,7 @@ fn corrupt(file: &str, offset: u64, detail: String) -> RecoveryFault {
     RecoveryFault::Corrupt(Corruption { file, offset, sequence, lane, position, detail })
 }
 
-fn corrupt_at(found: &[FoundSegment], scan: &Scan, detail: String) -> RecoveryFault {
+pub(super) fn corrupt_at(found: &[FoundSegment], scan: &Scan, detail: String) -> RecoveryFault {
     let place = scan.head.place;
     let file = found.get(place.segment).map_or(OUTPUT_FOLDER, |found| &found.segment.name);
     let sequence = Some(scan.head.sequence);
@@ -212,7 +212,7 @@ fn corrupt_at(found: &[FoundSegment], scan: &Scan, detail: String) -> RecoveryFa
 }
 
 /// What was there before, and what the snapshot leans on, must be there.
-fn check(
+pub(super) fn check(
     found: &[FoundSegment],
     scan: &Scan,
     options: &OutputOptions,
@@ -312,7 +312,7 @@ fn seal(found: &[FoundSegment], scan: &Scan) -> Result<(), DiskFault> {
     Ok(())
 }
 
-fn torn(found: &[FoundSegment], scan: &Scan) -> Option<OutputTornTail> {
+pub(super) fn torn(found: &[FoundSegment], scan: &Scan) -> Option<OutputTornTail> {
     let Ending::Torn { blocks } = scan.ending else { return None };
     let (place, sequence) = (scan.head.place, scan.head.sequence);
     let file = found[place.segment].segment.name.to_string();

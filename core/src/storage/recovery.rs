@@ -5,9 +5,10 @@
 //! so an unsealed journal of any but the newest epoch has lost its end.
 
 use super::old_journals::{OldJournals, OldSegment};
+use super::recovery_fault::{Corruption, RecoveryFault};
 use super::sealing::Unsealed;
 use super::{DiskFault, read_full};
-use crate::log::block::{BLOCK_HEADER_BYTES, BlockKind, decode};
+use crate::log::block::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, decode};
 use crate::log::scan::{Corrupt, Ending, Found, Scanner};
 use crate::log::segment::{
     HeaderFlaw, JOURNAL_FOLDER, JournalSegment, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
@@ -16,112 +17,12 @@ use crate::ports::{Disk, DiskFile};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use thiserror::Error;
 
 /// How to read the journals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecoveryOptions {
     pub(crate) directory_id: [u8; 16],
     pub(crate) lanes: u16,
-}
-
-/// Why the journals cannot be replayed. Nothing was skipped.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RecoveryFault {
-    /// The disk did not do what it was asked to.
-    #[error(transparent)]
-    Disk(#[from] DiskFault),
-    /// What was durable is not there, or is not what was written.
-    #[error("{0}")]
-    Corrupt(#[from] Corruption),
-    /// Records are missing between those that are there.
-    #[error("positions {from}..{to} of lane {lane} are missing; behind them comes {file}")]
-    Missing {
-        /// The lane.
-        lane: u16,
-        /// The first one that is missing.
-        from: u64,
-        /// The last one that is missing.
-        to: u64,
-        /// What has the records behind them.
-        file: String,
-    },
-    /// Two blocks hold the same position.
-    #[error("position {position} of lane {lane} stands in {first} and again in {second}")]
-    Twice {
-        /// The lane.
-        lane: u16,
-        /// The first position that stands twice.
-        position: u64,
-        /// One file.
-        first: String,
-        /// The other, or the same.
-        second: String,
-    },
-    /// A later version of the software wrote it.
-    #[error(
-        "{file} is of format {found}, known is 1: start the version that wrote it, or a later one"
-    )]
-    Newer {
-        /// The file.
-        file: String,
-        /// Its format.
-        found: u32,
-    },
-    /// It belongs to another data directory.
-    #[error(
-        "{file} belongs to another data directory: two were mixed in a copy; copy one of them again"
-    )]
-    Foreign {
-        /// The file.
-        file: String,
-    },
-    /// Whole files are missing that something else shows to have been there.
-    #[error(
-        "{missing} missing: {evidence}; the directory was copied or restored in part: bring back what \
-         is missing, or copy all of it again while no process has it"
-    )]
-    Gone {
-        /// What is missing, with the verb.
-        missing: String,
-        /// How that is known.
-        evidence: String,
-    },
-}
-
-/// Damage, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub struct Corruption {
-    /// The file.
-    pub file: String,
-    /// Where in the file.
-    pub offset: u64,
-    /// Which block of its journal should stand there, if that is known.
-    pub sequence: Option<u64>,
-    /// The lane of that block, if that is known.
-    pub lane: Option<u16>,
-    /// The first position in that block, if that is known.
-    pub position: Option<u64>,
-    /// What is wrong.
-    pub detail: String,
-}
-
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged at offset {}: {}", self.file, self.offset, self.detail)?;
-        if let Some(sequence) = self.sequence {
-            write!(f, " (block {sequence}")?;
-            if let Some(lane) = self.lane {
-                write!(f, ", lane {lane}")?;
-            }
-            if let Some(position) = self.position {
-                write!(f, ", from position {position}")?;
-            }
-            write!(f, ")")?;
-        }
-        Ok(())
-    }
 }
 
 /// Where a block of records is.
@@ -148,6 +49,23 @@ pub(crate) struct BlockRef {
 }
 
 impl BlockRef {
+    /// A block of records that stands there.
+    pub(super) fn new(header: &BlockHeader, file: u32, offset: u64) -> Self {
+        Self {
+            lane: header.lane,
+            epoch: header.epoch,
+            first: header.first,
+            count: header.count,
+            now_ms: header.now_ms,
+            engine_version: header.engine_version,
+            sequence: header.sequence,
+            file,
+            offset,
+            length: header.length,
+            crc: header.crc,
+        }
+    }
+
     /// The position of the last record.
     pub(crate) fn last(&self) -> u64 {
         // Blocks without records, or beyond the last position, do not pass the scan.
@@ -313,13 +231,13 @@ impl Recovery<'_> {
         let mut scanner = Scanner::new();
         let mut files = Vec::with_capacity(segments.len());
         for segment in segments {
-            let (file, bytes) = self.read_segment(*segment)?;
+            let (file, bytes) = read_segment(self.disk, *segment, &self.options.directory_id)?;
             scanner.feed(&file.header, &bytes);
             files.push(file);
         }
         let scan = scanner.finish();
         match &scan.ending {
-            Ending::Corrupt(corrupt) => return Err(corruption(segments, &files, corrupt).into()),
+            Ending::Corrupt(corrupt) => return Err(corruption(segments[0], &files, corrupt).into()),
             Ending::Torn(_) | Ending::Clean if epoch < highest_epoch => {
                 return Err(Corruption {
                     file: files[scan.end.segment].name.to_string(),
@@ -369,49 +287,6 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn read_segment(
-        &self,
-        segment: JournalSegment,
-    ) -> Result<(SegmentFile, Vec<u8>), RecoveryFault> {
-        let name = segment.path();
-        let file = self.disk.open(&name).map_err(DiskFault::at(&name, "open"))?;
-        let length = file.len_bytes().map_err(DiskFault::at(&name, "measure"))?;
-        let damaged = |detail: String| Corruption {
-            file: name.clone(),
-            offset: 0,
-            sequence: None,
-            lane: None,
-            position: None,
-            detail,
-        };
-        let mut page = vec![0; SEGMENT_HEADER_BYTES];
-        let read = read_full(&*file, 0, &mut page).map_err(DiskFault::at(&name, "read"))?;
-        let header = SegmentHeader::decode(&page[..read]).map_err(|flaw| match flaw {
-            HeaderFlaw::Version(found) => RecoveryFault::Newer { file: name.clone(), found },
-            flaw => damaged(flaw.to_string()).into(),
-        })?;
-        if header.directory_id != self.options.directory_id {
-            return Err(RecoveryFault::Foreign { file: name });
-        }
-        let named =
-            JournalSegment { epoch: header.epoch, journal: header.journal, number: header.number };
-        if named != segment || header.kind != SegmentKind::Journal {
-            return Err(damaged("its header is that of another segment".to_owned()).into());
-        }
-        if length < header.size {
-            // It was written in full before it had this name.
-            let detail = format!("it has {length} bytes, its header says {}", header.size);
-            return Err(Corruption { offset: length, ..damaged(detail) }.into());
-        }
-        let mut bytes = page;
-        bytes.resize(header.size as usize, 0);
-        let rest = &mut bytes[SEGMENT_HEADER_BYTES..];
-        let read = read_full(&*file, SEGMENT_HEADER_BYTES as u64, rest)
-            .map_err(DiskFault::at(&name, "read"))?;
-        bytes.truncate(SEGMENT_HEADER_BYTES + read);
-        Ok((SegmentFile { name: name.into(), file, header }, bytes))
-    }
-
     fn check_lanes(&self, files: &[SegmentFile], blocks: &[Found]) -> Result<(), Corruption> {
         let lanes = self.options.lanes;
         let strange = blocks
@@ -442,19 +317,8 @@ impl Recovery<'_> {
             }
             let (BlockKind::Records, Some(last)) = (header.kind, header.last()) else { continue };
             old[place.segment].lasts.insert(header.lane, last);
-            self.recovered.lanes[header.lane as usize].push(BlockRef {
-                lane: header.lane,
-                epoch: header.epoch,
-                first: header.first,
-                count: header.count,
-                now_ms: header.now_ms,
-                engine_version: header.engine_version,
-                sequence: header.sequence,
-                file: (base + place.segment) as u32,
-                offset: place.offset,
-                length: header.length,
-                crc: header.crc,
-            });
+            let block = BlockRef::new(header, (base + place.segment) as u32, place.offset);
+            self.recovered.lanes[header.lane as usize].push(block);
         }
         self.recovered.files.extend(files);
         self.recovered.old.journals.push(old);
@@ -481,9 +345,59 @@ impl Recovery<'_> {
     }
 }
 
-fn corruption(segments: &[JournalSegment], files: &[SegmentFile], corrupt: &Corrupt) -> Corruption {
+/// Reads a segment of a journal: all of its bytes, once its first page is known to be right.
+pub(super) fn read_segment(
+    disk: &dyn Disk,
+    segment: JournalSegment,
+    directory_id: &[u8; 16],
+) -> Result<(SegmentFile, Vec<u8>), RecoveryFault> {
+    let name = segment.path();
+    let file = disk.open(&name).map_err(DiskFault::at(&name, "open"))?;
+    let length = file.len_bytes().map_err(DiskFault::at(&name, "measure"))?;
+    let damaged = |detail: String| Corruption {
+        file: name.clone(),
+        offset: 0,
+        sequence: None,
+        lane: None,
+        position: None,
+        detail,
+    };
+    let mut page = vec![0; SEGMENT_HEADER_BYTES];
+    let read = read_full(&*file, 0, &mut page).map_err(DiskFault::at(&name, "read"))?;
+    let header = SegmentHeader::decode(&page[..read]).map_err(|flaw| match flaw {
+        HeaderFlaw::Version(found) => RecoveryFault::Newer { file: name.clone(), found },
+        flaw => damaged(flaw.to_string()).into(),
+    })?;
+    if header.directory_id != *directory_id {
+        return Err(RecoveryFault::Foreign { file: name });
+    }
+    let named =
+        JournalSegment { epoch: header.epoch, journal: header.journal, number: header.number };
+    if named != segment || header.kind != SegmentKind::Journal {
+        return Err(damaged("its header is that of another segment".to_owned()).into());
+    }
+    if length < header.size {
+        // It was written in full before it had this name.
+        let detail = format!("it has {length} bytes, its header says {}", header.size);
+        return Err(Corruption { offset: length, ..damaged(detail) }.into());
+    }
+    let mut bytes = page;
+    bytes.resize(header.size as usize, 0);
+    let rest = &mut bytes[SEGMENT_HEADER_BYTES..];
+    let read = read_full(&*file, SEGMENT_HEADER_BYTES as u64, rest)
+        .map_err(DiskFault::at(&name, "read"))?;
+    bytes.truncate(SEGMENT_HEADER_BYTES + read);
+    Ok((SegmentFile { name: name.into(), file, header }, bytes))
+}
+
+/// What a scan found wrong, in words; `files` are those that were fed.
+pub(super) fn corruption(
+    journal: JournalSegment,
+    files: &[SegmentFile],
+    corrupt: &Corrupt,
+) -> Corruption {
     let missing = corrupt.missing_number.map(|number| {
-        let missing = JournalSegment { number, ..segments[0] }.path();
+        let missing = JournalSegment { number, ..journal }.path();
         let behind = &files[corrupt.place.segment].name;
         (missing, format!("{}; what is there ends in {behind}", corrupt.detail))
     });

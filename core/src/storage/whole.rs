@@ -4,8 +4,10 @@
 //! from the beginning of a journal only, behind a snapshot, and never the last one of a run that is
 //! not yet behind two snapshots. So what is there tells of most that is missing.
 
-use super::recovery::{Recovered, RecoveryFault};
-use crate::log::segment::{JOURNAL_FOLDER, JournalSegment};
+use super::output_ids::Causes;
+use super::recovery::{BlockRef, Recovered};
+use super::recovery_fault::RecoveryFault;
+use crate::log::segment::{JOURNAL_FOLDER, JournalSegment, OUTPUT_FOLDER};
 use std::collections::BTreeSet;
 
 /// What the snapshots say of the journals.
@@ -32,6 +34,27 @@ impl Recovered {
                     return Err(RecoveryFault::Missing { lane, from, to, file });
                 }
                 reached = block.last();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the journals, or the snapshots that each lane starts from, hold all that the outputs
+    /// came of: an output is written once its cause is durable.
+    pub(crate) fn check_causes(
+        &self,
+        starts: &[u64],
+        causes: &Causes,
+    ) -> Result<(), RecoveryFault> {
+        for lane in 0..self.lanes.len() as u16 {
+            let start = starts.get(lane as usize).copied().unwrap_or(0);
+            let last = self.lanes[lane as usize].last().map_or(0, BlockRef::last).max(start);
+            if let Some((position, cursor)) = causes.of(lane).filter(|it| it.0 > last) {
+                let missing =
+                    format!("positions {}..{position} of lane {lane} of the log are", last + 1);
+                let evidence =
+                    format!("{OUTPUT_FOLDER}/ holds record {}, which came of them", cursor.0);
+                return Err(RecoveryFault::Gone { missing, evidence });
             }
         }
         Ok(())
@@ -77,7 +100,8 @@ impl Recovered {
             );
             return Err(RecoveryFault::Gone { missing, evidence });
         }
-        let mut expected = snapshots.map_or(1, |it| it.epoch);
+        // What is restored is of a run 0, which has no journals.
+        let mut expected = snapshots.map_or(1, |it| it.epoch.max(1));
         for epoch in epochs.range(expected..) {
             if *epoch != expected {
                 return Err(gone(expected, format!("there are those of run {epoch}")));

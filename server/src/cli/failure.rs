@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// The command line asks for something impossible.
     #[error("{0}")]
     Usage(String),
+    /// A data directory cannot be used, or is damaged.
+    #[error("{sentence}")]
+    Directory { code: u8, sentence: String },
     /// A measured run did not hold what it had to.
     #[error("{0}")]
     Failed(String),
@@ -57,6 +60,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
+            Self::Directory { code, .. } => ExitCode::from(*code),
             _ => ExitCode::FAILURE,
         }
     }

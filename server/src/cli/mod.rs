@@ -1,11 +1,15 @@
-//! The commands a person uses at a shell. Each is a thin client of the HTTP surface: it builds one
-//! request, prints the answer short and aligned (or as it came, with `--json`), and ends with 1
-//! and a sentence on stderr if the server refuses or is not there.
+//! The commands a person uses at a shell. Most are thin clients of the HTTP surface: such a one builds
+//! one request, prints the answer short and aligned (or as it came, with `--json`), and ends with 1
+//! and a sentence on stderr if the server refuses or is not there. `log` and `doctor` look into a
+//! data directory instead, and need no server.
 
 mod client;
+mod directory;
+mod doctor;
 mod failure;
 mod health;
 mod lines;
+mod log;
 mod namespaces;
 mod outputs;
 mod print;
@@ -38,13 +42,18 @@ pub enum Command {
     Savepoint(savepoint::Savepoint),
     /// Make a data directory of a savepoint
     Restore(savepoint::Restore),
+    /// Look into a data directory's log: what is there, whether it is whole, each record
+    Log(log::Log),
+    /// Check a data directory from all sides, and explain what to do
+    Doctor(doctor::Doctor),
     /// Load the server, measure it, and verify every fire
     Bench(bench::Bench),
 }
 
 impl Command {
     /// Runs the command to its end, on a runtime of its own. Zero is success, 1 a refusal, a
-    /// server that is not there, or a failed verification, 2 a command line that cannot be meant.
+    /// server that is not there, or a failed verification, 2 a command line that cannot be meant, 3
+    /// and 4 a data directory that cannot be used or is damaged.
     pub fn run(self) -> ExitCode {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let done = match runtime {
@@ -69,6 +78,8 @@ impl Command {
             Self::Clock(command) => command.run().await,
             Self::Savepoint(command) => command.run().await,
             Self::Restore(command) => command.run().await,
+            Self::Log(command) => command.run().await,
+            Self::Doctor(command) => command.run().await,
             Self::Bench(command) => command.run().await,
         }
     }
@@ -189,6 +200,12 @@ mod tests {
         check("savepoint export path --format xml", false);
         check("restore --from path --data-dir dir --lanes 64 --max-parallelism 512", true);
         check("restore --from path", false);
+        check("log inspect --data-dir d --json", true);
+        check("log verify", true);
+        check("log dump --data-dir d --lane 3 --from 17 --limit 5 --payloads", true);
+        check("log dump --lane x", false);
+        check("log", false);
+        check("doctor --data-dir d", true);
         check("bench --quick", true);
         check("bench --workload storm --timers 1000000 --format arrow --closed", true);
         check("bench --workload namespaces --namespaces 100", true);

@@ -23,6 +23,11 @@ pub(crate) fn error(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "error: {text}"));
 }
 
+/// Writes something worth knowing to stderr, beside an answer that is for a program.
+pub(crate) fn note(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "note: {text}"));
+}
+
 /// Lays rows out in columns as wide as their widest cell; the last column is left as it is.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();

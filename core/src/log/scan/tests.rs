@@ -10,6 +10,7 @@ const SEGMENT_BYTES: usize = SEGMENT_HEADER_BYTES + 2_048;
 const ID: [u8; 16] = [0; 16];
 
 /// A journal that is written block by block.
+#[derive(Clone)]
 struct Writer {
     segments: Vec<(SegmentHeader, Vec<u8>)>,
     end: usize,
@@ -248,19 +249,21 @@ fn a_journal_goes_on_in_the_next_segment() {
 }
 
 #[test]
-fn a_missing_segment_is_a_hole() {
+fn a_missing_segment_is_told_whatever_stands_behind_it() {
     let mut writer = five();
     writer.roll();
     writer.records(1, 5);
     writer.roll();
-    writer.records(1, 5);
-    let second = writer.segments.remove(1);
-    assert_eq!(torn_at(&writer.scan()), Some(6));
-    writer.segments.insert(1, second);
-    writer.records(1, 7);
-    writer.segments.remove(1);
-    let Ending::Corrupt(corrupt) = writer.scan().ending else { unreachable!() };
-    assert_eq!((corrupt.sequence, corrupt.missing_number), (6, Some(2)));
+    // The last one may be empty: it was made in advance, behind the one that is missing.
+    for more in 0..2 {
+        let mut writer = writer.clone();
+        for _ in 0..more {
+            writer.records(1, 5);
+        }
+        writer.segments.remove(1);
+        let Ending::Corrupt(corrupt) = writer.scan().ending else { unreachable!() };
+        assert_eq!((corrupt.sequence, corrupt.missing_number), (6, Some(2)));
+    }
 }
 
 #[test]

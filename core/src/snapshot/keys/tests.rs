@@ -126,7 +126,10 @@ fn a_key_with_one_timer_is_as_drawn() {
 #[test]
 fn a_later_version_is_told_apart_from_damage() {
     let fault = read(&[2, 0, 0]).expect_err("a later version");
-    assert_eq!(fault.to_string(), "partition has format version 2, this program reads up to 1");
+    assert_eq!(
+        fault.to_string(),
+        "partition has format 2, this version knows up to 1: start the version that wrote it, or a later one"
+    );
     let fault = read(&[1, 0, 1, 1, 0, b'a']).expect_err("a key without timers");
     let SnapshotFault::Damaged { offset, .. } = fault else { panic!("{fault}") };
     assert_eq!(offset, 5);

@@ -139,6 +139,6 @@ fn the_newest_that_is_whole_wins() {
     assert_eq!(pick(&[(1, 9, ""), (2, 1, "torn")]), Ok(Some((name(1, 9), 1))));
     assert!(pick(&[(1, 9, "torn"), (2, 1, "torn")]).is_err(), "there should be one");
     let fault = pick(&[(1, 9, ""), (2, 1, "newer")]).expect_err("it is not passed over");
-    let expected = "manifests/00000002-00000001 has format version 9, this program reads up to 1";
+    let expected = "manifests/00000002-00000001 has format 9, this version knows up to 1: start the version that wrote it, or a later one";
     assert_eq!(fault.to_string(), expected);
 }

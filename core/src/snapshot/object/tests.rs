@@ -156,7 +156,10 @@ fn a_later_version_is_told_apart_from_damage() {
     let crc = crc32c(&bytes[..28]).to_le_bytes();
     bytes[28..32].copy_from_slice(&crc);
     let fault = ObjectReader::open("objects/x", bytes).err().expect("a later version");
-    assert_eq!(fault.to_string(), "objects/x has format version 2, this program reads up to 1");
+    assert_eq!(
+        fault.to_string(),
+        "objects/x has format 2, this version knows up to 1: start the version that wrote it, or a later one"
+    );
 }
 
 /// Sizes that lie, under checksums that are right.

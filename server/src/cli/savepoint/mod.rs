@@ -4,11 +4,12 @@
 mod export;
 
 use super::{Client, Failure, Target, client, print};
+use crate::serve::keep_private;
+use crate::service::random_id;
 use crate::store::ObjectSnapshots;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stormwheel::ports::{Disk, MachineClock as _, SnapshotStore};
@@ -132,13 +133,14 @@ impl Restore {
     }
 
     fn restore(&self, handle: &Handle) -> Result<String, Failure> {
+        keep_private();
         let reader = open(&self.from, handle)?;
         let disk: Arc<dyn Disk> = Arc::new(FolderDisk::open(&self.data_dir).map_err(failed)?);
         let store = ObjectSnapshots::open(&self.snapshots_url, &self.data_dir, handle.clone())
             .map_err(|detail| Failure::Usage(format!("--snapshots-url: {detail}")))?;
         let store: Arc<dyn SnapshotStore> = Arc::new(store);
         let options = RestoreOptions {
-            directory_id: new_directory_id(),
+            directory_id: random_id().ok_or_else(|| failed("the system has no random numbers"))?,
             max_parallelism: self.max_parallelism,
             lanes: self.lanes,
             now_ms: SystemClock.realtime_ms(),
@@ -158,13 +160,6 @@ impl Restore {
             self.data_dir.display()
         ))
     }
-}
-
-/// Sixteen bytes that nothing else has: each state is seeded by the system.
-fn new_directory_id() -> [u8; 16] {
-    let now = SystemClock.realtime_micros();
-    let [high, low] = [RandomState::new(), RandomState::new()].map(|state| state.hash_one(now));
-    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
 async fn create(target: &Target, namespaces: &[String]) -> Result<(), Failure> {

@@ -4,8 +4,9 @@ use super::*;
 use crate::log::segment::SegmentHeader;
 use crate::ports::{Disk, SnapshotStore};
 use crate::runtime::FaultKind;
-use crate::storage::memory_disk::Failure;
-use std::collections::BTreeMap;
+use crate::storage::memory_disk::{Failure, Rng};
+use crate::storage::{Inspection, RecordInfo, Weight, inspect};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 /// Three runs: two checkpoints and outputs in the first, two checkpoints and a log behind them in the
@@ -50,6 +51,11 @@ fn all_files(world: &World) -> BTreeMap<String, Vec<u8>> {
     files.chain(objects).collect()
 }
 
+fn look(world: &World) -> Inspection {
+    let store = Arc::clone(&world.store) as Arc<dyn SnapshotStore>;
+    inspect(&world.disk, &store)
+}
+
 /// It is refused, says all of these, and leaves everything as it was.
 fn check(world: &World, kind: FaultKind, parts: &[&str]) {
     let before = all_files(world);
@@ -59,6 +65,8 @@ fn check(world: &World, kind: FaultKind, parts: &[&str]) {
     for part in parts {
         assert!(said.contains(part), "{said} does not say {part}");
     }
+    let found = look(world);
+    assert!(found.worst() >= Some(Weight::Refused), "{said}, and not found: {found:?}");
     assert_eq!(all_files(world), before, "{said}");
 }
 
@@ -90,6 +98,116 @@ fn the_worlds_open_if_nothing_is_done_to_them() {
         world.open();
         assert!(world.pending() == 200 - 50 || world.pending() == 0);
     }
+}
+
+/// One byte changed anywhere: looking says that a start would be refused if and only if it is.
+#[test]
+fn looking_and_starting_agree() {
+    let world = world();
+    let files = all_files(&world);
+    let mut rng = Rng(7);
+    let (mut refused, mut opened) = (0, 0);
+    for _ in 0..150 {
+        let (name, bytes) = files.iter().nth(rng.below(files.len() as u64) as usize).unwrap();
+        if name.starts_with("spare/") {
+            continue;
+        }
+        // Most of a segment is empty.
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let mut changed = bytes.clone();
+        let at = rng.below(end as u64) as usize;
+        changed[at] ^= 1 << rng.below(8);
+        let (disk, clock) = (world.disk.crash(None), Arc::clone(&world.clock));
+        let world = World::closed(disk, Arc::default(), clock, 2);
+        for (other, bytes) in &files {
+            let bytes = if other == name { &changed } else { bytes };
+            if !world.disk.names().contains(other) {
+                world.store.put(other, bytes.clone()).expect("the name is free");
+            }
+        }
+        if world.disk.names().contains(name) {
+            change(&world, name, |bytes| bytes.clone_from(&changed));
+        }
+        let found = look(&world);
+        let outcome = world.try_open();
+        let is_refused = outcome.is_err();
+        let said = outcome.err().map(|fault| fault.to_string());
+        assert_eq!(
+            found.worst() >= Some(Weight::Refused),
+            is_refused,
+            "{name} at {at}: {said:?}, {:?}",
+            found.findings
+        );
+        *(if is_refused { &mut refused } else { &mut opened }) += 1;
+    }
+    assert!(refused > 20 && opened > 5, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn what_is_there_is_told() {
+    let world = world();
+    let before = all_files(&world);
+    let found = look(&world);
+    assert!(found.worst() <= Some(Weight::Torn), "{:?}", found.findings);
+    let runs: Vec<(u32, u16, &str)> =
+        found.journals.iter().map(|it| (it.epoch, it.journal, it.end)).collect();
+    assert_eq!(runs, [(2, 0, "sealed"), (2, 1, "sealed"), (3, 0, "open"), (3, 1, "open")]);
+    assert_eq!(found.checkpoints.len(), 2);
+    assert!(found.checkpoints.iter().all(|it| it.is_whole));
+    assert_eq!(found.checkpoints[0].keys, 50);
+    assert_eq!(found.outputs.namespaces.values().sum::<u64>(), 100);
+    assert_eq!(found.lanes.len(), 4);
+    assert_eq!(found.engine_versions, [1]);
+    let mut keys = BTreeSet::new();
+    let each = &mut |record: &RecordInfo| {
+        assert_ne!(record.kind, "unreadable");
+        if record.kind == "register" {
+            keys.extend(record.key.clone());
+            assert_eq!(record.at_ms, Some(START_MS + 9_000));
+        }
+        true
+    };
+    found.records(&world.disk, None, 0, each).expect("it can be read");
+    assert!(keys.len() >= 100, "all that is behind the older checkpoint: {}", keys.len());
+    let mut first = None;
+    let each = &mut |record: &RecordInfo| {
+        first = Some((record.lane, record.position));
+        false
+    };
+    let lane = &found.lanes[2];
+    found.records(&world.disk, Some(lane.lane), lane.last, each).expect("it can be read");
+    assert_eq!(first, Some((lane.lane, lane.last)));
+    assert_eq!(all_files(&world), before);
+}
+
+#[test]
+fn what_stands_behind_damage_is_told_too() {
+    let world = world();
+    let name = "journal/00000002-000-0000000001.log";
+    let whole = look(&world);
+    let bytes = world.disk.bytes(name);
+    let sizes: Vec<usize> = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(at, tag)| *tag == &bytes[4_096..4_100] && at % 8 == 0)
+        .map(|(at, _)| at)
+        .collect();
+    change(&world, name, |bytes| {
+        bytes[sizes[1] + 70] ^= 1;
+        bytes[sizes[3] + 70] ^= 1;
+    });
+    let found = look(&world);
+    let damaged: Vec<Option<u64>> = found
+        .findings
+        .iter()
+        .filter(|it| it.weight == Weight::Stops && it.file == name)
+        .map(|it| it.offset)
+        .collect();
+    assert_eq!(damaged.len(), 2, "{:?}", found.findings);
+    assert!(damaged.contains(&Some(sizes[1] as u64)), "{damaged:?}");
+    assert_eq!(found.journals[0].end, "damaged");
+    assert_eq!(found.journals[0].blocks, whole.journals[0].blocks - 2);
+    assert_eq!(found.journals[0].last_sequence, whole.journals[0].last_sequence);
 }
 
 #[test]
@@ -140,6 +258,41 @@ fn the_end_of_a_journal_that_a_snapshot_reaches_is_missing() {
 }
 
 #[test]
+fn the_end_of_a_journal_that_outputs_came_of_is_missing() {
+    let mut world = World::new(1);
+    for round in 0..40 {
+        world.register(round * 50..round * 50 + 50, 9_000);
+    }
+    world.pass(9_000);
+    world.settle();
+    world.node = None;
+    world.disk = world.disk.crash(None);
+    let journals = world.disk.names().into_iter().filter(|name| name.starts_with("journal/"));
+    let journals: Vec<String> = journals.collect();
+    assert!(journals.len() > 2, "{journals:?}");
+    remove_where(&world, |name| name.starts_with("journal/") && name != journals[0]);
+    check(&world, FaultKind::Corruption, &["positions ", "outputs/ holds record", "copied"]);
+}
+
+#[test]
+fn the_end_of_the_output_log_is_missing() {
+    let mut world = World::new(1);
+    for round in 0..40 {
+        world.register(round * 50..round * 50 + 50, 1_000);
+    }
+    world.pass(1_000);
+    world.settle();
+    world.checkpoint();
+    world.node = None;
+    world.disk = world.disk.crash(None);
+    let outputs = world.disk.names().into_iter().filter(|name| name.starts_with("outputs/"));
+    let outputs: Vec<String> = outputs.collect();
+    assert!(outputs.len() > 2, "{outputs:?}");
+    remove_where(&world, |name| name.starts_with("outputs/") && name != outputs[0]);
+    check(&world, FaultKind::Corruption, &[&outputs[0], "the log ends with record", "there was"]);
+}
+
+#[test]
 fn the_snapshots_are_missing() {
     let mut world = world();
     forget(&world, "");
@@ -180,8 +333,9 @@ fn every_manifest_is_damaged() {
 fn a_sealed_block_is_damaged() {
     let world = world();
     let name = "journal/00000002-000-0000000001.log";
-    change(&world, name, |bytes| bytes[4_096 + 70] ^= 1);
-    check(&world, FaultKind::Corruption, &[name, "offset 4096", "checksum", "lane"]);
+    // Behind the mark with which the run began.
+    change(&world, name, |bytes| bytes[4_160 + 70] ^= 1);
+    check(&world, FaultKind::Corruption, &[name, "offset 4160", "checksum", "lane"]);
 }
 
 #[test]
@@ -209,7 +363,7 @@ fn the_identity_is_missing_or_damaged_or_newer() {
     with(identity.replace("\"max_parallelism\": 8", "\"max_parallelism\": 16"));
     check(&world, FaultKind::Directory, &["max_parallelism = 16", "8 was asked for", "leave"]);
     world.disk.remove(name).expect("it is there");
-    check(&world, FaultKind::Corruption, &["stormwheel.json is missing", "journal/", "in part"]);
+    check(&world, FaultKind::Directory, &["stormwheel.json is missing", "journal/", "in part"]);
     remove_where(&world, |_| true);
     world.disk.put("letters/love.txt", Vec::new());
     forget(&world, "");
