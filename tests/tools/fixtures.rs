@@ -5,7 +5,7 @@ use crate::{Data, change};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use stormwheel_tests::{Server, fail_stormwheel, repository, run_stormwheel};
+use stormwheel_tests::{Server, fail_stormwheel, repository, run_stormwheel, wait_until};
 
 /// As `tests/fixtures/make-format` wrote them.
 const FORMATS: [&str; 1] = ["format-1"];
@@ -23,8 +23,12 @@ fn unpacked(format: &str) -> Data {
 /// What the script wrote.
 fn check_contents(server: &Server, extra: u32) {
     let client = server.client();
-    let namespace = client.get("/v1/namespaces/default").expect_status(200).json();
-    assert_eq!(namespace["status"]["timers"]["processing"], 40 + extra, "{namespace}");
+    // Shards report one after another what they hold.
+    wait_until("all timers to be counted", || {
+        let namespace = client.get("/v1/namespaces/default").expect_status(200).json();
+        let is_it = namespace["status"]["timers"]["processing"] == 40 + extra;
+        is_it.then_some(()).ok_or_else(|| namespace.to_string())
+    });
     let one = client.get("/v1/keys/order-7/timers/expiry").expect_status(200).json();
     assert_eq!(one["fire_at"], 4_102_444_800_000_i64, "{one}");
     assert_eq!(one["payload"]["order"], 7, "{one}");

@@ -105,7 +105,7 @@ fn what_is_made_is_for_its_owner_alone_and_the_doctor_looks() {
     set(&data.path(), 0o755);
     set(&data.path().join("stormwheel.json"), 0o644);
     let told = run_stormwheel(&[&["doctor"][..], &dir].concat());
-    assert!(told.contains("mode 755") && told.contains("one file in it"), "{told}");
+    assert!(told.contains("mode 755") && told.contains("1 file in it"), "{told}");
     assert!(told.contains("chmod -R go-rwx"), "{told}");
     // What somebody has set is left as it is.
     drop(data.serve());

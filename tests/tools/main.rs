@@ -26,7 +26,7 @@ const LAYOUT: [&str; 10] = [
     "--set",
     "max_parallelism=8",
     "--set",
-    "segment_bytes=64KiB",
+    "segment_bytes=1MiB",
     "--set",
     "checkpoint.interval=1h",
 ];

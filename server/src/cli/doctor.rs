@@ -102,7 +102,7 @@ fn tell_access(report: &mut Report, folder: &Path) {
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.permissions().mode() & OTHERS != 0 => {
             let (mode, open) = (metadata.permissions().mode() & 0o777, open_to_others(folder));
-            let files = if open == 1 { "one file".to_owned() } else { format!("{open} files") };
+            let files = count(open, "file");
             report.say(
                 "warn",
                 format!(
@@ -161,8 +161,13 @@ fn tell_contents(report: &mut Report, found: &Inspection) {
         report.say(
             "ok",
             format!(
-                "{} journals of runs {first} to {last}: {records} records in {bytes} bytes",
-                found.journals.len()
+                "{} of {}: {records} records in {bytes} bytes",
+                count(found.journals.len(), "journal"),
+                if first == last {
+                    format!("run {first}")
+                } else {
+                    format!("runs {first} to {last}")
+                },
             ),
         );
     }
@@ -171,8 +176,13 @@ fn tell_contents(report: &mut Report, found: &Inspection) {
     }
     let copies = found.savepoints.iter().filter(|it| it.is_whole).count();
     if copies > 0 {
-        report.say("ok", format!("{copies} savepoints that can be restored"));
+        report.say("ok", format!("{} that can be restored", count(copies, "savepoint")));
     }
+}
+
+/// "1 file", "2 files".
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn tell_checkpoints(report: &mut Report, found: &Inspection, now_ms: i64) {
