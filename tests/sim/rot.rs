@@ -163,10 +163,16 @@ impl Reference {
     }
 }
 
+/// What the blocks of a segment are salted with: made of the directory's id in its page.
+fn salt(segment: &[u8]) -> u32 {
+    crc32c::crc32c(&segment[16..32])
+}
+
 /// Where the blocks of a segment begin and end.
 fn blocks(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let tag = (u32::from_le_bytes(*b"SWB1") ^ salt(bytes)).to_le_bytes();
     let (mut found, mut at) = (Vec::new(), SEGMENT_HEADER_BYTES);
-    while at + BLOCK_HEADER_BYTES <= bytes.len() && bytes[at..at + 4] == *b"SWB1" {
+    while at + BLOCK_HEADER_BYTES <= bytes.len() && bytes[at..at + 4] == tag {
         let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
         let end = (at + BLOCK_HEADER_BYTES + length).next_multiple_of(8);
         found.push((at, end));
@@ -213,6 +219,7 @@ fn shuffle_blocks(folder: &str) {
     let file = reference.fullest(folder);
     let bytes = reference.run.world.disk.peek(&file).unwrap();
     let blocks = blocks(&bytes);
+    assert!(blocks.len() > 3, "{file} holds nothing to shuffle");
     let replaced = |damaged: Vec<u8>| {
         let mut damaged = damaged;
         damaged.resize(bytes.len(), 0);
@@ -241,7 +248,8 @@ fn shuffle_blocks(folder: &str) {
             forged[48] ^= 1;
             let length = u32::from_le_bytes(forged[8..12].try_into().unwrap()) as usize;
             let body = &forged[BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + length];
-            let crc = crc32c::crc32c_append(crc32c::crc32c(&forged[..60]), body);
+            let crc = crc32c::crc32c_append(salt(&bytes), &forged[4..60]);
+            let crc = crc32c::crc32c_append(crc, body);
             forged[60..64].copy_from_slice(&crc.to_le_bytes());
             let damage = replaced([before, &forged, behind].concat());
             let what = format!("block {index} with a checksum of its own");
