@@ -3,6 +3,7 @@
 
 use crate::{Data, change};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use stormwheel_tests::{Server, fail_stormwheel, repository, run_stormwheel, wait_until};
@@ -90,10 +91,9 @@ fn savepoints_of_all_formats_are_restored() {
     }
 }
 
-/// Puts a checksum where it belongs after a change.
-fn seal(bytes: &mut [u8], covered: &[std::ops::Range<usize>], at: usize) {
-    let crc =
-        covered.iter().fold(0, |crc, range| crc32c::crc32c_append(crc, &bytes[range.clone()]));
+/// Puts a checksum where it belongs after a change: over all before it, and what is named behind it.
+fn seal(bytes: &mut [u8], at: usize, behind: Range<usize>) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..at]), &bytes[behind]);
     bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -115,7 +115,7 @@ fn what_a_later_version_wrote_is_refused_with_a_word_about_it() {
             |data| data.names("journal").remove(0),
             |bytes| {
                 bytes[8] = 2;
-                seal(bytes, &[0..64], 64);
+                seal(bytes, 64, 0..0);
             },
         ),
         (
@@ -123,7 +123,7 @@ fn what_a_later_version_wrote_is_refused_with_a_word_about_it() {
             |data| data.names("outputs").remove(0),
             |bytes| {
                 bytes[8] = 2;
-                seal(bytes, &[0..64], 64);
+                seal(bytes, 64, 0..0);
             },
         ),
         (
@@ -132,7 +132,7 @@ fn what_a_later_version_wrote_is_refused_with_a_word_about_it() {
             |bytes| {
                 bytes[8] = 2;
                 let end = bytes.len();
-                seal(bytes, &[0..16, 20..end], 16);
+                seal(bytes, 16, 20..end);
             },
         ),
         (
@@ -140,7 +140,7 @@ fn what_a_later_version_wrote_is_refused_with_a_word_about_it() {
             |data| data.names("snapshots/objects").pop().unwrap(),
             |bytes| {
                 bytes[8] = 2;
-                seal(bytes, &[0..28], 28);
+                seal(bytes, 28, 0..0);
             },
         ),
     ];
@@ -166,8 +166,8 @@ fn a_savepoint_of_a_later_version_is_refused_with_a_word_about_it() {
             bytes[8] = 2;
             let end = bytes.len();
             match name {
-                "savepoint" => seal(bytes, &[0..16, 20..end], 16),
-                _ => seal(bytes, &[0..28], 28),
+                "savepoint" => seal(bytes, 16, 20..end),
+                _ => seal(bytes, 28, 0..0),
             }
         });
         let from = folder.to_str().unwrap();

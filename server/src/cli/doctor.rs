@@ -196,22 +196,22 @@ fn tell_checkpoints(report: &mut Report, found: &Inspection, now_ms: i64) {
         return;
     };
     let age_ms = now_ms.saturating_sub(newest.created_ms);
-    let behind = found.lanes.iter().filter(|lane| {
-        newest.positions.get(lane.lane as usize).is_some_and(|position| lane.last > *position)
+    let behind = found.lanes.iter().filter_map(|lane| {
+        let position = newest.positions.get(lane.lane as usize)?;
+        Some(lane.last.saturating_sub((*position).max(lane.first.saturating_sub(1))))
     });
-    let (mark, hint) = if age_ms > CHECKPOINT_AGE_MS && behind.count() > 0 {
-        ("warn", "; a start follows all of the log behind it")
-    } else {
-        ("ok", "")
-    };
+    let behind: u64 = behind.sum();
+    let is_old = age_ms > CHECKPOINT_AGE_MS && behind > 0;
     report.say(
-        mark,
+        if is_old { "warn" } else { "ok" },
         format!(
-            "the newest checkpoint ({}) was made {} and holds {} keys in {} bytes{hint}",
+            "the newest checkpoint that is whole ({}) was made {} and holds {} keys in {} bytes; a start \
+             loads it and follows {behind} records behind it{}",
             newest.manifest,
             print::relative(newest.created_ms, now_ms),
             newest.keys,
-            newest.bytes
+            newest.bytes,
+            if is_old { ": a service that runs makes one every checkpoint.interval" } else { "" }
         ),
     );
 }

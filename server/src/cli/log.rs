@@ -117,11 +117,7 @@ fn show(looked: &Looked) {
             it.end.into(),
         ]
     });
-    show_table(
-        "journals",
-        &["RUN", "JOURNAL", "SEGMENTS", "BYTES", "BLOCKS", "LAST", "END"],
-        rows.collect(),
-    );
+    show_table("journals", &["RUN", "JOURNAL", "SEGMENTS", "BYTES", "BLOCKS", "LAST", "END"], rows);
     let rows = found.lanes.iter().map(|it| {
         let missing: Vec<String> =
             it.missing.iter().map(|(from, to)| format!("{from}-{to}")).collect();
@@ -135,24 +131,20 @@ fn show(looked: &Looked) {
             missing,
         ]
     });
-    show_table("lanes", &["LANE", "FIRST", "LAST", "RECORDS", "BLOCKS", "MISSING"], rows.collect());
+    show_table("lanes", &["LANE", "FIRST", "LAST", "RECORDS", "BLOCKS", "MISSING"], rows);
     let rows = found.checkpoints.iter().map(|it| {
         let state = if it.is_whole { "whole" } else { "damaged" };
         let created = if it.is_whole { print::time(it.created_ms) } else { "-".to_owned() };
         let (objects, bytes) = (text(&it.objects), text(&it.bytes));
         vec![it.manifest.clone(), created, objects, bytes, text(&it.keys), state.to_owned()]
     });
-    show_table(
-        "checkpoints",
-        &["MANIFEST", "MADE", "OBJECTS", "BYTES", "KEYS", "STATE"],
-        rows.collect(),
-    );
+    show_table("checkpoints", &["MANIFEST", "MADE", "OBJECTS", "BYTES", "KEYS", "STATE"], rows);
     let rows = found.savepoints.iter().map(|it| {
         let state = if it.is_whole { "whole" } else { "damaged" };
         let created = if it.is_whole { print::time(it.created_ms) } else { "-".to_owned() };
         vec![it.savepoint.clone(), created, text(&it.bytes), text(&it.timers), state.to_owned()]
     });
-    show_table("savepoints", &["SAVEPOINT", "MADE", "BYTES", "TIMERS", "STATE"], rows.collect());
+    show_table("savepoints", &["SAVEPOINT", "MADE", "BYTES", "TIMERS", "STATE"], rows);
     let outputs = &found.outputs;
     let cursor = |cursor: Option<u64>| cursor.map_or_else(|| "-".to_owned(), |it| it.to_string());
     print::line(&format!(
@@ -163,13 +155,14 @@ fn show(looked: &Looked) {
         cursor(outputs.last_cursor)
     ));
     let rows = outputs.namespaces.iter().map(|(id, count)| vec![id.clone(), count.to_string()]);
-    show_table("outputs by namespace", &["ID", "RECORDS"], rows.collect());
+    show_table("outputs by namespace", &["ID", "RECORDS"], rows);
     for finding in &found.findings {
         print::line(&format!("\n{}", finding.sentence));
     }
 }
 
-fn show_table(name: &str, head: &[&str], rows: Vec<Vec<String>>) {
+fn show_table(name: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let rows: Vec<Vec<String>> = rows.collect();
     if !rows.is_empty() {
         print::line(&format!("\n{name}\n{}", print::table(head, &rows)));
     }
@@ -244,10 +237,10 @@ fn line(record: &RecordInfo, has_payloads: bool) -> String {
     put("lane", record.lane.into());
     put("position", record.position.into());
     put("kind", record.kind.into());
-    let ids = record.namespaces.iter().map(|id| Value::from(format!("{id:x}")));
+    let mut ids = record.namespaces.iter().map(|id| Value::from(format!("{id:x}")));
     match record.kind {
         "tick" => put("namespaces", ids.collect()),
-        _ => put("namespace", ids.last().unwrap_or_default()),
+        _ => put("namespace", ids.next().unwrap_or_default()),
     }
     put("key", record.key.as_deref().map(format_key).into());
     put("name", record.name.as_deref().into());

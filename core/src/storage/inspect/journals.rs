@@ -35,14 +35,13 @@ impl Inspection {
         };
         let mut segments = Vec::new();
         for name in names {
-            match JournalSegment::parse(&name) {
-                Some(segment) => segments.push(segment),
-                None => {
-                    let file = format!("{JOURNAL_FOLDER}/{name}");
-                    let sentence = format!("{file} is not one of ours; it is left alone");
-                    self.find(Weight::Note, &file, None, sentence);
-                }
-            }
+            let Some(segment) = JournalSegment::parse(&name) else {
+                let file = format!("{JOURNAL_FOLDER}/{name}");
+                let sentence = format!("{file} is not one of ours; it is left alone");
+                self.find(Weight::Note, &file, None, sentence);
+                continue;
+            };
+            segments.push(segment);
         }
         segments.sort_unstable();
         let highest = segments.last().map_or(0, |last| last.epoch);

@@ -24,14 +24,13 @@ impl Inspection {
         };
         let mut numbers: Vec<u64> = Vec::new();
         for name in names {
-            match parse_output(&name) {
-                Some(number) => numbers.push(number),
-                None => {
-                    let file = format!("{OUTPUT_FOLDER}/{name}");
-                    let sentence = format!("{file} is not one of ours; it is left alone");
-                    self.find(Weight::Note, &file, None, sentence);
-                }
-            }
+            let Some(number) = parse_output(&name) else {
+                let file = format!("{OUTPUT_FOLDER}/{name}");
+                let sentence = format!("{file} is not one of ours; it is left alone");
+                self.find(Weight::Note, &file, None, sentence);
+                continue;
+            };
+            numbers.push(number);
         }
         numbers.sort_unstable();
         self.outputs.segments = numbers.iter().map(|number| output_path(*number)).collect();
