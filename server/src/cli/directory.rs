@@ -133,8 +133,9 @@ pub(super) fn outcome(finding: &Finding) -> &'static str {
         }
         Weight::Refused => "the start is refused: this directory is not for this version or place",
         Weight::Stops => {
-            "the start is refused, and changes nothing: keep a copy of the directory as it is, then \
-             bring the file back from a backup"
+            "the start is refused, and changes nothing: keep a copy of the directory as it is; then bring \
+             the file back from a backup that is as new as the rest, or restore a savepoint into a \
+             new directory"
         }
     }
 }
