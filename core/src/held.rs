@@ -21,7 +21,7 @@ const RESTARTS_MAX: usize = 8;
 pub(crate) struct Held(Vec<Hold>);
 
 /// What one restart holds back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hold {
     /// What was to be let go at or below it is held.
@@ -49,12 +49,28 @@ impl Held {
             it.0.clear();
         }
         it.0.extend(Hold::new(policy, from, to));
-        if it.0.len() > RESTARTS_MAX
-            && let (Some(newest), Some(last)) = (it.0.pop(), it.0.last_mut())
+        it.bounded()
+    }
+
+    /// What several lanes of one namespace hold, in one note for all of them. A lane notes a restart
+    /// only if something was due on it then; what did not fall due in a restart, the note of that
+    /// one does not touch. So each timer is let go as on its own lane, or later where a lane had
+    /// taken its newest restarts together.
+    pub(crate) fn joined<'a>(lanes: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let mut holds: Vec<Hold> = lanes.flat_map(|held| &held.0).copied().collect();
+        // By the time of the restart: each takes what those before it let go.
+        holds.sort_unstable();
+        holds.dedup();
+        Self(holds).bounded()
+    }
+
+    fn bounded(mut self) -> Option<Self> {
+        while self.0.len() > RESTARTS_MAX
+            && let (Some(newest), Some(last)) = (self.0.pop(), self.0.last_mut())
         {
             *last = last.with(newest);
         }
-        (!it.0.is_empty()).then_some(it)
+        (!self.0.is_empty()).then_some(self)
     }
 
     /// When a key is let go whose earliest timer stands at `time`: never before that.
@@ -159,6 +175,48 @@ mod tests {
                 }
                 prop_assert!(time > next.until() || release <= next.last_release());
                 held = Some(next);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_lanes_hold_joined_lets_nothing_go_earlier_than_its_lane(
+            downs in prop::collection::vec((policies(), 0..900i64, 1..900i64), 1..16),
+            timers in prop::collection::vec((0..4usize, 0..9_000i64, any::<u64>()), 1..40),
+        ) {
+            let mut lanes: [Option<Held>; 4] = Default::default();
+            let timers = timers.iter().map(|(lane, time, key)| {
+                (*lane, at(*time), xxh3_64(&key.to_le_bytes()))
+            });
+            let mut timers: Vec<(usize, Timestamp, u64)> = timers.collect();
+            let release = |held: &Option<Held>, time: Timestamp, hash: u64| {
+                held.as_ref().map_or(time, |held| held.release_at(time, hash))
+            };
+            let (mut now, mut was_bounded) = (0, false);
+            for (policy, up_ms, down_ms) in downs {
+                let (from, to) = (at(now + up_ms), at(now + up_ms + down_ms));
+                now += up_ms + down_ms;
+                // What was let go before the service went down is not there any more.
+                timers.retain(|(lane, time, hash)| release(&lanes[*lane], *time, *hash) > from);
+                for (index, held) in lanes.iter_mut().enumerate() {
+                    let mut own = timers.iter().filter(|it| it.0 == index);
+                    let is_due = own.any(|(_, time, hash)| release(held, *time, *hash) <= to);
+                    if is_due {
+                        *held = Held::after(held.as_ref(), policy, from, to);
+                    }
+                    was_bounded |= held.as_ref().is_some_and(|it| it.0.len() == RESTARTS_MAX);
+                }
+            }
+            let joined = Held::joined(lanes.iter().flatten());
+            was_bounded |= joined.as_ref().is_some_and(|it| it.0.len() == RESTARTS_MAX);
+            prop_assert!(joined.as_ref().is_none_or(|it| it.0.len() <= RESTARTS_MAX));
+            for (lane, time, hash) in timers {
+                let alone = release(&lanes[lane], time, hash);
+                if alone > at(now) {
+                    let together = release(&joined, time, hash);
+                    prop_assert!(together == alone || (was_bounded && together > alone));
+                }
             }
         }
     }

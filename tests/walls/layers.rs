@@ -63,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "namespace",
             "log",
             "ports",
+            "held",
             "snapshot",
         ],
     ),

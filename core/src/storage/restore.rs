@@ -16,6 +16,7 @@ use super::{
     DiskFault, Identity, IdentityFault, OutputFiles, OutputOptions, RecoveryFault, Segments,
     SegmentsOptions, checkpointer,
 };
+use crate::held::Held;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, xxh3_64};
 use crate::namespace::{ControlState, ControlsState};
 use crate::output::{Cursor, NamespaceId};
@@ -227,13 +228,13 @@ impl Plan {
 /// be taken for due: time has come as far as on the lane where it had come least.
 fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> NamespaceHead {
     let domains = [0, 1].map(|domain| {
-        let heads = || heads.iter().map(|head| head.domains[domain].clone());
+        let heads = || heads.iter().map(|head| &head.domains[domain]);
         DomainHead {
             // None is less than any time.
             reached: heads().map(|it| it.reached).min().flatten(),
             wheel_at: heads().map(|it| it.wheel_at).min().unwrap_or(Timestamp::MIN),
-            // All lanes had the same downtime.
-            held: heads().find_map(|it| it.held),
+            // A lane notes a restart only if something was due on it.
+            held: Held::joined(heads().filter_map(|it| it.held.as_ref())),
         }
     });
     NamespaceHead {

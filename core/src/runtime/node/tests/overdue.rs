@@ -1,6 +1,7 @@
 //! What becomes of timers that fell due while the service was down.
 
 use super::*;
+use crate::key_group::{LaneIndex, Layout, xxh3_64};
 use crate::namespace::{Command, NamespaceConfig, OverduePolicy};
 use std::collections::BTreeSet;
 
@@ -200,4 +201,30 @@ fn a_second_downtime_shifts_what_was_due_in_it_once_more() {
     world.pass(97_000);
     world.settle();
     check_all_fire_once(&mut world, 20);
+}
+
+/// The first key on a lane.
+fn key_on(lane: u16) -> u32 {
+    let layout = Layout::new(8, 4, 1).expect("it is one");
+    let lane_of = |n: &u32| layout.lane_of(layout.group_of(xxh3_64(format!("key {n}").as_bytes())));
+    (0..1_000).find(|n| lane_of(n) == LaneIndex(lane)).expect("each lane has keys")
+}
+
+#[test]
+fn what_is_held_on_one_lane_only_is_held_in_a_restored_directory_too() {
+    for (first, second) in [(0, 3), (3, 0)] {
+        let mut world = World::with_policy(2, OverduePolicy::Shift);
+        let (first, second) = (key_on(first), key_on(second));
+        world.register(first..first + 1, 2_000);
+        world.down(3_600_000);
+        world.register(second..second + 1, 3_600_500);
+        world.down(1_000);
+        let info = world.savepoint(&[]);
+        let (mut new, _) = world.restored(&info.id, (16, 2), 1);
+        for (wait_ms, fired) in [(0, 0), (499, 0), (1, 1), (499, 1), (1, 2)] {
+            new.pass(wait_ms);
+            new.settle();
+            assert_eq!(new.fired_count(), fired);
+        }
+    }
 }

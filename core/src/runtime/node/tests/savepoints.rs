@@ -24,7 +24,7 @@ impl World {
         answer
     }
 
-    fn savepoint(&mut self, namespaces: &[&str]) -> SavepointInfo {
+    pub(super) fn savepoint(&mut self, namespaces: &[&str]) -> SavepointInfo {
         let answer = self.ask_savepoint(namespaces);
         self.settle();
         let info = answer.lock().unwrap().take().expect("it was answered");
@@ -70,7 +70,12 @@ impl World {
     }
 
     /// A world that goes on from a savepoint of this one.
-    fn restored(&self, id: &str, layout: (u16, u16), shards: u16) -> (World, RestoreInfo) {
+    pub(super) fn restored(
+        &self,
+        id: &str,
+        layout: (u16, u16),
+        shards: u16,
+    ) -> (World, RestoreInfo) {
         let mut world =
             World::closed(MemoryDisk::default(), Arc::default(), Arc::clone(&self.clock), shards);
         let disk = Arc::new(world.disk.clone()) as Arc<dyn Disk>;
