@@ -13,7 +13,7 @@ use std::fmt;
 pub struct NamespaceId(pub u64);
 
 /// A place in the output log: "after this record". One number for the whole process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Cursor(pub u64);
 
 /// What makes an output record itself, the same on replay and never reused.

@@ -16,6 +16,7 @@ mod old_producers;
 mod output_files;
 mod output_ids;
 mod output_index;
+mod output_lost;
 mod output_reader;
 mod output_recovery;
 mod output_scan;

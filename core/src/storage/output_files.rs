@@ -9,6 +9,7 @@
 //! one may so stand in several blocks.
 
 use super::output_index::{OutputIndex, OutputSegment, Placed};
+use super::output_lost;
 use super::output_reader::{BODY_HEAD_BYTES, OutputReader, PIECE_BYTES_MAX};
 use super::segments::{Segment, Segments, capacity};
 use super::{DiskFault, write_all};
@@ -56,6 +57,8 @@ pub(crate) struct OutputFiles {
     piece_bytes_max: usize,
     reader: OutputReader,
     floor: Cursor,
+    /// What went at or before it is written down, or was found so.
+    lost_to: Cursor,
     current: Option<Current>,
     /// The segment after the current one, ready.
     in_hand: Option<Segment>,
@@ -130,6 +133,7 @@ impl OutputFiles {
             engine_version: options.engine_version,
             bytes_max: options.bytes_max,
             piece_bytes_max,
+            lost_to: begin.index.base(),
             reader: OutputReader::new(begin.index),
             floor: options.scan_from.unwrap_or(Cursor(0)),
             current: begin.current,
@@ -395,6 +399,7 @@ impl OutputFiles {
     pub(crate) fn retain(&mut self, now_ms: i64) -> Result<(), DiskFault> {
         self.check()?;
         self.reader.lock().retain(now_ms, self.floor, self.bytes_max);
+        self.say_lost()?;
         // In order: a segment that is missing between two others would be taken for damage.
         loop {
             let next = self.reader.lock().next_left();
@@ -403,6 +408,26 @@ impl OutputFiles {
             };
             self.segments.retire(&segment.name)?;
             self.reader.lock().left();
+        }
+    }
+
+    /// Writes down what goes with segments, before they do. If there is no room for it they go all
+    /// the same: they make some, and a start then takes whatever might have gone for gone.
+    fn say_lost(&mut self) -> Result<(), DiskFault> {
+        let (base, gone) = {
+            let index = self.reader.lock();
+            if index.base() <= self.lost_to {
+                return Ok(());
+            }
+            (index.base(), index.gone())
+        };
+        self.lost_to = base;
+        for body in output_lost::bodies(base, &gone, self.piece_bytes_max) {
+            self.enqueue(BlockKind::Mark, NO_LANE, None, &body);
+        }
+        match self.write().and_then(|()| self.sync()) {
+            Err(fault) if fault.is_full() => Ok(()),
+            outcome => outcome,
         }
     }
 
@@ -443,10 +468,11 @@ impl OutputFiles {
 impl Current {
     fn has_room(&self, next: &Queued) -> bool {
         let end = self.offset + next.size;
-        end <= if next.block.is_some() { self.end() } else { self.segment.size }
+        let is_empty = next.size == BLOCK_HEADER_BYTES as u64;
+        end <= if is_empty { self.segment.size } else { self.end() }
     }
 
-    /// Where blocks with records end at the latest: behind it there is room for a mark, so that a
+    /// Where blocks with a body end at the latest: behind it there is room for a mark, so that a
     /// recovery can write one into the segment that it finds.
     fn end(&self) -> u64 {
         self.segment.size - BLOCK_HEADER_BYTES as u64

@@ -9,6 +9,7 @@
 //!
 //! Segments leave in order, oldest first: a hole in the sequence is what recovery takes for damage.
 
+use super::output_lost::Lost;
 use crate::log::block::BlockSalt;
 use crate::namespace::Retention;
 use crate::output::{Cursor, NamespaceId};
@@ -104,8 +105,8 @@ pub(super) struct OutputIndex {
     /// Went, but somebody reads it yet.
     leaving: VecDeque<Arc<OutputSegment>>,
     by_namespace: BTreeMap<NamespaceId, Held>,
-    /// Nobody has said yet that all namespaces are known.
-    is_recovering: bool,
+    /// What went before this process, as long as nobody has said that all namespaces are known.
+    recovering: Option<Lost>,
 }
 
 impl OutputIndex {
@@ -117,7 +118,7 @@ impl OutputIndex {
             segments: VecDeque::new(),
             leaving: VecDeque::new(),
             by_namespace: BTreeMap::new(),
-            is_recovering: true,
+            recovering: Some(Lost::default()),
         }
     }
 
@@ -143,7 +144,7 @@ impl OutputIndex {
     pub(super) fn admit(&mut self, namespace: NamespaceId, retention: Retention, latest: Cursor) {
         // While the log is being recovered nobody can tell a new one from one whose records are
         // all there, or went long ago.
-        let gone = if self.is_recovering { self.base } else { latest };
+        let gone = self.recovering.as_ref().map_or(latest, |lost| lost.of(namespace));
         self.held(namespace, gone).retention = Some(retention);
     }
 
@@ -158,11 +159,17 @@ impl OutputIndex {
 
     /// A block that was found on disk: of a namespace that is made known later, or never.
     pub(super) fn found(&mut self, placed: &Placed) {
-        // Whatever is missing of this namespace went with segments before the first one that is
-        // there: a reader that was behind its first chunk, but not behind the log, missed nothing.
-        let gone = self.base;
-        self.held(placed.namespace, gone);
+        self.held(placed.namespace, Cursor(0));
         self.add(placed);
+    }
+
+    /// All was found. Whatever is missing of a namespace went with segments before the first one
+    /// that is there: of some it is known how much, the others missed nothing.
+    pub(super) fn settle(&mut self, lost: Lost) {
+        for (namespace, held) in &mut self.by_namespace {
+            held.gone = lost.of(*namespace);
+        }
+        self.recovering = Some(lost);
     }
 
     /// A block is on disk. Blocks come in the order of their cursors.
@@ -206,7 +213,7 @@ impl OutputIndex {
 
     /// Forgets what belongs to namespaces that nobody has admitted.
     pub(super) fn forget_unknown(&mut self) {
-        self.is_recovering = false;
+        self.recovering = None;
         let is_unknown = |held: &Held| held.retention.is_none();
         let by_namespace = self.by_namespace.iter();
         let unknown: Vec<NamespaceId> =
@@ -223,6 +230,17 @@ impl OutputIndex {
         for chunk in &held.chunks {
             release(&mut self.segments, chunk);
         }
+    }
+
+    /// What lies at or before this cursor went with its segments, unless it is kept.
+    pub(super) const fn base(&self) -> Cursor {
+        self.base
+    }
+
+    /// The last record of each namespace that went.
+    pub(super) fn gone(&self) -> Vec<(NamespaceId, Cursor)> {
+        let all = self.by_namespace.iter().map(|(namespace, held)| (*namespace, held.gone));
+        all.filter(|(_, gone)| gone.0 > 0).collect()
     }
 
     /// Reading after this cursor yields the earliest record that is kept of this namespace.
@@ -384,6 +402,6 @@ impl Held {
         };
         release(segments, &chunk);
         self.bytes -= chunk.bytes;
-        self.gone = chunk.last;
+        self.gone = self.gone.max(chunk.last);
     }
 }

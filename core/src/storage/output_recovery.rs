@@ -12,8 +12,9 @@
 use super::output_files::{Beginning, CURSORS_PER_SECOND, Current, OutputFiles, OutputOptions};
 use super::output_ids::OutputIds;
 use super::output_index::{OutputIndex, OutputSegment, Placed};
+use super::output_lost::Lost;
 use super::output_reader::{PIECE_BYTES_MAX, Window};
-use super::output_scan::{Ending, FoundSegment, Scan, scan};
+use super::output_scan::{Ending, FoundSegment, Said, Scan, scan};
 use super::recovery_fault::{Corruption, RecoveryFault};
 use super::segments::{Segments, zero};
 use super::{DiskFault, read_full, write_all};
@@ -88,9 +89,12 @@ impl OutputFiles {
     ) -> Result<OutputLook, RecoveryFault> {
         let found = find(disk, segments.directory_id())?;
         let mut gathered = Gathered::new(&found, options.scan_from);
-        let scan = scan(&found, |placed, records| {
-            let (first, appended_ms) = (placed.first, placed.appended_ms);
-            gathered.take(placed, &OutputBlock { first, appended_ms, records });
+        let scan = scan(&found, |said| match said {
+            Said::Records(placed, records) => {
+                let (first, appended_ms) = (placed.first, placed.appended_ms);
+                gathered.take(placed, &OutputBlock { first, appended_ms, records });
+            }
+            Said::Lost(body) => gathered.lost.read(body),
         });
         let scan = scan.map_err(|error| {
             DiskFault::new(&found[error.segment].segment.name, "read", error.source)
@@ -252,12 +256,13 @@ struct Gathered<'a> {
     index: Option<OutputIndex>,
     opened: usize,
     ids: OutputIds,
+    lost: Lost,
 }
 
 impl<'a> Gathered<'a> {
     fn new(found: &'a [FoundSegment], scan_from: Option<Cursor>) -> Self {
-        let ids = OutputIds::default();
-        Self { found, scan_from, index: None, opened: 0, ids }
+        let (ids, lost) = (OutputIds::default(), Lost::default());
+        Self { found, scan_from, index: None, opened: 0, ids, lost }
     }
 
     fn take(&mut self, placed: &Placed, block: &OutputBlock) {
@@ -272,8 +277,12 @@ impl<'a> Gathered<'a> {
         self.ids.insert_after(block, self.scan_from.unwrap_or(Cursor(0)));
     }
 
-    fn finish(self, scan: &Scan, latest: Cursor) -> (OutputIndex, OutputIds) {
+    fn finish(mut self, scan: &Scan, latest: Cursor) -> (OutputIndex, OutputIds) {
         let mut index = self.index.unwrap_or_else(|| OutputIndex::new(latest));
+        if self.found.first().is_some_and(|first| first.header.number > 1) {
+            self.lost.bound(index.base());
+        }
+        index.settle(self.lost);
         let last = scan.head.place.segment;
         for found in self
             .found

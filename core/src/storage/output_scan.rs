@@ -9,6 +9,7 @@
 //! mark of its own before it goes on, and a segment's header says in which epoch it began.
 
 use super::output_index::{OutputSegment, Placed};
+use super::output_lost::Lost;
 use super::output_reader::{Window, records_of};
 use crate::log::block::{
     self, BLOCK_ALIGN, BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, BlockKind, BlockSalt,
@@ -85,16 +86,23 @@ pub(super) enum Ending {
     Corrupt(&'static str),
 }
 
+/// What a block says.
+pub(super) enum Said<'a> {
+    Records(&'a Placed, OutputBytes),
+    /// What went with segments.
+    Lost(&'a [u8]),
+}
+
 /// A file could not be read.
 pub(super) struct ScanError {
     pub(super) segment: usize,
     pub(super) source: io::Error,
 }
 
-/// Walks all blocks in order, hands those with records to `take`, and says how the log ends.
+/// Walks all blocks in order, hands those that say something to `take`, and says how the log ends.
 pub(super) fn scan(
     segments: &[FoundSegment],
-    mut take: impl FnMut(&Placed, OutputBytes),
+    mut take: impl FnMut(Said<'_>),
 ) -> Result<Scan, ScanError> {
     let start = SEGMENT_HEADER_BYTES as u64;
     let first_sequence = segments.first().map_or(0, |first| first.header.first_sequence);
@@ -146,7 +154,9 @@ pub(super) fn scan(
                     start: offset,
                     end,
                 };
-                take(&placed, records);
+                take(Said::Records(&placed, records));
+            } else if !body.is_empty() {
+                take(Said::Lost(body));
             }
             let durable_to = head.durable_to.max(header.durable_to);
             let (segment, sequence, range) = (index, header.sequence, offset..end);
@@ -192,7 +202,7 @@ fn stands<'a>(
     let (header, body) = block::decode(salt, bytes).ok()?;
     let fits_kind = match header.kind {
         BlockKind::Outputs => header.last().is_some_and(|last| last < u64::MAX),
-        BlockKind::Mark => header.length == 0 && header.count == 0,
+        BlockKind::Mark => Lost::fits(header.length as usize) && header.count == 0,
         _ => false,
     };
     let follows =

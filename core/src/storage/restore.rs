@@ -125,7 +125,7 @@ pub fn restore(
     let layout =
         Layout::new(max_parallelism, lanes, 1).map_err(|detail| RestoreFault::Layout { detail })?;
     let lanes = savepoint.lanes()?;
-    let plan = Plan::new(savepoint, layout, &lanes)?;
+    let plan = Plan::new(savepoint, layout, &lanes, outputs_begin(savepoint, options))?;
     let mut objects = Objects::new(&**store, options.directory_id);
     for lane in (0..layout.lanes()).map(LaneIndex) {
         let head = LaneHead { position: plan.position, namespaces: plan.heads.clone() };
@@ -180,6 +180,7 @@ impl Plan {
         savepoint: &SavepointReader,
         layout: Layout,
         saved: &SavedLanes,
+        born: Cursor,
     ) -> Result<Self, RestoreFault> {
         let manifest = savepoint.manifest();
         let highest = saved.controls.iter();
@@ -213,7 +214,9 @@ impl Plan {
             it.ids.insert(id, new);
             it.heads.push(merge(new, state, &heads));
             let controls = it.controls.entry(home).or_default();
-            controls.namespaces.push(ControlState { id: new.0, ..state.clone() });
+            // It begins a new life: cursors of the old one are of another log.
+            let born_cursor = Some(born.0);
+            controls.namespaces.push(ControlState { id: new.0, born_cursor, ..state.clone() });
         }
         if it.ids.len() != manifest.namespaces.len() {
             let missing = "control state of some namespace".to_owned();
@@ -305,6 +308,15 @@ fn restore_partitions(
     Ok(())
 }
 
+/// The cursor that the new log begins behind: so that all of its cursors lie behind those of the old,
+/// and that a log without outputs ends where one may begin.
+fn outputs_begin(savepoint: &SavepointReader, options: &RestoreOptions) -> Cursor {
+    let manifest = savepoint.manifest();
+    let now_ms = options.now_ms.max(manifest.now_ms);
+    let behind = manifest.output_cursor.next_multiple_of(CURSORS_PER_SECOND);
+    OutputFiles::first_cursor(now_ms).max(Cursor(behind))
+}
+
 /// Puts the outputs into the new log; returns where it ends.
 fn restore_outputs(
     savepoint: &SavepointReader,
@@ -324,9 +336,7 @@ fn restore_outputs(
         epoch: EPOCH,
         engine_version: manifest.engine_version,
         now_ms: options.now_ms.max(manifest.now_ms),
-        // All cursors lie behind those of the old log, and a log without outputs ends where one may
-        // begin.
-        scan_from: Some(Cursor(manifest.output_cursor.next_multiple_of(CURSORS_PER_SECOND))),
+        scan_from: Some(outputs_begin(savepoint, options)),
         reached: None,
         bytes_max: u64::MAX,
     };

@@ -13,6 +13,7 @@ use crate::time::{Domain, Timestamp};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
+mod cursors;
 mod forged;
 mod overdue;
 mod refusals;
@@ -449,45 +450,4 @@ fn shards_that_stand_are_seen_although_nobody_looks_at_the_clock() {
         engine.metrics().shards.iter().map(|shard| shard.last_turn_seconds).collect();
     let started = START_MS as f64 / 1_000.0;
     assert_eq!(last_turns, [started, started + 7.0]);
-}
-
-#[test]
-fn a_cursor_of_an_earlier_namespace_of_the_name_is_refused_also_after_a_restart() {
-    let mut world = World::new(2);
-    let ask = |world: &mut World, name: &str, command: Command| {
-        world.node().engine().command(name, command, true, Box::new(|it| assert!(it.is_ok())));
-        world.settle();
-    };
-    world.register(0..3, 5);
-    world.pass(5);
-    world.settle();
-    let old = world.outputs(None);
-    assert_eq!(old.len(), 3);
-    let put = Command::Put { config: NamespaceConfig::default(), expected_version: None };
-    ask(&mut world, "other", put);
-    ask(&mut world, "default", Command::Delete { force: true });
-    world.register(0..2, 9);
-    world.pass(5);
-    world.settle();
-    for (is_crashed, is_checkpointed) in [(false, false), (true, false), (true, true)] {
-        if is_checkpointed {
-            world.checkpoint();
-        }
-        if is_crashed {
-            world.crash();
-        }
-        let engine = world.node().engine().clone();
-        for name in ["default", "other"] {
-            let id = engine.namespace(name).expect("it is there").id;
-            let born = old[2].0;
-            for (cursor, ..) in &old[..2] {
-                let read = engine.outputs().read(id, *cursor, 1 << 20);
-                assert_eq!(read.err(), Some(crate::runtime::ReadRejection::Foreign { born }));
-            }
-            assert!(engine.outputs().earliest(id) >= born);
-            assert!(engine.outputs().at_time(id, 0) >= born);
-        }
-        drop(engine);
-        assert_eq!(world.outputs(None).len(), 2);
-    }
 }

@@ -7,7 +7,7 @@ use crate::ports::Disk;
 use crate::storage::output_files::OutputOptions;
 use crate::storage::output_ids::Causes;
 use crate::storage::output_recovery::{check, corrupt_at, open, torn};
-use crate::storage::output_scan::{Ending, FoundSegment, scan};
+use crate::storage::output_scan::{Ending, FoundSegment, Said, scan};
 use crate::storage::recovery_fault::RecoveryFault;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -38,7 +38,8 @@ impl Inspection {
         self.outputs.bytes = found.iter().map(|found| found.len).sum();
         let options = self.output_options();
         let (mut records, mut causes) = (BTreeMap::<String, u64>::new(), Causes::default());
-        let scanned = scan(&found, |placed, block| {
+        let scanned = scan(&found, |said| {
+            let Said::Records(placed, block) = said else { return };
             *records.entry(format!("{:x}", placed.namespace.0)).or_default() +=
                 u64::from(placed.count);
             let (first, appended_ms) = (placed.first, placed.appended_ms);

@@ -131,7 +131,7 @@ impl World {
     }
 
     fn earliest(&self, namespace: NamespaceId) -> u64 {
-        self.files.reader().earliest(namespace).0 - BASE
+        self.files.reader().earliest(namespace).0.saturating_sub(BASE)
     }
 
     fn outputs(&self) -> Vec<String> {
@@ -369,6 +369,36 @@ fn retention_by_age_bytes_and_in_all_and_never_above_the_floor() {
 }
 
 #[test]
+fn only_who_lost_something_has_a_gap_after_a_restart_however_far_the_log_has_moved_on() {
+    let mut world = World::new();
+    world.put(A, 40, 1_500, 0);
+    world.put(B, 1, 10, 100);
+    world.files.set_floor(Cursor(BASE + 41));
+    world.files.admit(A, Retention { age_ms: 10, ..ALL });
+    let segments = world.outputs().len();
+    world.files.retain(100).unwrap();
+    assert!(world.outputs().len() < segments);
+    for epoch in 2..6 {
+        assert_eq!((world.earliest(A), world.earliest(B)), (40, 0));
+        assert_eq!(world.cursors(B, 0), [41]);
+        world = World::open(world.disk.crash(None), epoch);
+    }
+    // Where it was said goes, too: then it is said again.
+    world.position = 100;
+    for now_ms in 0..40 {
+        world.put(A, 1, 1_500, 200 + now_ms);
+    }
+    world.files.admit(B, Retention { age_ms: 10, ..ALL });
+    world.files.set_floor(Cursor(BASE + 81));
+    world.files.retain(200).unwrap();
+    world.files.admit(A, Retention { age_ms: 10, ..ALL });
+    world.files.retain(300).unwrap();
+    assert_eq!(world.outputs().len(), 1);
+    let world = World::open(world.disk.crash(None), 6);
+    assert_eq!((world.earliest(A), world.earliest(B)), (81, 41));
+}
+
+#[test]
 fn a_segment_that_is_read_does_not_leave_and_holds_up_those_behind_it() {
     let mut world = World::new();
     for _ in 0..40 {
@@ -396,7 +426,7 @@ fn namespaces_that_nobody_admits_are_forgotten_and_missed_by_nobody() {
     files.forget_unknown();
     assert!(files.read(A, Cursor(BASE), 1).unwrap().is_empty());
     assert_eq!(files.read(B, Cursor(BASE), 1).unwrap().len(), 1);
-    assert_eq!(files.reader().earliest(B), Cursor(BASE), "nothing of it is missing");
+    assert_eq!(files.reader().earliest(B), Cursor(0), "nothing of it is missing");
     files.admit(NamespaceId(3), ALL);
     assert_eq!(files.reader().earliest(NamespaceId(3)), Cursor(BASE + 2));
 }
@@ -592,7 +622,7 @@ enum Step {
     Append { is_a: bool, count: u64, bytes: usize },
     Commit,
     Mark,
-    Retain { bytes: u64 },
+    Retain { is_a: bool, bytes: u64 },
     Kill,
     Crash { seed: u64 },
 }
@@ -603,7 +633,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(is_a, count, bytes)| Step::Append { is_a, count, bytes }),
         4 => Just(Step::Commit),
         1 => Just(Step::Mark),
-        1 => (0..60_000u64).prop_map(|bytes| Step::Retain { bytes }),
+        1 => (any::<bool>(), 0..60_000u64)
+            .prop_map(|(is_a, bytes)| Step::Retain { is_a, bytes }),
         1 => Just(Step::Kill),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
     ]
@@ -634,13 +665,14 @@ proptest! {
                     world.files.mark().unwrap();
                     durable = model.len();
                 }
-                Step::Retain { bytes } => {
+                Step::Retain { is_a, bytes } => {
+                    let namespace = if is_a { A } else { B };
                     world.commit();
                     durable = model.len();
                     world.files.set_floor(world.files.latest());
-                    world.files.admit(A, Retention { bytes, ..ALL });
+                    world.files.admit(namespace, Retention { bytes, ..ALL });
                     world.files.retain(0).unwrap();
-                    world.files.admit(A, ALL);
+                    world.files.admit(namespace, ALL);
                 }
                 Step::Kill => {
                     let _ = world.files.write();
@@ -671,6 +703,9 @@ proptest! {
                     .map(|(cursor, _, position)| (*cursor, *position))
                     .collect();
                 prop_assert_eq!(read, expected);
+                let mut own = model.iter().filter(|(_, of, _)| *of == namespace);
+                let lost_own = own.any(|(cursor, ..)| *cursor == earliest);
+                prop_assert!(earliest == 0 || lost_own, "behind {earliest}, and nothing went");
             }
         }
     }
