@@ -65,7 +65,7 @@ impl Default for Pace {
 /// What is asked for again this soon when there is no room for it now.
 const ROOM_WAIT_MS: i64 = 5;
 /// When a request that was refused for a full disk makes sense again.
-const FULL_RETRY_AFTER_MS: u64 = 1_000;
+pub(crate) const FULL_RETRY_AFTER_MS: u64 = 1_000;
 
 /// See the module.
 pub(crate) struct Shard {
@@ -215,6 +215,14 @@ impl Shard {
             let Some(message) = self.pass_or_keep(message) else {
                 continue;
             };
+            let full = Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS };
+            let message = match message {
+                Message::Command(request) if self.room.are_commands_refused => {
+                    (request.reply)(Err(full));
+                    continue;
+                }
+                message => message,
+            };
             if let Message::Ops(part) = &message {
                 ops += part.count;
                 bytes += part.bytes.len();
@@ -223,7 +231,7 @@ impl Shard {
                 let needed = cost.saturating_add(self.room.reserve_bytes);
                 if self.room.log_bytes < needed && self.room.is_full {
                     if let Message::Ops(part) = message {
-                        part.refuse(&Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS });
+                        part.refuse(&full);
                     }
                     continue;
                 }

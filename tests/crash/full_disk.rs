@@ -54,12 +54,16 @@ fn on_a_small_disk(disk: &Mounted) {
     world.load(&mut server, 100, End::Stop);
     world.verify(&server.client());
 
-    // A crash on the full disk; the next start finds room.
+    // A crash on the full disk; it starts on the full disk, too, and finds room by itself.
     disk.fill();
     load_until_refused(&mut world, &mut server);
     world.load(&mut server, 20, End::Kill);
-    disk.empty();
+    disk.fill();
     server = starter.start(&[]);
+    load_until_refused(&mut world, &mut server);
+    check_full(&server.client());
+    disk.empty();
+    check_back(&server.client());
     world.verify(&server.client());
     world.load(&mut server, 100, End::Stop);
     world.verify(&server.client());
@@ -72,6 +76,10 @@ fn with_a_quota() {
     let mut world = World::new(11, 3, manners());
     let (starter, mut server) = start(folder.path(), &["--set", QUOTA]);
     world.set_up(&server.client());
+    load_until_refused(&mut world, &mut server);
+    check_full(&server.client());
+    world.load(&mut server, 20, End::Kill);
+    server = starter.start(&[]);
     load_until_refused(&mut world, &mut server);
     check_full(&server.client());
     world.load(&mut server, 20, End::Kill);

@@ -3,8 +3,9 @@
 use super::committer::Commit;
 use super::common::{Common, Publish};
 use super::savepoints::{SavepointAsked, Savepoints};
+use crate::error::Rejection;
 use crate::key_group::ShardIndex;
-use crate::shard::{CheckpointRequest, Message};
+use crate::shard::{CheckpointRequest, FULL_RETRY_AFTER_MS, Message, Reply};
 use crate::snapshot::{Manifest, Part};
 use crate::storage::{Checkpointer, DiskFault, OldJournals, Published};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -17,7 +18,7 @@ pub(super) enum Checkpoint {
     /// A part of the round under way.
     Part(Part),
     /// Begin a round, or join the next one; told once it is published.
-    Begin(Box<dyn FnOnce(CheckpointInfo) + Send>),
+    Begin(Reply<Result<CheckpointInfo, Rejection>>),
     /// Make a savepoint.
     Savepoint(SavepointAsked),
 }
@@ -72,8 +73,8 @@ pub(super) struct Checkpoints {
     options: CheckpointsOptions,
     inbox: Receiver<Checkpoint>,
     /// Who waits for the round under way, and who for the next one.
-    joined: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
-    asked: Vec<Box<dyn FnOnce(CheckpointInfo) + Send>>,
+    joined: Vec<Reply<Result<CheckpointInfo, Rejection>>>,
+    asked: Vec<Reply<Result<CheckpointInfo, Rejection>>>,
     /// When the last round began, by the time since the machine started: that never stands still.
     began_ms: i64,
     /// What had been appended to the journals when it did.
@@ -194,6 +195,12 @@ impl Checkpoints {
             return Ok(was_busy);
         }
         let is_due = self.due_in_ms() == Some(0) && self.has_news();
+        if !self.common.has_journals() {
+            // A checkpoint of an epoch without its journals would say that they were lost.
+            let full = Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS };
+            self.asked.drain(..).for_each(|reply| reply(Err(full.clone())));
+            return Ok(was_busy);
+        }
         if is_due || !self.asked.is_empty() {
             self.begin(now_ms);
             return Ok(true);
@@ -255,7 +262,7 @@ impl Checkpoints {
         segments.set_other_bytes(self.checkpointer.total_bytes());
         self.cut = Some(cut);
         for reply in self.joined.drain(..) {
-            reply(self.info.clone());
+            reply(Ok(self.info.clone()));
         }
     }
 }

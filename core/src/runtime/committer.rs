@@ -6,10 +6,12 @@
 
 use super::common::{Common, OutputTurn, Publish};
 use crate::log::LaneBlock;
+use crate::log::segment::JOURNAL_FOLDER;
 use crate::shard::Turn;
 use crate::storage::{DiskFault, Journal};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::VecDeque;
+use std::io::{Error, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -86,6 +88,10 @@ impl Committer {
         if self.turns.is_empty() {
             return Ok(is_anything);
         }
+        if !self.blocks.is_empty() && !self.common.has_journals() {
+            let source = Error::new(ErrorKind::StorageFull, "not every shard has room for a file");
+            return Err(DiskFault::new(JOURNAL_FOLDER, "begin the log in", source));
+        }
         while let Some(block) = self.blocks.front() {
             self.journal.append(block)?;
             self.bytes += block.cost_bytes();
@@ -127,10 +133,15 @@ impl Committer {
     /// Nothing has come for a moment: takes the next segment in hand, and writes down how far the
     /// journal is durable, so that its last blocks cannot be taken for a torn tail.
     pub(super) fn idle(&mut self) -> Result<bool, DiskFault> {
-        self.journal.hold_next()?;
+        // Of a run that has written anything all journals are there: a copy without one is no copy.
+        let are_all_begun = self.common.has_journals();
+        if are_all_begun || !self.journal.has_begun() {
+            self.journal.hold_next()?;
+        }
         let mut is_marked = self.journal.mark()?;
         let now_ms = self.common.clock.look().now_ms;
-        if now_ms.saturating_sub(self.stamped_ms) >= STAMP_EVERY_MS {
+        let is_due = now_ms.saturating_sub(self.stamped_ms) >= STAMP_EVERY_MS;
+        if is_due && are_all_begun {
             // How long the service was down is counted from the last thing that is durable.
             self.journal.stamp(now_ms)?;
             is_marked = true;
@@ -151,7 +162,9 @@ impl Committer {
 
     fn publish_room(&self) {
         let cells = &self.common.cells[self.shard];
-        cells.log_assured_bytes.store(self.journal.assured(), Ordering::Release);
+        cells.has_journal.store(self.journal.has_begun(), Ordering::Release);
+        let assured = if self.common.has_journals() { self.journal.assured() } else { 0 };
+        cells.log_assured_bytes.store(assured, Ordering::Release);
     }
 }
 

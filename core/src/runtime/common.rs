@@ -97,6 +97,20 @@ impl Common {
         self.cells.iter().map(|cells| cells.log_bytes.load(Ordering::Relaxed)).sum()
     }
 
+    /// Whether every shard has a journal of this epoch.
+    pub(super) fn has_journals(&self) -> bool {
+        self.cells.iter().all(|cells| cells.has_journal.load(Ordering::Acquire))
+    }
+
+    /// Bytes whose place in the log is assured, in the shard that has the fewest.
+    pub(super) fn least_log_room(&self) -> u64 {
+        let room = self.cells.iter().map(|cells| {
+            let pending = cells.log_pending_bytes.load(Ordering::Acquire);
+            cells.log_assured_bytes.load(Ordering::Acquire).saturating_sub(pending)
+        });
+        room.min().unwrap_or(0)
+    }
+
     /// Bytes that are free where the data directory is, if that can be told.
     pub(super) fn free_bytes(&self) -> Option<u64> {
         self.segments.as_ref().and_then(|segments| segments.free_bytes().ok())

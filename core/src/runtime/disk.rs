@@ -109,7 +109,11 @@ impl FolderDisk {
             Err(TryLockError::Error(source)) => return Err(fault(&path, "lock")(source)),
         }
         lock.set_len(0).map_err(fault(&path, "write"))?;
-        writeln!(lock, "{}", std::process::id()).map_err(fault(&path, "write"))?;
+        match writeln!(lock, "{}", std::process::id()) {
+            // The pid only helps to find the owner, and the lock holds without it.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {}
+            outcome => outcome.map_err(fault(&path, "write"))?,
+        }
         Ok(Self { folder: folder.to_owned(), lock: Some(lock) })
     }
 

@@ -435,9 +435,8 @@ impl Engine {
             reply(Err(Rejection::NotDurable));
             return;
         };
-        let begin = Checkpoint::Begin(Box::new(move |info| reply(Ok(info))));
         // A checkpointer that has ended drops the reply.
-        let _ = to.send(begin);
+        let _ = to.send(Checkpoint::Begin(reply));
     }
 
     /// The checkpoints of this process, and the one it began from: the newest first.

@@ -125,6 +125,8 @@ pub(super) struct ShardCells {
     /// Bytes on their way to the journal, and bytes whose place in it is assured.
     pub(super) log_pending_bytes: CachePadded<AtomicU64>,
     pub(super) log_assured_bytes: AtomicU64,
+    /// There is a file of its journal: not on a disk that is full since before the start.
+    pub(super) has_journal: AtomicBool,
     /// Bytes that were appended to the journal since the start.
     pub(super) log_bytes: AtomicU64,
     /// Written once a turn, read by scrapes: never waited for by the shard.

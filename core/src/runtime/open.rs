@@ -23,7 +23,7 @@ use super::worker::Worker;
 use crate::key_group::{LaneIndex, Layout, ShardIndex};
 use crate::lane::AsOf;
 use crate::log::LaneBlock;
-use crate::namespace::Retention;
+use crate::namespace::{DEFAULT_NAMESPACE, Retention};
 use crate::output::{Cursor, OutputBytes};
 use crate::ports::{Disk, MachineClock, Registry};
 use crate::shard::{AppliedNumbers, Pace, Shard};
@@ -35,6 +35,7 @@ use crate::storage::{
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
+use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use xxhash_rust::xxh3::xxh3_128;
@@ -293,6 +294,9 @@ impl Opening<'_> {
                 engine_version: ENGINE_VERSION,
             };
             let journal = Journal::create(Arc::clone(&segments), journal)?;
+            if !journal.has_begun() && common.namespaces.get(DEFAULT_NAMESPACE).is_none() {
+                return Err(no_room(layout, &segments).into());
+            }
             let (commit, inbox) = unbounded();
             let outputs = publish.clone();
             opened.committers.push(Committer::new(
@@ -544,13 +548,31 @@ fn replay(
             if emitted_bytes > REPLAY_OUTPUT_BYTES {
                 emitted_bytes = 0;
                 outputs.take(std::mem::take(&mut emitted), now_ms, Vec::new());
-                outputs.commit(&mut |_| {})?;
+                commit(outputs)?;
             }
         }
     }
     outputs.take(emitted, now_ms, Vec::new());
-    outputs.commit(&mut |_| {})?;
+    commit(outputs)?;
     Ok(())
+}
+
+/// Makes outputs of the replay readable. What there is no room for stays where it is until there is;
+/// it is no more than what the process before could not write.
+fn commit(outputs: &mut OutputCommitter) -> Result<(), DiskFault> {
+    match outputs.commit(&mut |_| {}) {
+        Err(fault) if fault.is_full() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// A directory that holds something can be read from without room for more. One that does not even
+/// hold the first namespace is good for nothing.
+fn no_room(layout: Layout, segments: &Segments) -> DiskFault {
+    let bytes = segments.segment_bytes() * u64::from(layout.shards());
+    let detail = format!("there is no room for the {bytes} bytes that it begins with");
+    let source = Error::new(ErrorKind::StorageFull, detail);
+    DiskFault::new("journal", "begin the log in", source)
 }
 
 fn directory_id_of(clock: &dyn MachineClock) -> [u8; 16] {

@@ -128,12 +128,15 @@ impl Worker {
         let pending = cells.log_pending_bytes.load(Ordering::Acquire);
         let assured = cells.log_assured_bytes.load(Ordering::Acquire);
         let segment_bytes = segments.segment_bytes();
+        let reserve_bytes = LOG_RESERVE_BYTES.min(segment_bytes / 8);
+        let is_full = segments.is_full();
         Room {
             steady_ms: common.clock.machine().boottime_ms(),
             log_bytes: assured.saturating_sub(pending),
-            reserve_bytes: LOG_RESERVE_BYTES.min(segment_bytes / 8),
+            reserve_bytes,
             is_widest: pending == 0 && assured >= segment_bytes / 2,
-            is_full: segments.is_full(),
+            is_full,
+            are_commands_refused: is_full && common.least_log_room() < reserve_bytes / 2,
             are_outputs_held: common.outputs.backlog_bytes() > OUTPUT_BACKLOG_BYTES_MAX,
             are_parts_held: common.engine_cells.part_bytes() > PART_BACKLOG_BYTES_MAX,
         }

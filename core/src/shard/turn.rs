@@ -87,6 +87,8 @@ pub(crate) struct Room {
     pub(crate) is_widest: bool,
     /// There will be no more until somebody makes room: refuse instead of waiting.
     pub(crate) is_full: bool,
+    /// The same for commands, which need room in the logs of all shards.
+    pub(crate) are_commands_refused: bool,
     /// So much waits to become readable that nothing more may fire.
     pub(crate) are_outputs_held: bool,
     /// So much waits to be stored that no more snapshots may be written.
@@ -101,6 +103,7 @@ impl Room {
         is_widest: true,
         steady_ms: 0,
         is_full: false,
+        are_commands_refused: false,
         are_outputs_held: false,
         are_parts_held: false,
     };

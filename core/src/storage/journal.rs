@@ -6,6 +6,7 @@
 //! and says so to every call from then on.
 //!
 //! The next segment is held in hand before it is needed, so that [`Journal::assured`] is a promise.
+//! A journal can begin without any, on a full disk: then nothing is assured until there is a spare.
 
 use super::segments::{Segment, Segments, capacity};
 use super::{DiskFault, write_all};
@@ -13,7 +14,9 @@ use crate::log::block::{
     BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, BlockKind, NO_LANE, OUTPUT_JOURNAL,
     block_size, encode,
 };
-use crate::log::segment::{JournalSegment, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
+use crate::log::segment::{
+    JOURNAL_FOLDER, JournalSegment, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind,
+};
 use crate::log::{LaneBlock, split_record};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -40,7 +43,8 @@ pub(crate) struct Journal {
     options: JournalOptions,
     /// Full segments, the oldest first.
     closed: VecDeque<Closed>,
-    current: Current,
+    /// `None`: there was no room for one yet.
+    current: Option<Current>,
     /// The segment after the current one, if it is in hand.
     next: Option<Segment>,
     /// What was appended and not yet written.
@@ -91,16 +95,22 @@ struct Run {
 }
 
 impl Journal {
-    /// A new journal. It needs a segment at once, and takes a second one if there is a spare.
+    /// A new journal. It takes a segment if there is room for one, and a second one if there is a
+    /// spare.
     pub(crate) fn create(
         segments: Arc<Segments>,
         options: JournalOptions,
     ) -> Result<Self, DiskFault> {
         assert!(options.journal != OUTPUT_JOURNAL, "this number is that of the output log");
         let (name, header) = label(&segments, options, 1);
-        let first = segments.take(&name, SegmentHeader { first_sequence: 1, ..header })?;
-        let content = Content { first_sequence: 1, ..Content::default() };
-        let current = Current { segment: first, end: SEGMENT_HEADER_BYTES as u64, content };
+        let current = match segments.take(&name, header) {
+            Ok(segment) => {
+                let content = Content { first_sequence: 1, ..Content::default() };
+                Some(Current { segment, end: SEGMENT_HEADER_BYTES as u64, content })
+            }
+            Err(fault) if fault.is_full() => None,
+            Err(fault) => return Err(fault),
+        };
         let mut journal = Self {
             segments,
             options,
@@ -202,10 +212,13 @@ impl Journal {
     pub(crate) fn seal(&mut self) -> Result<(), DiskFault> {
         self.write()?;
         self.sync()?;
-        self.put_empty(BlockKind::End)?;
-        let outcome = self.write_pending();
-        self.poisoned(outcome)?;
-        self.sync()?;
+        // A journal that never had room for a block needs no end.
+        if self.current.is_some() {
+            self.put_empty(BlockKind::End)?;
+            let outcome = self.write_pending();
+            self.poisoned(outcome)?;
+            self.sync()?;
+        }
         self.is_sealed = true;
         let next = self.next.take();
         next.map_or(Ok(()), |next| self.segments.retire(&next.name))
@@ -216,8 +229,8 @@ impl Journal {
     pub(crate) fn cut(&mut self, starts: &[u64]) -> Result<usize, DiskFault> {
         self.check()?;
         let mut count = 0;
-        while let Some(oldest) = self.closed.front() {
-            let following = self.closed.get(1).map_or(&self.current.content, |next| &next.content);
+        while let (Some(oldest), Some(current)) = (self.closed.front(), &self.current) {
+            let following = self.closed.get(1).map_or(&current.content, |next| &next.content);
             // The header of the following one says which sequence it begins with. Only once that
             // is durable can it be the first.
             if following.first_sequence > self.durable || !is_passed(&oldest.content.lasts, starts)
@@ -237,9 +250,14 @@ impl Journal {
             return 0;
         }
         let next = self.next.as_ref().map_or(0, |next| capacity(next.header.size));
-        let splits = self.current.segment.header.size / BLOCK_BODY_BYTES_MAX as u64;
+        let splits = self.segments.segment_bytes() / BLOCK_BODY_BYTES_MAX as u64;
         // What is split needs a header more for each piece.
         self.left().max(next).saturating_sub(splits * block_size(BLOCK_HEADER_BYTES) as u64)
+    }
+
+    /// Whether there is a file of it.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.current.is_some() || self.next.is_some()
     }
 
     /// The sequence of the last block that was appended.
@@ -272,9 +290,14 @@ impl Journal {
         }
         if self.is_sealed {
             let source = io::Error::other("the journal is sealed");
-            return Err(DiskFault::new(&self.current.segment.name, "write", source));
+            return Err(DiskFault::new(self.name(), "write", source));
         }
         Ok(())
+    }
+
+    /// The file that is written.
+    fn name(&self) -> &str {
+        self.current.as_ref().map_or(JOURNAL_FOLDER, |current| &current.segment.name)
     }
 
     fn poisoned(&mut self, outcome: Result<(), DiskFault>) -> Result<(), DiskFault> {
@@ -287,8 +310,10 @@ impl Journal {
 
     /// Bytes that blocks can still have in the current segment.
     fn left(&self) -> u64 {
-        let size = self.current.segment.header.size;
-        (size - BLOCK_HEADER_BYTES as u64).saturating_sub(self.current.end)
+        self.current.as_ref().map_or(0, |current| {
+            let size = current.segment.header.size;
+            (size - BLOCK_HEADER_BYTES as u64).saturating_sub(current.end)
+        })
     }
 
     /// Bytes of the longest body.
@@ -301,7 +326,7 @@ impl Journal {
         let body_max = self.body_max();
         let refused = |detail: &str| {
             let source = io::Error::new(ErrorKind::InvalidInput, detail);
-            DiskFault::new(&self.current.segment.name, "append to", source)
+            DiskFault::new(self.name(), "append to", source)
         };
         let mut pieces = Vec::new();
         let (mut rest, mut first, mut left) =
@@ -346,7 +371,9 @@ impl Journal {
         let last = header.last().expect("there are not 2^64 positions");
         self.put(header, records)?;
         self.last_records = self.sequence;
-        self.current.content.lasts.insert(block.lane, last);
+        if let Some(current) = &mut self.current {
+            current.content.lasts.insert(block.lane, last);
+        }
         Ok(self.sequence)
     }
 
@@ -378,16 +405,17 @@ impl Journal {
         if size > self.left() && header.kind != BlockKind::End {
             self.roll()?;
         }
+        let current = self.current.as_mut().expect("a journal that rolled has a segment");
         let chain = self.chains.entry(header.lane).or_insert(0);
         if self.pending.is_empty() {
-            let (segment, offset) = (self.current.segment.clone(), self.current.end);
+            let (segment, offset) = (current.segment.clone(), current.end);
             let bytes = std::mem::take(&mut self.buffer);
             self.pending.push(Run { segment, offset, bytes });
         }
         let run = self.pending.last_mut().expect("one was just made");
         let header = BlockHeader { chain: *chain, ..header };
         *chain = encode(&mut run.bytes, self.segments.salt(), &header, body);
-        self.current.end += size;
+        current.end += size;
         self.sequence = header.sequence;
         self.said_durable = header.durable_to;
         Ok(())
@@ -407,8 +435,8 @@ impl Journal {
         self.pending.push(Run { segment: next.clone(), offset: 0, bytes });
         let content = Content { first_sequence: next.header.first_sequence, ..Content::default() };
         let current = Current { segment: next, end: SEGMENT_HEADER_BYTES as u64, content };
-        let full = std::mem::replace(&mut self.current, current);
-        self.closed.push_back(Closed { name: full.segment.name, content: full.content });
+        let full = self.current.replace(current);
+        self.closed.extend(full.map(|it| Closed { name: it.segment.name, content: it.content }));
         Ok(())
     }
 
@@ -442,7 +470,8 @@ impl Journal {
     }
 
     fn next_label(&self) -> (String, SegmentHeader) {
-        label(&self.segments, self.options, self.current.segment.header.number + 1)
+        let number = self.current.as_ref().map_or(1, |current| current.segment.header.number + 1);
+        label(&self.segments, self.options, number)
     }
 }
 
@@ -466,7 +495,8 @@ fn label(segments: &Segments, options: JournalOptions, number: u64) -> (String, 
         journal,
         journals,
         number,
-        first_sequence: 0,
+        // Of the others it is known once something is written into them.
+        first_sequence: u64::from(number == 1),
         size: segments.segment_bytes(),
     };
     (JournalSegment { epoch, journal, number }.path(), header)

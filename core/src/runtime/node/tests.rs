@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicI64;
 
 mod cursors;
 mod forged;
+mod full_disk;
 mod overdue;
 mod refusals;
 
@@ -65,8 +66,12 @@ impl World {
     }
 
     fn open(&mut self) {
-        self.node = Some(self.try_open().expect("it opens"));
+        self.open_parts();
         self.settle();
+    }
+
+    fn open_parts(&mut self) {
+        self.node = Some(self.try_open().expect("it opens"));
     }
 
     fn try_open(&self) -> Result<Node, Fault> {
