@@ -17,6 +17,7 @@ mod cursors;
 mod forged;
 mod full_disk;
 mod overdue;
+mod producers;
 mod refusals;
 
 const START_MS: i64 = 1_700_000_000_000;
