@@ -1,5 +1,6 @@
-//! A round of snapshots: each lane's head at once, then the partitions that have changed, one after
-//! another, in slices between batches.
+//! A round of snapshots: the lanes' heads, one in each turn, then the partitions that have changed,
+//! one after another, in slices between batches. Heads leave as plain data; whoever stores them
+//! encodes them.
 //!
 //! A partition is written as of a position at or after its lane's head, when its namespace has no
 //! due work on that lane; so the log, followed from the head, finds nothing due in it that fired
@@ -10,7 +11,7 @@ use super::{CheckpointRequest, Shard};
 use crate::key_group::KeyGroup;
 use crate::limits::CHECKPOINT_STEP_MS;
 use crate::output::NamespaceId;
-use crate::snapshot::{Part, encode_controls, encode_head};
+use crate::snapshot::{Part, encode_head};
 use std::collections::VecDeque;
 
 /// See the module.
@@ -18,9 +19,11 @@ pub(super) struct Round {
     request: CheckpointRequest,
     /// When it began, by the time since the machine started.
     began_ms: i64,
-    /// Keys that were to be written when it began, and how many have been.
+    /// Keys that were to be written when the heads were taken, and how many have been.
     keys: u64,
     keys_written: u64,
+    /// Lanes whose heads are not taken yet.
+    headless: VecDeque<usize>,
     waiting: VecDeque<Visit>,
     writing: Option<Writing>,
 }
@@ -55,23 +58,26 @@ pub(super) enum Progress {
 impl Shard {
     /// Begins a round; one that is under way is given up.
     pub(super) fn begin_round(&mut self, request: CheckpointRequest) {
-        let (mut waiting, mut keys) = (VecDeque::new(), 0);
-        for (place, lane) in self.lanes.iter_mut().enumerate() {
-            let head = lane.head();
-            let namespaces: Vec<NamespaceId> = head.namespaces.iter().map(|it| it.id).collect();
-            for namespace in namespaces.iter().copied() {
-                waiting.push_back(Visit { place, namespace, next_group: 0 });
-            }
-            let (position, head) = (head.position, head.encode());
-            let controls = encode_controls(&self.controls[place].to_state());
-            let lane_index = lane.index();
-            let part = Part::Head { lane: lane_index, position, namespaces, head, controls };
-            self.turn.visible.parts.push(part);
-            keys += lane.dirty_keys();
-        }
-        let (keys_written, writing) = (0, None);
-        let began_ms = self.room.steady_ms;
-        self.round = Some(Round { request, began_ms, keys, keys_written, waiting, writing });
+        self.round = Some(Round {
+            request,
+            began_ms: self.room.steady_ms,
+            keys: 0,
+            keys_written: 0,
+            headless: (0..self.lanes.len()).collect(),
+            waiting: VecDeque::new(),
+            writing: None,
+        });
+    }
+
+    /// Takes the head of a lane, as of its position now.
+    fn take_head(&mut self, round: &mut Round, place: usize) {
+        let lane = &self.lanes[place];
+        let head = lane.head();
+        let visits = head.namespaces.iter();
+        round.waiting.extend(visits.map(|it| Visit { place, namespace: it.id, next_group: 0 }));
+        round.keys += lane.dirty_keys();
+        let controls = self.controls[place].to_state();
+        self.turn.visible.parts.push(Part::Head { lane: lane.index(), head, controls });
     }
 
     /// Writes on, spending about one of the budget for each key.
@@ -79,6 +85,11 @@ impl Shard {
         let Some(mut round) = self.round.take() else {
             return Progress::Idle;
         };
+        if let Some(place) = round.headless.pop_front() {
+            self.take_head(&mut round, place);
+            self.round = Some(round);
+            return Progress::More;
+        }
         let allowance = round.allowance(self.room.steady_ms);
         let mut budget = self.pace.budget.min(allowance);
         let mut skipped = 0;

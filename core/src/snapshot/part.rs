@@ -5,18 +5,14 @@ use crate::key_group::{KeyGroup, LaneIndex, ShardIndex};
 use crate::namespace::ControlsState;
 use crate::output::NamespaceId;
 
+/// What a namespace takes in a head or in controls.
+const NAMESPACE_BYTES: usize = 256;
+
 /// A part of a checkpoint.
 #[derive(Debug)]
 pub(crate) enum Part {
     /// The head of a lane and the controls at home in it, as of a position.
-    Head {
-        lane: LaneIndex,
-        position: u64,
-        /// The namespaces that stand in it.
-        namespaces: Vec<NamespaceId>,
-        head: Vec<u8>,
-        controls: Vec<u8>,
-    },
+    Head { lane: LaneIndex, head: LaneHead, controls: ControlsState },
     /// A partition as of a position of its lane.
     Partition { namespace: NamespaceId, group: KeyGroup, position: u64, keys: u64, bytes: Vec<u8> },
     /// A shard has given all its parts.
@@ -49,10 +45,12 @@ pub(crate) struct LaneMark {
 }
 
 impl Part {
-    /// How many bytes of state it holds.
+    /// How many bytes of state it holds, more or less.
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
-            Self::Head { head, controls, .. } => head.len() + controls.len(),
+            Self::Head { head, controls, .. } => {
+                (head.namespaces.len() + controls.namespaces.len()) * NAMESPACE_BYTES
+            }
             Self::Partition { bytes, .. }
             | Self::Savepoint { part: SavepointPart::Partition { bytes, .. }, .. } => bytes.len(),
             Self::Done { .. } | Self::Savepoint { .. } => 0,

@@ -12,7 +12,8 @@ use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::output::{Cursor, NamespaceId};
 use crate::ports::SnapshotStore;
 use crate::snapshot::{
-    Catalog, Entry, EntryKind, Manifest, ObjectName, ObjectRef, ObjectWriter, Part, hex,
+    Catalog, Entry, EntryKind, Manifest, ObjectName, ObjectRef, ObjectWriter, Part,
+    encode_controls, hex,
 };
 use crate::storage::{DiskFault, SAVEPOINTS};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -173,11 +174,12 @@ impl Checkpointer {
         };
         let mut writer = round.writer.take().unwrap_or_else(|| ObjectWriter::new(&directory));
         match part {
-            Part::Head { lane, position, namespaces, head, controls } => {
+            Part::Head { lane, head, controls } => {
+                let position = head.position;
                 round.positions.insert(lane, position);
-                round.namespaces.extend(namespaces);
-                writer.add(EntryKind::LaneHead { lane, position }, 0, &head);
-                writer.add(EntryKind::Controls { lane }, 0, &controls);
+                round.namespaces.extend(head.namespaces.iter().map(|it| it.id));
+                writer.add(EntryKind::LaneHead { lane, position }, 0, &head.encode());
+                writer.add(EntryKind::Controls { lane }, 0, &encode_controls(&controls));
             }
             Part::Partition { namespace, group, position, keys, bytes } => {
                 round.figures.partitions += 1;

@@ -10,6 +10,7 @@ mod behaviour;
 mod limit;
 mod oracle;
 mod overdue;
+mod round;
 
 use super::*;
 use crate::lane::AsOf;
