@@ -10,7 +10,7 @@ use crate::snapshot::{Manifest, Part};
 use crate::storage::{Checkpointer, DiskFault, OldJournals, Published};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is said to it.
@@ -55,7 +55,9 @@ pub(super) struct CheckpointsOptions {
 #[derive(Debug, Default)]
 pub(super) struct CheckpointBoard {
     infos: Mutex<VecDeque<CheckpointInfo>>,
-    failures: std::sync::atomic::AtomicU64,
+    failures: AtomicU64,
+    /// Of what there was to follow, so many bytes lie below the newest checkpoint.
+    covered: AtomicU64,
 }
 
 /// How many are remembered.
@@ -79,6 +81,8 @@ pub(super) struct Checkpoints {
     began_ms: i64,
     /// What had been appended to the journals when it did.
     appended: u64,
+    /// What there would have been to follow.
+    followable: u64,
     info: CheckpointInfo,
     /// What a publication left to be cut.
     cut: Option<Arc<[u64]>>,
@@ -122,6 +126,7 @@ impl Checkpoints {
             asked: Vec::new(),
             began_ms,
             appended: 0,
+            followable: 0,
             info: CheckpointInfo::default(),
             cut: None,
         }
@@ -217,6 +222,7 @@ impl Checkpoints {
         self.joined.append(&mut self.asked);
         self.began_ms = self.common.clock.machine().boottime_ms();
         self.appended = self.common.appended();
+        self.followable = self.common.followable();
         let created_ms = self.common.clock.machine().realtime_ms();
         let rewrite = self.checkpointer.begin(now_ms, created_ms, self.common.outputs.latest());
         let rewrite = Arc::new(rewrite);
@@ -253,6 +259,7 @@ impl Checkpoints {
         self.info.total_bytes = self.checkpointer.total_bytes();
         self.info.ended_ms = Some(now_ms);
         self.common.checkpoints.note(&self.info);
+        self.common.checkpoints.covered.store(self.followable, Ordering::Relaxed);
         for committer in &self.committers {
             // One that has ended has nothing left to cut.
             let _ = committer.send(Commit::Cut(Arc::clone(&cut)));
@@ -282,6 +289,12 @@ impl CheckpointBoard {
     pub(super) fn infos(&self) -> Vec<CheckpointInfo> {
         let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
         infos.iter().cloned().collect()
+    }
+
+    /// Of what there was to follow at the start and since, so many bytes need not be any more.
+    pub(super) fn covered(&self) -> u64 {
+        // Relaxed, as all figures are.
+        self.covered.load(Ordering::Relaxed)
     }
 
     /// How often storing something has failed.

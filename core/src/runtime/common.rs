@@ -97,6 +97,11 @@ impl Common {
         self.cells.iter().map(|cells| cells.log_bytes.load(Ordering::Relaxed)).sum()
     }
 
+    /// Bytes of the log that were followed at the start, and that were appended since.
+    pub(super) fn followable(&self) -> u64 {
+        self.recovery.get().map_or(0, |recovery| recovery.replayed_bytes) + self.appended()
+    }
+
     /// Whether every shard has a journal of this epoch.
     pub(super) fn has_journals(&self) -> bool {
         self.cells.iter().all(|cells| cells.has_journal.load(Ordering::Acquire))
@@ -111,7 +116,7 @@ impl Common {
         room.min().unwrap_or(0)
     }
 
-    /// Bytes that are free where the data directory is, if that can be told.
+    /// Bytes that the data directory may still grow by, if that can be told.
     pub(super) fn free_bytes(&self) -> Option<u64> {
         self.segments.as_ref().and_then(|segments| segments.free_bytes().ok())
     }

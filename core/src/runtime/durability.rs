@@ -32,9 +32,9 @@ pub struct SyncHistogram {
 pub struct DurabilityMetrics {
     /// How long syncs of the log took.
     pub syncs: SyncHistogram,
-    /// Bytes of the log's and the output log's files, those made in advance included.
+    /// Bytes of the journals' files, without spare ones.
     pub log_bytes: u64,
-    /// Bytes of the log that were followed at the start.
+    /// Bytes of the log above the newest checkpoint: those that a start would follow now.
     pub log_replay_bytes: u64,
     /// Bytes that the last checkpoint consists of.
     pub checkpoint_size_bytes: u64,
@@ -46,7 +46,8 @@ pub struct DurabilityMetrics {
     pub checkpoint_failures: u64,
     /// How long the recovery at the start took.
     pub recovery_duration_seconds: f64,
-    /// Bytes free where the data directory is; `None`: there is none, or they are not known.
+    /// Bytes that the data directory may still grow by: free on its disk, and allowed to it. `None`:
+    /// there is none, or they are not known.
     pub data_dir_free_bytes: Option<u64>,
 }
 
@@ -62,7 +63,8 @@ impl Common {
     pub(super) fn durability_metrics(&self) -> DurabilityMetrics {
         let mut all = DurabilityMetrics {
             syncs: self.engine_cells.syncs(),
-            log_bytes: self.segments.as_ref().map_or(0, |segments| segments.bytes()),
+            log_bytes: self.segments.as_ref().map_or(0, |segments| segments.journal_bytes()),
+            log_replay_bytes: self.followable().saturating_sub(self.checkpoints.covered()),
             checkpoint_failures: self.checkpoints.failures(),
             data_dir_free_bytes: self.free_bytes(),
             ..DurabilityMetrics::default()
@@ -76,7 +78,6 @@ impl Common {
         }
         if let Some(recovery) = self.recovery.get() {
             all.recovery_duration_seconds = recovery.seconds;
-            all.log_replay_bytes = recovery.replayed_bytes;
         }
         all
     }

@@ -147,9 +147,17 @@ impl Segments {
         self.state().bytes(self.options.segment_bytes)
     }
 
-    /// Bytes that the disk has free for more.
+    /// Bytes of the journals' segments.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        let state = self.state();
+        let journals = state.in_use.iter().filter(|(name, _)| folder_of(name) == JOURNAL_FOLDER);
+        journals.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes that there is room for: on the disk, and below the bound.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
+        let allowed = self.options.bytes_max.saturating_sub(self.bytes());
+        Ok(self.disk.free_bytes()?.min(allowed))
     }
 
     /// Spares that are ready.

@@ -16,12 +16,15 @@ const FAILURES: Family = Family {
     labels: &[],
     help: "Checkpoints that did not come to their end; the log is kept until one does.",
 };
-const LOG_BYTES: Family =
-    Family { name: "stormwheel_log_bytes", labels: &[], help: "Bytes of the journals on disk." };
+const LOG_BYTES: Family = Family {
+    name: "stormwheel_log_bytes",
+    labels: &[],
+    help: "Bytes of the journals' files, without spare ones and without those of the outputs.",
+};
 const REPLAY_BYTES: Family = Family {
     name: "stormwheel_log_replay_bytes",
     labels: &[],
-    help: "Bytes of the log that a start would have to follow now.",
+    help: "Bytes of the log above the newest checkpoint: what a start would have to follow now.",
 };
 const SIZE: Family = Family {
     name: "stormwheel_checkpoint_size_bytes",
@@ -51,7 +54,7 @@ const RECOVERY: Family = Family {
 const FREE: Family = Family {
     name: "stormwheel_data_dir_free_bytes",
     labels: &[],
-    help: "Bytes that the data directory may still grow by: what the disk has left, or max_disk_bytes; NaN if there is none.",
+    help: "Bytes that the data directory may still grow by: what its disk has left, or what max_disk_bytes leaves if that is less; NaN if there is none.",
 };
 
 const FAMILIES: [&Family; 10] = [

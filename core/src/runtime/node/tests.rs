@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
 mod cursors;
+mod figures;
 mod forged;
 mod full_disk;
 mod overdue;
@@ -45,6 +46,7 @@ struct World {
     /// Key groups and lanes.
     layout: (u16, u16),
     savepoint_every_ms: i64,
+    max_disk_bytes: u64,
     node: Option<Node>,
 }
 
@@ -62,8 +64,9 @@ impl World {
         clock: Arc<TestClock>,
         shards: u16,
     ) -> Self {
-        let (layout, savepoint_every_ms, node) = ((8, 4), 0, None);
-        Self { disk, store, clock, shards, layout, savepoint_every_ms, node }
+        let (layout, savepoint_every_ms, max_disk_bytes) = ((8, 4), 0, u64::MAX);
+        let node = None;
+        Self { disk, store, clock, shards, layout, savepoint_every_ms, max_disk_bytes, node }
     }
 
     fn open(&mut self) {
@@ -91,6 +94,7 @@ impl World {
             checkpoint_over_ms: 0,
             savepoint_every_ms: self.savepoint_every_ms,
             savepoints_kept: 2,
+            max_disk_bytes: self.max_disk_bytes,
             ..StorageOptions::new(disk, store)
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
