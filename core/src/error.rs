@@ -86,6 +86,12 @@ pub enum Rejection {
     /// A savepoint came to nothing; everything else goes on.
     #[error("the savepoint failed: {detail}")]
     SavepointFailed { detail: String },
+    /// There is no savepoint of this name.
+    #[error("there is no such savepoint")]
+    SavepointUnknown,
+    /// The savepoint is being written.
+    #[error("the savepoint is being written; it can be removed once that has ended")]
+    SavepointUnderWay,
     /// The engine is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -123,11 +129,14 @@ impl Rejection {
             | Self::DurationNegative { .. }
             | Self::OptionInvalid { .. } => RejectionClass::BadRequest,
             Self::PayloadTooLarge { .. } => RejectionClass::TooLarge,
-            Self::NamespaceUnknown | Self::SourceUnknown => RejectionClass::NotFound,
+            Self::NamespaceUnknown | Self::SourceUnknown | Self::SavepointUnknown => {
+                RejectionClass::NotFound
+            }
             Self::NamespaceNotEmpty { .. }
             | Self::OptionFixed { .. }
             | Self::VersionConflict
             | Self::ClockNotManual
+            | Self::SavepointUnderWay
             | Self::NotDurable => RejectionClass::Conflict,
             Self::WatermarkUnset | Self::ClockUnset | Self::TimeOverflow { .. } => {
                 RejectionClass::Unprocessable
@@ -170,6 +179,8 @@ impl Rejection {
             Self::Poisoned => "poisoned",
             Self::NotDurable => "not-durable",
             Self::SavepointFailed { .. } => "savepoint-failed",
+            Self::SavepointUnknown => "savepoint-not-found",
+            Self::SavepointUnderWay => "savepoint-under-way",
             Self::Stopping => "stopping",
         }
     }

@@ -119,6 +119,7 @@ fn storage_options(
     Ok(Some(StorageOptions {
         disk: Arc::new(disk),
         snapshots: Arc::new(snapshots),
+        snapshots_share_disk: config.snapshots.url.is_empty(),
         segment_bytes: config.segment_bytes.0 as u64,
         max_disk_bytes: config.disk_bytes_max(),
         checkpoint_interval_ms: config.checkpoint.interval.as_millis(),

@@ -46,6 +46,14 @@ async fn savepoints_are_made_listed_and_shown() {
     let one = service.get(&format!("/v1/savepoints/{id}")).await.expect(200).json();
     assert_eq!(one["savepoint"], id);
     service.get("/v1/savepoints/x").await.expect_problem(404, "savepoint-not-found");
+    let path = format!("/v1/savepoints/{id}");
+    let removed = service.delete(&path).await.expect(204);
+    assert!(removed.text().is_empty());
+    assert!(!folder.path().join(format!("data/snapshots/savepoints/{id}/savepoint")).exists());
+    service.delete(&path).await.expect_problem(404, "savepoint-not-found");
+    service.get(&path).await.expect_problem(404, "savepoint-not-found");
+    let left = service.get("/v1/savepoints").await.expect(200).json();
+    assert_eq!(left["savepoints"].as_array().unwrap().len(), 2);
     for (body, status, slug) in [
         (r#"{"namespaces":["nobody"]}"#, 404, "namespace-not-found"),
         (r#"{"namespaces":[]}"#, 400, "invalid-field"),
@@ -61,6 +69,7 @@ async fn in_memory_there_is_nothing_to_copy() {
     service.post("/v1/savepoints", "").await.expect_problem(409, "not-durable");
     service.get("/v1/savepoints").await.expect_problem(409, "not-durable");
     service.get("/v1/savepoints/x").await.expect_problem(409, "not-durable");
+    service.delete("/v1/savepoints/x").await.expect_problem(409, "not-durable");
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub(super) enum Checkpoint {
     Begin(Reply<Result<CheckpointInfo, Rejection>>),
     /// Make a savepoint.
     Savepoint(SavepointAsked),
+    /// Remove the savepoint of this name.
+    RemoveSavepoint(String, Reply<Result<(), Rejection>>),
 }
 
 /// A checkpoint, under way or done.
@@ -49,6 +51,8 @@ pub struct CheckpointInfo {
 pub(super) struct CheckpointsOptions {
     pub(super) interval_ms: i64,
     pub(super) over_ms: i64,
+    /// What is stored counts against the bound of the data directory.
+    pub(super) share_disk: bool,
 }
 
 /// What others may see of it.
@@ -113,7 +117,7 @@ impl Checkpoints {
                 ..CheckpointInfo::default()
             });
         }
-        Self {
+        let it = Self {
             common,
             checkpointer,
             savepoints,
@@ -129,7 +133,9 @@ impl Checkpoints {
             followable: 0,
             info: CheckpointInfo::default(),
             cut: None,
-        }
+        };
+        it.count_others();
+        it
     }
 
     /// What comes in.
@@ -167,6 +173,11 @@ impl Checkpoints {
                     self.common.engine_cells.take_part(bytes);
                 }
                 Checkpoint::Savepoint(asked) => self.savepoints.ask(asked),
+                Checkpoint::RemoveSavepoint(id, reply) => {
+                    let outcome = self.savepoints.remove(&id);
+                    self.count_others();
+                    reply(outcome);
+                }
                 Checkpoint::Begin(reply) => self.asked.push(reply),
             }
         }
@@ -195,7 +206,10 @@ impl Checkpoints {
             self.update_info();
             return Ok(was_busy);
         }
-        was_busy |= self.savepoints.step(now_ms);
+        if self.savepoints.step(now_ms) {
+            was_busy = true;
+            self.count_others();
+        }
         if self.savepoints.is_under_way() {
             return Ok(was_busy);
         }
@@ -243,6 +257,13 @@ impl Checkpoints {
         }
     }
 
+    /// What checkpoints and savepoints take of the data directory, if they are in it.
+    fn count_others(&self) {
+        if let Some(segments) = self.common.segments.as_ref().filter(|_| self.options.share_disk) {
+            segments.set_other_bytes(self.checkpointer.total_bytes() + self.savepoints.bytes());
+        }
+    }
+
     fn update_info(&mut self) {
         let figures = self.checkpointer.figures();
         self.info.written_bytes = figures.bytes;
@@ -265,8 +286,7 @@ impl Checkpoints {
             let _ = committer.send(Commit::Cut(Arc::clone(&cut)));
         }
         let _ = self.publisher.send(Publish::Floor(floor));
-        let segments = self.common.segments.as_ref().expect("there are files");
-        segments.set_other_bytes(self.checkpointer.total_bytes());
+        self.count_others();
         self.cut = Some(cut);
         for reply in self.joined.drain(..) {
             reply(Ok(self.info.clone()));

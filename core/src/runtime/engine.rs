@@ -459,6 +459,16 @@ impl Engine {
         let _ = to.send(Checkpoint::Savepoint(SavepointAsked { namespaces, reply }));
     }
 
+    /// Removes a savepoint, unless it is just being written. The reply comes once it is none any more.
+    pub fn remove_savepoint(&self, id: &str, reply: Reply<Result<(), Rejection>>) {
+        let Some(to) = self.common().parts.get() else {
+            reply(Err(Rejection::NotDurable));
+            return;
+        };
+        // One that has ended drops the reply.
+        let _ = to.send(Checkpoint::RemoveSavepoint(id.to_owned(), reply));
+    }
+
     /// The savepoints that there are, and those of this process that failed: the newest first.
     pub fn savepoints(&self) -> Vec<SavepointInfo> {
         self.common().savepoints.infos()

@@ -339,6 +339,7 @@ impl Opening<'_> {
             CheckpointsOptions {
                 interval_ms: storage.checkpoint_interval_ms,
                 over_ms: storage.checkpoint_over_ms,
+                share_disk: storage.snapshots_share_disk,
             },
             manifest,
         ));

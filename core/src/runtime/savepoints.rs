@@ -87,7 +87,8 @@ pub(super) struct Savepoints {
     asked: VecDeque<SavepointAsked>,
     number: u64,
     under_way: Option<UnderWay>,
-    /// When the next one is made by itself, by the adjusted clock.
+    /// When the next one is made by itself, by the time since the machine started: that never stands
+    /// still.
     due_ms: i64,
     /// What is to be removed from the store.
     garbage: VecDeque<String>,
@@ -145,11 +146,13 @@ impl Savepoints {
             });
         }
         infos.sort_by_key(|info| info.began_ms);
-        let now_ms = common.clock.look().now_ms;
+        let machine = common.clock.machine();
         let scheduled = infos.iter().filter(|info| info.id.starts_with(SCHEDULED));
-        let last_ms = scheduled.map(|info| info.now_ms).max();
+        let last_ms = scheduled.map(|info| info.began_ms).max();
         // The first one of all is made after a while, too: not by each start of a service that ends.
-        let due_ms = last_ms.unwrap_or(now_ms).saturating_add(options.every_ms);
+        let waited_ms = last_ms.map_or(0, |last_ms| machine.realtime_ms().saturating_sub(last_ms));
+        let wait_ms = options.every_ms.saturating_sub(waited_ms.max(0)).max(0);
+        let due_ms = machine.boottime_ms().saturating_add(wait_ms);
         for info in infos {
             common.savepoints.note(info);
         }
@@ -225,9 +228,10 @@ impl Savepoints {
             self.begin(namespaces, Some(reply));
             return true;
         }
-        let is_due = self.options.every_ms > 0 && now_ms >= self.due_ms && !is_stopping;
+        let steady_ms = self.common.clock.machine().boottime_ms();
+        let is_due = self.options.every_ms > 0 && steady_ms >= self.due_ms && !is_stopping;
         if is_due {
-            self.due_ms = now_ms.saturating_add(self.options.every_ms.min(RETRY_MS));
+            self.due_ms = steady_ms.saturating_add(self.options.every_ms.min(RETRY_MS));
             self.begin(None, None);
         }
         is_due
@@ -277,7 +281,7 @@ impl Savepoints {
                 it.info.bytes = writer.bytes();
                 match writer.step() {
                     Ok(None) => {}
-                    Ok(Some(manifest)) => self.end(&manifest, now_ms),
+                    Ok(Some(manifest)) => self.end(&manifest),
                     Err(fault) => {
                         let detail = fault.to_string();
                         self.fail(Rejection::SavepointFailed { detail });
@@ -340,8 +344,9 @@ impl Savepoints {
         self.send(&SavepointStep::Resume);
     }
 
-    fn end(&mut self, manifest: &SavepointManifest, now_ms: i64) {
-        let Some(UnderWay { is_scheduled, reply, stage, .. }) = self.under_way.take() else {
+    fn end(&mut self, manifest: &SavepointManifest) {
+        let Some(UnderWay { is_scheduled, reply, stage, held_from_ms, .. }) = self.under_way.take()
+        else {
             return;
         };
         let manifest_bytes = match stage {
@@ -352,7 +357,7 @@ impl Savepoints {
         let info = SavepointInfo { ended_ms, ..told(manifest, manifest_bytes) };
         self.common.savepoints.note(info.clone());
         if is_scheduled {
-            self.due_ms = now_ms.saturating_add(self.options.every_ms);
+            self.due_ms = held_from_ms.saturating_add(self.options.every_ms);
             self.drop_old();
         }
         if let Some(reply) = reply {
@@ -367,14 +372,39 @@ impl Savepoints {
         let old: Vec<String> =
             whole.skip(self.options.kept.max(1)).map(|info| info.id.clone()).collect();
         for id in old {
-            let folder = format!("{SAVEPOINTS}{id}/");
-            let manifest = manifest_name(&id);
-            let Ok(names) = self.store.list(&folder) else { continue };
-            // Without its manifest it is none: the rest is only leavings.
-            self.garbage.push_back(manifest.clone());
-            self.garbage.extend(names.into_iter().filter(|name| *name != manifest));
-            self.common.savepoints.forget(&id);
+            // What cannot be removed now is one too many the next time, too.
+            let _ = self.discard(&id);
         }
+    }
+
+    /// Removes a savepoint.
+    pub(super) fn remove(&mut self, id: &str) -> Result<(), Rejection> {
+        if self.under_way.as_ref().is_some_and(|it| it.info.id == id) {
+            return Err(Rejection::SavepointUnderWay);
+        }
+        if !self.common.savepoints.infos().iter().any(|info| info.id == id) {
+            return Err(Rejection::SavepointUnknown);
+        }
+        self.discard(id).map_err(|fault| Rejection::SavepointFailed { detail: fault.to_string() })
+    }
+
+    fn discard(&mut self, id: &str) -> Result<(), DiskFault> {
+        let folder = format!("{SAVEPOINTS}{id}/");
+        let names = self.store.list(&folder).map_err(DiskFault::at(&folder, "list"))?;
+        let manifest = manifest_name(id);
+        // Without its manifest it is none: the rest is only leavings.
+        let (first, rest): (Vec<_>, Vec<_>) = names.into_iter().partition(|it| *it == manifest);
+        for name in first {
+            self.store.remove(&name).map_err(DiskFault::at(&name, "remove"))?;
+        }
+        self.garbage.extend(rest);
+        self.common.savepoints.forget(id);
+        Ok(())
+    }
+
+    /// Bytes of those that are whole.
+    pub(super) fn bytes(&self) -> u64 {
+        self.common.savepoints.infos().iter().map(|info| info.bytes).sum()
     }
 
     fn fail(&mut self, rejection: Rejection) {

@@ -15,9 +15,12 @@ pub struct StorageOptions {
     pub disk: Arc<dyn Disk>,
     /// Where snapshots go.
     pub snapshots: Arc<dyn SnapshotStore>,
+    /// They are in the data directory, and count against its bound.
+    pub snapshots_share_disk: bool,
     /// Bytes of each file that is made of the log, in advance.
     pub segment_bytes: u64,
-    /// Bytes that all files of the data directory may have together.
+    /// Bytes that all files of the data directory may have together, checkpoints and savepoints
+    /// included if they are in it.
     pub max_disk_bytes: u64,
     /// How often a checkpoint begins by itself; 0: only when asked for.
     pub checkpoint_interval_ms: i64,
@@ -42,6 +45,7 @@ impl StorageOptions {
         Self {
             disk,
             snapshots,
+            snapshots_share_disk: true,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             max_disk_bytes: u64::MAX,
             checkpoint_interval_ms: 60_000,
@@ -58,6 +62,7 @@ impl StorageOptions {
 impl fmt::Debug for StorageOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StorageOptions")
+            .field("snapshots_share_disk", &self.snapshots_share_disk)
             .field("segment_bytes", &self.segment_bytes)
             .field("max_disk_bytes", &self.max_disk_bytes)
             .field("checkpoint_interval_ms", &self.checkpoint_interval_ms)

@@ -269,6 +269,7 @@ impl Exchange<'_> {
             Call::MakeSavepoint => savepoints::make(self).await,
             Call::ListSavepoints => savepoints::list(&self),
             Call::GetSavepoint => savepoints::get(&self),
+            Call::RemoveSavepoint => savepoints::remove(&self).await,
             Call::AcceptClock => Ok(running::accept_clock(&self)),
             Call::Outputs => outputs::read(self).await,
             Call::Livez => running::livez(&self),

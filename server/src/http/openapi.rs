@@ -192,9 +192,14 @@ fn operation(route: &Route, path: &str, suffix: &str) -> Operation {
     if route.begins {
         operation = operation.response("202", good.clone());
     }
+    if route.gives_nothing() {
+        let done = ResponseBuilder::new().description(route.summary).build();
+        operation = operation.response("204", done);
+    } else {
+        operation = operation.response("200", good);
+    }
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     operation
-        .response("200", good)
         .response(
             "default",
             ResponseBuilder::new()

@@ -103,6 +103,7 @@ pub enum Call {
     MakeSavepoint,
     ListSavepoints,
     GetSavepoint,
+    RemoveSavepoint,
     Livez,
     Readyz,
     Metrics,
@@ -180,6 +181,11 @@ impl Route {
     /// Whether `If-None-Match: *` means something here.
     pub fn registers(&self) -> bool {
         matches!(self.call, Call::PutTimer | Call::PostTimer)
+    }
+
+    /// Whether there is nothing to say once it is done: 204.
+    pub fn gives_nothing(&self) -> bool {
+        self.call == Call::RemoveSavepoint
     }
 
     /// Whether it is carried out once for each sequence number of a producer.

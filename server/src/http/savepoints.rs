@@ -91,10 +91,37 @@ pub(super) fn get(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
     let id = exchange.segment(Segment::Savepoint)?;
     let all = exchange.app.engine.savepoints();
     let Some(info) = all.iter().find(|info| info.id == id) else {
-        let detail = format!("there is no savepoint `{}`", clip(&id));
-        return Err(Problem::new(&kinds::SAVEPOINT_NOT_FOUND, detail).field("id"));
+        return Err(unknown(&id));
     };
     Ok(json_value(&shown(info, exchange.query.time_format())))
+}
+
+/// `DELETE /v1/savepoints/{id}`.
+pub(super) async fn remove(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
+    check_durable(exchange)?;
+    let id = exchange.segment(Segment::Savepoint)?;
+    let (sender, removed) = oneshot::channel();
+    exchange.app.engine.remove_savepoint(
+        &id,
+        Box::new(move |answer| {
+            // A client that went away in the meantime does not want the answer.
+            drop(sender.send(answer));
+        }),
+    );
+    // An engine that drops the question without an answer has stopped.
+    let removed = removed.await.map_err(|_| Problem::from(Rejection::Stopping))?;
+    removed.map_err(|rejection| match rejection {
+        Rejection::SavepointUnknown => unknown(&id),
+        rejection => Problem::from(rejection),
+    })?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+fn unknown(id: &str) -> Problem {
+    let detail = format!("there is no savepoint `{}`", clip(id));
+    Problem::new(&kinds::SAVEPOINT_NOT_FOUND, detail).field("id")
 }
 
 /// Nothing, or `{"namespaces": ["a", "b"]}`.

@@ -23,12 +23,13 @@ mod refusals;
 
 const START_MS: i64 = 1_700_000_000_000;
 
+/// Since the start, and by how much the machine's clock was set forward meanwhile.
 #[derive(Default)]
-struct TestClock(AtomicI64);
+struct TestClock(AtomicI64, AtomicI64);
 
 impl MachineClock for TestClock {
     fn realtime_ms(&self) -> i64 {
-        START_MS + self.0.load(Ordering::Relaxed)
+        START_MS + self.boottime_ms() + self.1.load(Ordering::Relaxed)
     }
 
     fn boottime_ms(&self) -> i64 {

@@ -44,3 +44,14 @@ pub(super) const GET: Route = Route {
     schema: Some("Savepoint"),
     ..get(Place::Root, "/v1/savepoints/{id}", Call::GetSavepoint, "One savepoint")
 };
+
+pub(super) const REMOVE: Route = Route {
+    verb: Verb::Delete,
+    scope: Scope::Admin,
+    ..get(
+        Place::Root,
+        "/v1/savepoints/{id}",
+        Call::RemoveSavepoint,
+        "Remove a savepoint, unless it is being written (409)",
+    )
+};

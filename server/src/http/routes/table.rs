@@ -453,6 +453,7 @@ pub static ROUTES: &[Route] = &[
     savepoints::MAKE,
     savepoints::LIST,
     savepoints::GET,
+    savepoints::REMOVE,
     Route {
         scope: Scope::Metrics,
         params: &[Param::one("verbose", ParamKind::Flag, "With each check.")],

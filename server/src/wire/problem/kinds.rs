@@ -126,6 +126,9 @@ kinds! {
     NOT_DURABLE = 409 "not-durable", "Nothing is kept on disk",
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
+    SAVEPOINT_UNDER_WAY = 409 "savepoint-under-way", "The savepoint is being written",
+        "A savepoint cannot be removed while it is being written. Nothing was changed.\n\n\
+         GET /v1/savepoints/{id} says when its status is no longer `running`; ask again then.";
     CURSOR_AHEAD = 409 "cursor-ahead", "The cursor is of another log",
         "The cursor lies beyond the newest output there is, or before the first that this namespace can have: it was not given out by this log, or by an earlier namespace of the same name. The service started with other data, or the namespace was deleted and made again.\n\n\
          Start again without a cursor (the earliest retained output) or with cursor=latest. What was fired in between may have been delivered to you or not.";

@@ -8,6 +8,14 @@ impl World {
     fn figures(&mut self) -> DurabilityMetrics {
         self.node().engine().durability_metrics()
     }
+
+    /// Bytes of all files of the logs.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        let names = self.disk.names();
+        let logs = names.iter().filter(|name| name.contains('/'));
+        logs.map(|name| self.disk.open(name).expect("it is there").len_bytes().expect("it has"))
+            .sum()
+    }
 }
 
 #[test]
@@ -47,14 +55,4 @@ fn the_log_is_the_journals_and_room_is_what_the_disk_and_the_bound_leave() {
     assert_eq!(world.figures().data_dir_free_bytes, Some((4 << 20) - taken));
     world.disk.set_free_bytes(1_000);
     assert_eq!(world.figures().data_dir_free_bytes, Some(1_000));
-}
-
-impl World {
-    /// Bytes of all files of the logs.
-    fn taken_bytes(&self) -> u64 {
-        let names = self.disk.names();
-        let logs = names.iter().filter(|name| name.contains('/'));
-        logs.map(|name| self.disk.open(name).expect("it is there").len_bytes().expect("it has"))
-            .sum()
-    }
 }

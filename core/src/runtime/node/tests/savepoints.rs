@@ -482,3 +482,70 @@ fn savepoints_are_made_by_themselves_and_the_oldest_go() {
     world.crash();
     assert_eq!(ids(&mut world), before, "they are found again");
 }
+
+#[test]
+fn a_schedule_goes_on_while_the_clock_of_the_machine_stands() {
+    let mut world = World::new(1);
+    world.savepoint_every_ms = 60_000;
+    world.crash();
+    world.pass(30_000);
+    world.settle();
+    // An hour back: until that has passed, timers wait, and what is made by itself does not.
+    world.clock.1.fetch_sub(3_600_000, std::sync::atomic::Ordering::Relaxed);
+    let count = |world: &mut World| world.node().engine().savepoints().len();
+    for (wait_ms, expected) in [(29_999, 0), (1, 1), (59_999, 1), (1, 2)] {
+        world.pass(wait_ms);
+        world.settle();
+        assert_eq!(count(&mut world), expected);
+    }
+    world.crash();
+    world.pass(59_999);
+    world.settle();
+    assert_eq!(count(&mut world), 2, "a start does not begin to count anew");
+    world.pass(1);
+    world.settle();
+    assert_eq!(count(&mut world), 2, "two are kept");
+    let newest = world.node().engine().savepoints().swap_remove(0);
+    assert!(newest.id.ends_with("-0003"), "{}", newest.id);
+}
+
+#[test]
+fn what_is_removed_is_gone_and_counts_no_more() {
+    let mut world = World::new(2);
+    world.register(0..300, 1_000_000);
+    world.max_disk_bytes = 8 << 20;
+    world.crash();
+    // What is taken besides the logs.
+    let counted = |world: &mut World| {
+        let figures = world.node().engine().durability_metrics();
+        let free = figures.data_dir_free_bytes.expect("there is a bound");
+        (8 << 20) - free - world.taken_bytes()
+    };
+    assert_eq!(counted(&mut world), 0);
+    let info = world.savepoint(&[]);
+    assert!(info.bytes > 0);
+    assert_eq!(counted(&mut world), info.bytes);
+    world.crash();
+    assert_eq!(counted(&mut world), info.bytes, "a start counts it, too");
+    let remove = |world: &mut World, id: &str| {
+        let (answer, reply) = slot();
+        world.node().engine().remove_savepoint(id, reply);
+        world.node().step(NodePart::Checkpointer).expect("the store works");
+        answer.lock().unwrap().take().expect("it was answered")
+    };
+    let under_way = world.ask_savepoint(&[]);
+    world.node().step(NodePart::Checkpointer).expect("the store works");
+    let begun = world.node().engine().savepoints().swap_remove(0);
+    assert_eq!(remove(&mut world, &begun.id), Err(Rejection::SavepointUnderWay));
+    world.settle();
+    assert!(under_way.lock().unwrap().take().is_some_and(|it| it.is_ok()));
+    for id in [&info.id, &begun.id] {
+        assert_eq!(remove(&mut world, id), Ok(()));
+        assert_eq!(remove(&mut world, id), Err(Rejection::SavepointUnknown));
+    }
+    world.settle();
+    assert_eq!(world.store.list("savepoints/").unwrap(), Vec::<String>::new());
+    assert_eq!(counted(&mut world), 0);
+    world.crash();
+    assert!(world.node().engine().savepoints().is_empty());
+}
