@@ -138,7 +138,7 @@ impl Engine {
         storage: Option<StorageOptions>,
         clock: Arc<dyn MachineClock>,
     ) -> Result<Self, Fault> {
-        let opened = open(options, storage, clock)?;
+        let opened = open(options, storage, clock, true)?;
         let engine = Self::over(Arc::clone(&opened.common), options);
         let threads = threads::spawn(opened, options.pin)?;
         *engine.inner.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;

@@ -11,6 +11,7 @@ mod disk;
 mod durability;
 mod engine;
 mod fault;
+mod follow;
 mod merge;
 mod metrics;
 mod node;

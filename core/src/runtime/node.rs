@@ -49,11 +49,14 @@ impl Node {
         storage: Option<StorageOptions>,
         clock: Arc<dyn MachineClock>,
     ) -> Result<Self, Fault> {
-        let Opened { common, workers, committers, publisher, checkpoints } =
-            open(options, storage, clock)?;
+        Ok(Self::of(open(options, storage, clock, false)?, options))
+    }
+
+    fn of(opened: Opened, options: &EngineOptions) -> Self {
+        let Opened { common, workers, committers, publisher, checkpoints } = opened;
         let engine = Engine::over(Arc::clone(&common), options);
         drop(engine.create_default());
-        Ok(Self { engine, common, workers, committers, publisher, checkpoints })
+        Self { engine, common, workers, committers, publisher, checkpoints }
     }
 
     /// Where requests go in. Answers come while steps are taken.

@@ -12,39 +12,37 @@ use super::common::{Common, Queued, Turns};
 use super::directory::Namespaces;
 use super::engine::EngineOptions;
 use super::fault::Fault;
+use super::follow::{Following, LoadedShards, load_shards};
 use super::metrics::{EngineCells, ShardCells};
 use super::output_log::{OutputCommitter, OutputLog};
 use super::publisher::Publisher;
-use super::recovered::{RecoveryInfo, RecoveryProgress};
+use super::recovered::RecoveryInfo;
 use super::savepoints::{SavepointBoard, Savepoints, SavepointsOptions};
 use super::storage_options::StorageOptions;
 use super::watch::Watch;
 use super::worker::Worker;
-use crate::key_group::{LaneIndex, Layout, ShardIndex};
+use crate::key_group::{Layout, ShardIndex};
 use crate::lane::AsOf;
-use crate::log::LaneBlock;
-use crate::namespace::{DEFAULT_NAMESPACE, Retention};
-use crate::output::{Cursor, OutputBytes};
+use crate::namespace::DEFAULT_NAMESPACE;
+use crate::output::Cursor;
 use crate::ports::{Disk, MachineClock, Registry};
 use crate::shard::{AppliedNumbers, Pace, Shard};
-use crate::snapshot::{Catalog, Loaded, Manifest, ManifestName, SnapshotFault, load, newest};
+use crate::snapshot::{Catalog, Manifest, ManifestName, ObjectRef, SnapshotFault, newest};
 use crate::storage::{
-    Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputIds,
-    OutputOptions, Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions,
-    SnapshotsSay, read_journals,
+    Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputOptions,
+    Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions, SnapshotsSay,
+    read_journals,
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
 use std::io::{Error, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The version of what the engine does with a record. It rises when the same log would be followed
 /// to another state than before.
 pub const ENGINE_VERSION: u16 = 1;
-/// Bytes of outputs that a replay gathers before it writes them.
-const REPLAY_OUTPUT_BYTES: usize = 8 << 20;
 /// Bytes of outputs that are kept in memory besides the files.
 const OUTPUT_CACHE_BYTES: usize = 64 << 20;
 
@@ -57,15 +55,16 @@ pub(super) struct Opened {
     pub(super) checkpoints: Option<Checkpoints>,
 }
 
-/// Opens what the options name.
+/// Opens what the options name; a recovery has threads of its own if `is_threaded`.
 pub(super) fn open(
     options: &EngineOptions,
     storage: Option<StorageOptions>,
     clock: Arc<dyn MachineClock>,
+    is_threaded: bool,
 ) -> Result<Opened, Fault> {
     match storage {
         None => open_memory(options, clock),
-        Some(storage) => Opening::open(options, &storage, clock),
+        Some(storage) => Opening::open(options, &storage, clock, is_threaded),
     }
 }
 
@@ -142,6 +141,7 @@ struct Opening<'a> {
     identity: Identity,
     /// The identity is not written down yet.
     is_new: bool,
+    is_threaded: bool,
 }
 
 /// The manifests of a store.
@@ -153,19 +153,12 @@ struct Manifests {
     healed: Vec<String>,
 }
 
-/// Shards as a manifest has them, or new ones.
-struct LoadedShards {
-    shards: Vec<Shard>,
-    as_of: AsOf,
-    catalog: Catalog,
-    keys: u64,
-}
-
 impl Opening<'_> {
     fn open(
         options: &EngineOptions,
         storage: &StorageOptions,
         clock: Arc<dyn MachineClock>,
+        is_threaded: bool,
     ) -> Result<Opened, Fault> {
         let started = clock.realtime_micros();
         let disk = &*storage.disk;
@@ -177,12 +170,12 @@ impl Opening<'_> {
             lanes: options.new_lanes(),
         });
         let layout = layout(options, identity.max_parallelism, identity.lanes)?;
-        let opening = Opening { options, storage, layout, identity, is_new };
+        let opening = Opening { options, storage, layout, identity, is_new, is_threaded };
         opening.recover(clock, started)
     }
 
     fn recover(&self, machine: Arc<dyn MachineClock>, started: i64) -> Result<Opened, Fault> {
-        let Self { options, storage, layout, identity, is_new } = *self;
+        let Self { options, storage, layout, identity, is_new, is_threaded } = *self;
         let directory_id = identity.directory_id;
         let Manifests { names, whole: manifests, mut healed } = self.manifests()?;
         let disk = &*storage.disk;
@@ -247,18 +240,18 @@ impl Opening<'_> {
             loaded_keys: loaded.keys,
             ..RecoveryInfo::default()
         };
-        replay(
-            &recovered,
-            &starts,
+        let following = Following {
+            recovered: &recovered,
+            starts: &starts,
             layout,
-            &mut loaded,
-            &outputs.ids,
-            &log,
-            &mut committer,
+            as_of: &loaded.as_of,
+            ids: &outputs.ids,
+            log: &log,
             now_ms,
-            &storage.progress,
-            &mut info,
-        )?;
+            progress: &storage.progress,
+            is_threaded,
+        };
+        following.run(&mut loaded.shards, &mut committer, &mut info)?;
 
         let (common, queues) = common(layout, clock, namespaces, log, Some(Arc::clone(&segments)));
         let common = Arc::new(common);
@@ -419,7 +412,7 @@ impl Opening<'_> {
     ) -> Result<LoadedShards, Fault> {
         let mut it = self.new_shards(registry);
         let store = &*self.storage.snapshots;
-        let fetch = |object: &crate::snapshot::ObjectRef| {
+        let fetch = |object: &ObjectRef| {
             store.get(&object.name).map_err(|error| {
                 if error.kind() == std::io::ErrorKind::NotFound {
                     let detail = "it is missing";
@@ -429,26 +422,9 @@ impl Opening<'_> {
                 }
             })
         };
-        let layout = self.layout;
-        let catalog = load(manifest, &self.identity.directory_id, layout, fetch, |part| {
-            match part {
-                Loaded::Head { lane, head } => {
-                    it.shards[layout.shard_of(lane).0 as usize].load_head(lane, head);
-                }
-                Loaded::Controls { lane, state } => {
-                    it.shards[layout.shard_of(lane).0 as usize].load_controls(lane, state);
-                }
-                Loaded::Partition { lane, namespace, group, position, what, bytes } => {
-                    let shard = &mut it.shards[layout.shard_of(lane).0 as usize];
-                    let now_ms = manifest.now_ms;
-                    it.keys += shard.load_partition(lane, namespace, group, now_ms, what, bytes)?;
-                    self.storage.progress.loaded_keys.store(it.keys, Ordering::Relaxed);
-                    it.as_of.insert(namespace, group, position);
-                }
-            }
-            Ok(())
-        })?;
-        it.catalog = catalog;
+        let (directory_id, layout) = (&self.identity.directory_id, self.layout);
+        let progress = &self.storage.progress;
+        load_shards(&mut it, manifest, directory_id, layout, self.is_threaded, progress, &fetch)?;
         Ok(it)
     }
 
@@ -502,69 +478,6 @@ fn check_whole(
         manifest: &newest.to_string(),
         positions: positions.unwrap_or_default(),
     }))
-}
-
-/// Follows the log behind the snapshots.
-#[allow(clippy::too_many_arguments, reason = "everything that a replay touches")]
-fn replay(
-    recovered: &Recovered,
-    starts: &[u64],
-    layout: Layout,
-    loaded: &mut LoadedShards,
-    ids: &OutputIds,
-    log: &OutputLog,
-    outputs: &mut OutputCommitter,
-    now_ms: i64,
-    progress: &RecoveryProgress,
-    info: &mut RecoveryInfo,
-) -> Result<(), Fault> {
-    let lanes = (0..layout.lanes()).zip(starts);
-    let blocks = lanes.flat_map(|(lane, start)| recovered.blocks_from(lane, *start));
-    let bytes = blocks.map(|block| u64::from(block.length)).sum();
-    progress.replay_bytes.store(bytes, Ordering::Relaxed);
-    let mut emitted: Vec<OutputBytes> = Vec::new();
-    let mut emitted_bytes = 0;
-    for (lane, start) in (0..layout.lanes()).zip(starts) {
-        let shard = &mut loaded.shards[layout.shard_of(LaneIndex(lane)).0 as usize];
-        for block in recovered.blocks_from(lane, *start) {
-            let records = recovered.read_block(block)?;
-            info.replayed_bytes += records.len() as u64;
-            info.replayed_records += u64::from(block.count);
-            progress.replayed_bytes.store(info.replayed_bytes, Ordering::Relaxed);
-            let block = LaneBlock {
-                lane,
-                first_position: block.first,
-                count: block.count,
-                now_ms: block.now_ms,
-                records,
-            };
-            shard.replay(&block, &loaded.as_of, &mut |block| {
-                if let Some(block) = ids.filter(block) {
-                    // How long they are kept is said once the namespaces are known again.
-                    log.admit(block.namespace, Retention::default());
-                    emitted_bytes += block.len_bytes();
-                    emitted.push(block);
-                }
-            })?;
-            if emitted_bytes > REPLAY_OUTPUT_BYTES {
-                emitted_bytes = 0;
-                outputs.take(std::mem::take(&mut emitted), now_ms, Vec::new());
-                commit(outputs)?;
-            }
-        }
-    }
-    outputs.take(emitted, now_ms, Vec::new());
-    commit(outputs)?;
-    Ok(())
-}
-
-/// Makes outputs of the replay readable. What there is no room for stays where it is until there is;
-/// it is no more than what the process before could not write.
-fn commit(outputs: &mut OutputCommitter) -> Result<(), DiskFault> {
-    match outputs.commit(&mut |_| {}) {
-        Err(fault) if fault.is_full() => Ok(()),
-        outcome => outcome,
-    }
 }
 
 /// A directory that holds something can be read from without room for more. One that does not even

@@ -19,6 +19,7 @@ mod forged;
 mod full_disk;
 mod overdue;
 mod producers;
+mod recovery;
 mod refusals;
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -48,6 +49,8 @@ struct World {
     layout: (u16, u16),
     savepoint_every_ms: i64,
     max_disk_bytes: u64,
+    /// Its recovery has threads.
+    is_threaded: bool,
     node: Option<Node>,
 }
 
@@ -66,8 +69,18 @@ impl World {
         shards: u16,
     ) -> Self {
         let (layout, savepoint_every_ms, max_disk_bytes) = ((8, 4), 0, u64::MAX);
-        let node = None;
-        Self { disk, store, clock, shards, layout, savepoint_every_ms, max_disk_bytes, node }
+        let (is_threaded, node) = (false, None);
+        Self {
+            disk,
+            store,
+            clock,
+            shards,
+            layout,
+            savepoint_every_ms,
+            max_disk_bytes,
+            is_threaded,
+            node,
+        }
     }
 
     fn open(&mut self) {
@@ -99,7 +112,8 @@ impl World {
             ..StorageOptions::new(disk, store)
         };
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
-        Node::open(&options, Some(storage), clock)
+        let opened = open(&options, Some(storage), clock, self.is_threaded)?;
+        Ok(Node::of(opened, &options))
     }
 
     fn node(&mut self) -> &mut Node {
