@@ -227,8 +227,8 @@ impl Opening<'_> {
         if is_new {
             identity.write(disk)?;
         }
-        segments.tidy()?;
         recovered.seal(disk, ENGINE_VERSION)?;
+        segments.tidy()?;
         let outputs = outputs.seal().map_err(Fault::Outputs)?;
         let mut torn: Vec<String> = recovered.torn.iter().map(ToString::to_string).collect();
         torn.extend(outputs.torn.iter().map(ToString::to_string));

@@ -128,8 +128,14 @@ impl Segments {
         self.options.directory_id
     }
 
-    /// Removes spares that are not whole, of another size, or too many.
+    /// Removes spares that are not whole, of another size, or too many; and counts no more what the
+    /// sealing of the journals has removed.
     pub(crate) fn tidy(&self) -> Result<(), DiskFault> {
+        let left = self.disk.list(JOURNAL_FOLDER).map_err(DiskFault::at(JOURNAL_FOLDER, "list"))?;
+        let left: Vec<String> =
+            left.iter().map(|file| format!("{JOURNAL_FOLDER}/{file}")).collect();
+        let is_there = |name: &String| folder_of(name) != JOURNAL_FOLDER || left.contains(name);
+        self.state().in_use.retain(|name, _| is_there(name));
         let unfit = std::mem::take(&mut self.state().unfit);
         for name in &unfit {
             self.disk.remove(name).map_err(DiskFault::at(name, "remove"))?;
