@@ -7,20 +7,20 @@ use crate::draw;
 use crate::model::{OpRef, Violation, text};
 use crate::oracle::{Act, Answer, Timer};
 use crate::rng::Rng;
-use crate::space::{Space, Told, combined};
+use crate::space::Space;
 use crate::world::Setup;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::key_group::Layout;
-use stormwheel::namespace::{ClockChange, Command, CommandReply, SourceChange, SourceResult};
+use stormwheel::namespace::CommandReply;
 use stormwheel::op::{Outcome, PayloadBuf, TimerView};
 use stormwheel::query::{ListPage, ListPosition, ListQuery};
 use stormwheel::runtime::{Ack, CheckpointInfo, Engine};
 use stormwheel::time::Timestamp;
 
 /// What an answer is to.
-enum Asked {
+pub(crate) enum Asked {
     Batch { space: usize, ops: Vec<OpRef>, ack: Ack },
     Read { space: usize, op: OpRef },
     List { space: usize },
@@ -28,7 +28,7 @@ enum Asked {
     Checkpoint,
 }
 
-enum Reply {
+pub(crate) enum Reply {
     Outcomes(Vec<Outcome>),
     Timers(Result<Vec<TimerView>, Rejection>),
     Page(Result<ListPage, Rejection>),
@@ -36,16 +36,19 @@ enum Reply {
     Checkpoint(Result<CheckpointInfo, Rejection>),
 }
 
+/// Keys that get a timer for the same millisecond, at most.
+const STORM_KEYS_MAX: i64 = 400;
+
 type Inbox<T> = Arc<Mutex<Vec<(u64, T)>>>;
 
 /// See the module.
 pub(crate) struct Client {
-    layout: Layout,
+    pub(crate) layout: Layout,
     keys: u64,
     batch_bytes: usize,
     pub(crate) spaces: Vec<Space>,
     asked: BTreeMap<u64, Asked>,
-    next: u64,
+    pub(crate) next: u64,
     replies: Inbox<Reply>,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
@@ -71,7 +74,7 @@ impl Client {
         }
     }
 
-    fn reply<T: 'static>(
+    pub(crate) fn reply<T: 'static>(
         &mut self,
         asked: Asked,
         wrap: impl FnOnce(T) -> Reply + Send + 'static,
@@ -95,11 +98,8 @@ impl Client {
         let space = rng.below(self.spaces.len() as u64) as usize;
         let is_there = self.spaces[space].life.is_some();
         let is_told = self.spaces[space].told.is_some();
-        let is_exclusive =
-            matches!(self.spaces[space].told, Some(Told::Configure { .. } | Told::Delete));
-        let is_lost = self.spaces[space].is_lost;
         match rng.below(40) {
-            _ if is_exclusive || is_lost => {}
+            _ if self.spaces[space].is_exclusive() => {}
             0..=1 if !is_told => self.configure(engine, rng, space),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
             3..=6 if !is_told && is_there => self.source(engine, rng, space, now),
@@ -119,18 +119,31 @@ impl Client {
 
     fn batch(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64, most: u64) {
         let ack = draw::ack(rng);
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let near = life.near(now);
-        let mut batch = engine.batch(&life.entry);
-        batch.ack(ack);
-        let mut ops = Vec::new();
-        let mut bytes = 0;
+        let Some(life) = &self.spaces[space].life else { return };
+        let ops = self.draw_ops(rng, life.near(now), most);
+        self.submit(engine, space, ops, ack);
+    }
+
+    /// Operations for one batch.
+    fn draw_ops(&self, rng: &mut Rng, near: [i64; 2], most: u64) -> Vec<(Vec<u8>, Act)> {
+        let (mut ops, mut bytes) = (Vec::new(), 0);
         for _ in 0..=rng.below(most) {
             let (key, act) = (draw::key(rng, self.keys), draw::act(rng, near));
             bytes += draw::cost_bytes(&key, &act);
             if bytes > self.batch_bytes {
                 break;
             }
+            ops.push((key, act));
+        }
+        ops
+    }
+
+    fn submit(&mut self, engine: &Engine, space: usize, acts: Vec<(Vec<u8>, Act)>, ack: Ack) {
+        let Some(life) = &mut self.spaces[space].life else { return };
+        let mut batch = engine.batch(&life.entry);
+        batch.ack(ack);
+        let mut ops = Vec::new();
+        for (key, act) in acts {
             let pushed = draw::with_op(&key, &act, |op| batch.push(op));
             if pushed.is_some_and(|pushed| pushed.is_ok()) {
                 self.log.push(format!("  {} {act:?}", text(&key)));
@@ -142,6 +155,24 @@ impl Client {
         self.log.push(format!("{} to {name}, {ack:?}: {ops:?}", self.next + 1));
         let reply = self.reply(Asked::Batch { space, ops, ack }, Reply::Outcomes);
         engine.submit(batch, reply);
+    }
+
+    /// Many keys get a timer for the same millisecond, `in_ms` from now.
+    pub(crate) fn storm(&mut self, engine: &Engine, rng: &mut Rng, now: i64, in_ms: i64) {
+        let space = rng.below(self.spaces.len() as u64) as usize;
+        let it = &self.spaces[space];
+        let Some(life) = it.life.as_ref().filter(|_| !it.is_exclusive()) else { return };
+        let act = draw::storm(rng, life.near(now), in_ms);
+        let mut keys: Vec<Vec<u8>> = (0..rng.within(20, STORM_KEYS_MAX))
+            .map(|n| format!("storm-{n}").into_bytes())
+            .collect();
+        let most = self.batch_bytes / draw::cost_bytes(b"storm-000", &act);
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(most));
+            let ops = std::mem::replace(&mut keys, rest).into_iter();
+            let ops = ops.map(|key| (key, act.clone())).collect();
+            self.submit(engine, space, ops, draw::ack(rng));
+        }
     }
 
     fn read(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
@@ -168,85 +199,6 @@ impl Client {
         self.log.push(format!("{}: checkpoint", self.next + 1));
         let reply = self.reply(Asked::Checkpoint, Reply::Checkpoint);
         engine.checkpoint(reply);
-    }
-
-    fn command(&mut self, engine: &Engine, space: usize, command: Command, settle: bool) {
-        let name = self.spaces[space].name;
-        self.log.push(format!("{} to {name}: {command:?}, settle: {settle}", self.next + 1));
-        let reply = self.reply(Asked::Command { space }, Reply::Command);
-        engine.command(name, command, settle, reply);
-    }
-
-    fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        let it = &mut self.spaces[space];
-        if it.busy > 0 {
-            return;
-        }
-        let config = draw::config(rng, it.name);
-        let marks = it.life.as_ref().map(|life| life.model.marks()).unwrap_or_default();
-        it.told = Some(Told::Configure { config: config.clone(), marks });
-        self.command(engine, space, Command::Put { config, expected_version: None }, false);
-    }
-
-    fn delete(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        if self.spaces[space].busy > 0 {
-            return;
-        }
-        self.spaces[space].told = Some(Told::Delete);
-        self.command(engine, space, Command::Delete { force: rng.below(4) > 0 }, false);
-    }
-
-    fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let names: Vec<String> = life.sources.keys().cloned().collect();
-        if names.is_empty() {
-            return;
-        }
-        let source = rng.pick(&names).clone();
-        let standing = life.sources[&source];
-        let from = standing.unwrap_or(now - 100);
-        let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-        let result = if standing.is_none_or(|standing| to > standing) {
-            SourceResult::Advanced
-        } else {
-            SourceResult::Ignored
-        };
-        let marks = life.model.marks();
-        if result == SourceResult::Advanced {
-            let mut after = life.sources.clone();
-            after.insert(source.clone(), Some(to));
-            if let Some(combined) = combined(&after)
-                && life.model.rules.advances[0].last().is_none_or(|last| combined > *last)
-            {
-                life.model.rules.advances[0].push(combined);
-            }
-        }
-        self.spaces[space].told = Some(Told::Source { source: source.clone(), to, result, marks });
-        let change = SourceChange::Watermark(Timestamp::from_millis(to));
-        self.command(engine, space, Command::Source { source, change }, rng.below(2) == 0);
-    }
-
-    fn clock(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        let Some(life) = &mut self.spaces[space].life else { return };
-        if !life.model.rules.is_manual {
-            return;
-        }
-        let standing = life.model.rules.advances[1].last().copied();
-        let by = rng.within(-20, 150);
-        let (to, change) = match standing {
-            Some(at) if rng.below(2) == 0 && by >= 0 => (at + by, ClockChange::Advance(by)),
-            _ => {
-                let to = standing.unwrap_or(10_000) + by;
-                (to, ClockChange::Set(Timestamp::from_millis(to)))
-            }
-        };
-        let advanced = standing.is_none_or(|at| to > at);
-        let marks = life.model.marks();
-        if advanced {
-            life.model.rules.advances[1].push(to);
-        }
-        self.spaces[space].told = Some(Told::Clock { to, advanced, marks });
-        self.command(engine, space, Command::Clock(change), true);
     }
 
     /// Takes in what was answered.
@@ -344,90 +296,6 @@ impl Client {
         Ok(())
     }
 
-    /// A namespace has answered to what it was told.
-    fn told(
-        &mut self,
-        engine: &Engine,
-        now: i64,
-        space: usize,
-        reply: &Result<CommandReply, Rejection>,
-    ) -> Result<(), Violation> {
-        let Some(told) = self.spaces[space].told.take() else { return Ok(()) };
-        let name = self.spaces[space].name;
-        let wrong = |reply: &Result<CommandReply, Rejection>, told: &Told| {
-            Err(Violation::new("wrong answer", format!("{name}: {told:?}: {reply:?}")))
-        };
-        match fate(reply.as_ref().err()) {
-            Fate::Unknown => {
-                self.spaces[space].told = Some(told);
-                return Ok(());
-            }
-            Fate::NotDone => {
-                self.refused += 1;
-                self.untold(space);
-                return Ok(());
-            }
-            Fate::Done => {}
-        }
-        self.acknowledged += 1;
-        match (&told, reply) {
-            (Told::Configure { config, marks }, Ok(CommandReply::Configured { .. })) => {
-                let it = &mut self.spaces[space];
-                if let Some(life) = &mut it.life {
-                    life.model.all_certain(marks)?;
-                }
-                let entry = engine.namespace(name).map_err(|rejection| {
-                    Violation::new("lost namespace", format!("{name}: {rejection}"))
-                })?;
-                if *entry.config != *config {
-                    return wrong(reply, &told);
-                }
-                it.adopt(entry, self.layout, now)?;
-            }
-            (
-                Told::Source { source, to, result, marks },
-                Ok(CommandReply::Source { result: found, watermark, .. }),
-            ) if result == found => {
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                if *result == SourceResult::Advanced {
-                    life.sources.insert(source.clone(), Some(*to));
-                }
-                let advances = &life.model.rules.advances[0];
-                if watermark.map(Timestamp::as_millis) != advances.last().copied() {
-                    return wrong(reply, &told);
-                }
-                if advances.len() > life.model.done[0] {
-                    life.model.done[0] = advances.len();
-                    life.model.all_certain(marks)?;
-                }
-            }
-            (
-                Told::Clock { to, advanced, marks },
-                Ok(CommandReply::Clock { advanced: found, now, .. }),
-            ) if advanced == found && (!advanced || now.as_millis() == *to) => {
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                life.model.done[1] = life.model.rules.advances[1].len();
-                if *advanced {
-                    life.model.all_certain(marks)?;
-                }
-            }
-            (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
-            (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
-            | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
-            _ => return wrong(reply, &told),
-        }
-        Ok(())
-    }
-
-    /// What a namespace was told last never reached it.
-    fn untold(&mut self, space: usize) {
-        if let Some(life) = &mut self.spaces[space].life {
-            for domain in 0..2 {
-                life.model.rules.advances[domain].truncate(life.model.done[domain]);
-            }
-        }
-    }
-
     /// The engine is gone: what was not answered may or may not have been done.
     pub(crate) fn crash(&mut self, may_refuse: bool) -> Result<(), Violation> {
         self.asked.clear();
@@ -455,13 +323,13 @@ pub(crate) fn query(limit: usize, after: Option<ListPosition>) -> ListQuery {
 }
 
 /// What a rejection says of what it rejects.
-enum Fate {
+pub(crate) enum Fate {
     Done,
     NotDone,
     Unknown,
 }
 
-fn fate(rejection: Option<&Rejection>) -> Fate {
+pub(crate) fn fate(rejection: Option<&Rejection>) -> Fate {
     match rejection {
         Some(Rejection::QueueFull { .. } | Rejection::DiskFull { .. }) => Fate::NotDone,
         Some(rejection) if matches!(rejection.slug(), "stopping" | "poisoned") => Fate::Unknown,

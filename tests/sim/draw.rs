@@ -106,6 +106,20 @@ pub(crate) fn act(rng: &mut Rng, near: [i64; 2]) -> Act {
     }
 }
 
+/// What each key of a storm is to do.
+pub(crate) fn storm(rng: &mut Rng, near: [i64; 2], in_ms: i64) -> Act {
+    let domain = domain(rng);
+    Act::Register(Registration {
+        domain,
+        name: (rng.below(2) == 0).then(|| name(rng)),
+        when: When::At(near[domain as usize] + in_ms),
+        payload: None,
+        resolution_ms: Some(1),
+        spread_ms: Some(0),
+        only: Only::Always,
+    })
+}
+
 /// Bytes of the log that an operation takes, at most.
 pub(crate) fn cost_bytes(key: &[u8], act: &Act) -> usize {
     let payload = match act {

@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub(crate) enum Event {
     /// The client asks for something.
     Ask(u64),
+    /// Many keys are to have a timer for the same millisecond, so far ahead.
+    Storm(i64, u64),
     /// So many steps, of parts by chance.
     Steps(u32, u64),
     /// Each part, until none has anything to do.
@@ -55,7 +57,13 @@ pub(crate) struct Crash {
 pub(crate) fn draw(rng: &mut Rng) -> Vec<Event> {
     let count = 40 + rng.below(160);
     let is_calm = rng.below(4) == 0;
-    let mut events: Vec<Event> = (0..count).map(|_| event(rng, is_calm)).collect();
+    let mut events = Vec::new();
+    for _ in 0..count {
+        if rng.below(60) == 0 {
+            storm(rng, &mut events);
+        }
+        events.push(event(rng, is_calm));
+    }
     events.push(Event::Settle);
     events
 }
@@ -83,15 +91,29 @@ fn event(rng: &mut Rng, is_calm: bool) -> Event {
         9 => Event::Free((rng.below(3) > 0).then(|| rng.below(80_000))),
         10 => Event::Settle,
         11 => Event::Reopen(1 + rng.below(8) as u16),
-        _ => Event::Crash(Crash {
-            in_calls: if rng.below(3) == 0 { 0 } else { 1 + rng.below(40) },
-            is_power: rng.below(3) > 0,
-            shards: 1 + rng.below(8) as u16,
-            down_ms: span(rng),
-            again: (0..rng.below(8).saturating_sub(5)).map(|_| 1 + rng.below(120)).collect(),
-            is_checked: rng.below(4) > 0,
-            seed: rng.next(),
-        }),
+        _ => Event::Crash(crash(rng)),
+    }
+}
+
+fn crash(rng: &mut Rng) -> Crash {
+    Crash {
+        in_calls: if rng.below(3) == 0 { 0 } else { 1 + rng.below(40) },
+        is_power: rng.below(3) > 0,
+        shards: 1 + rng.below(8) as u16,
+        down_ms: span(rng),
+        again: (0..rng.below(8).saturating_sub(5)).map(|_| 1 + rng.below(120)).collect(),
+        is_checked: rng.below(4) > 0,
+        seed: rng.next(),
+    }
+}
+
+/// A storm that is due, and often the end of the node in the middle of it.
+fn storm(rng: &mut Rng, events: &mut Vec<Event>) {
+    let in_ms = rng.within(1, 60);
+    events.extend([Event::Storm(in_ms, rng.next()), Event::Work, Event::Pass(in_ms)]);
+    events.push(Event::Steps(1 + rng.below(16) as u32, rng.next()));
+    if rng.below(3) > 0 {
+        events.push(Event::Crash(crash(rng)));
     }
 }
 

@@ -13,6 +13,8 @@ use stormwheel::runtime::{Engine, Fault};
 pub(crate) struct Summary {
     pub(crate) trace: u64,
     pub(crate) crashes: u64,
+    /// Those that came while what was due was firing.
+    pub(crate) amid_storms: u64,
     pub(crate) acknowledged: u64,
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
@@ -188,6 +190,11 @@ impl Run {
             Event::Ask(seed) => {
                 let now = self.world.now_ms();
                 self.client.ask(self.world.engine(), &mut Rng::new(*seed), now);
+                self.after()?;
+            }
+            Event::Storm(in_ms, seed) => {
+                let now = self.world.now_ms();
+                self.client.storm(self.world.engine(), &mut Rng::new(*seed), now, *in_ms);
                 self.after()?;
             }
             Event::Steps(count, seed) => {
@@ -399,6 +406,10 @@ impl Run {
 
     fn go_down(&mut self, is_power: bool, rng: &mut Rng) {
         self.world.machine.go_down();
+        if self.world.is_open() {
+            let is_amid = self.world.engine().metrics().oldest_due_ms.is_some();
+            self.summary.amid_storms += u64::from(is_amid);
+        }
         self.world.drop_node();
         if is_power {
             self.world.disk.cut_power(rng);

@@ -49,6 +49,11 @@ impl Space {
         Self { name, life: None, told: None, busy: 0, is_lost: false, last_id: None }
     }
 
+    /// Nothing may be asked of it now.
+    pub(crate) const fn is_exclusive(&self) -> bool {
+        self.is_lost || matches!(self.told, Some(Told::Configure { .. } | Told::Delete))
+    }
+
     /// Nobody knows any more what to expect of it.
     pub(crate) fn lose(&mut self) {
         self.life = None;

@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) checkpoint_over_ms: i64,
     pub(crate) queue_bytes_max: usize,
     pub(crate) clock: ClockOptions,
+    /// Timers that a shard fires before it serves its queue: few, so that many storms are above it.
+    pub(crate) slice: u32,
     /// Keys that the client knows, in each namespace.
     pub(crate) keys: u64,
     /// Bytes of a batch, more or less, at most.
@@ -43,6 +45,7 @@ impl Setup {
             checkpoint_over_ms: *rng.pick(&[0, 0, 10, 500]),
             queue_bytes_max: *rng.pick(&[4 << 10, 1 << 20, 1 << 20]),
             clock: ClockOptions::default(),
+            slice: *rng.pick(&[16, 64, 4_096]),
             keys: 24,
             batch_bytes: 12 << 10,
         }
@@ -59,6 +62,7 @@ impl Setup {
             checkpoint_over_ms: *rng.pick(&[10, 100]),
             queue_bytes_max: 1 << 20,
             clock: ClockOptions::default(),
+            slice: *rng.pick(&[256, 4_096]),
             keys: 2_000,
             batch_bytes: 48 << 10,
         }
@@ -74,6 +78,7 @@ impl Setup {
             checkpoint_over_ms: 0,
             queue_bytes_max: 1 << 20,
             clock: ClockOptions::default(),
+            slice: 4_096,
             keys: 24,
             batch_bytes: 12 << 10,
         }
@@ -131,6 +136,7 @@ impl World {
             pin: false,
             queue_bytes_max: self.setup.queue_bytes_max,
             clock: self.setup.clock,
+            slice: self.setup.slice,
             ..EngineOptions::default()
         };
         let mut storage =
