@@ -3,11 +3,11 @@
 //! It asks many things at once but for one: a namespace is told one thing at a time (a watermark, a
 //! clock, a configuration, its end), so that after a crash it either was told that or was not.
 
+use crate::act::{Act, Answer, Once, Timer};
 use crate::draw;
 use crate::model::{OpRef, Violation, text};
-use crate::oracle::{Act, Answer, Timer};
 use crate::rng::Rng;
-use crate::space::Space;
+use crate::space::{Producer, Space};
 use crate::world::Setup;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use stormwheel::time::Timestamp;
 
 /// What an answer is to.
 pub(crate) enum Asked {
-    Batch { space: usize, ops: Vec<OpRef>, ack: Ack },
+    Batch { space: usize, ops: Vec<OpRef>, ack: Ack, producer: Option<(usize, u64)> },
     Read { space: usize, op: OpRef },
     List { space: usize },
     Command { space: usize },
@@ -108,6 +108,7 @@ impl Client {
             14 if is_there => self.list(engine, rng, space),
             15..=16 => self.checkpoint(engine),
             17 if is_there => self.batch(engine, rng, space, now, 300),
+            18..=22 if is_there => self.produce(engine, rng, space, now),
             _ if is_there => {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
@@ -121,7 +122,25 @@ impl Client {
         let ack = draw::ack(rng);
         let Some(life) = &self.spaces[space].life else { return };
         let ops = self.draw_ops(rng, life.near(now), most);
-        self.submit(engine, space, ops, ack);
+        self.submit(engine, space, ops, ack, None);
+    }
+
+    /// Somebody sends the next request that is to be taken once, or the last one again.
+    fn produce(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
+        let ack = draw::ack(rng);
+        let producer = rng.below(draw::PRODUCERS.len() as u64) as usize;
+        let Some(life) = &self.spaces[space].life else { return };
+        let it = &life.producers[producer];
+        let (sequence, acts) = match &it.open {
+            Some(_) if it.is_asked && rng.below(3) > 0 => return,
+            Some(acts) => (it.sequence, acts.clone()),
+            None => (it.sequence + 1 + rng.below(2), self.draw_ops(rng, life.near(now), 12)),
+        };
+        if let Some(life) = &mut self.spaces[space].life {
+            let open = Some(acts.clone());
+            life.producers[producer] = Producer { sequence, open, is_asked: true };
+        }
+        self.submit(engine, space, acts, ack, Some((producer, sequence)));
     }
 
     /// Operations for one batch.
@@ -138,12 +157,28 @@ impl Client {
         ops
     }
 
-    fn submit(&mut self, engine: &Engine, space: usize, acts: Vec<(Vec<u8>, Act)>, ack: Ack) {
+    fn submit(
+        &mut self,
+        engine: &Engine,
+        space: usize,
+        acts: Vec<(Vec<u8>, Act)>,
+        ack: Ack,
+        producer: Option<(usize, u64)>,
+    ) {
         let Some(life) = &mut self.spaces[space].life else { return };
         let mut batch = engine.batch(&life.entry);
         batch.ack(ack);
+        if let Some((producer, sequence)) = producer {
+            batch.producer(draw::PRODUCERS[producer], sequence);
+        }
         let mut ops = Vec::new();
-        for (key, act) in acts {
+        for ((key, act), index) in acts.into_iter().zip(0..) {
+            let act = match producer {
+                Some((producer, sequence)) => {
+                    Act::Once(Once { producer, sequence, index }, Box::new(act))
+                }
+                None => act,
+            };
             let pushed = draw::with_op(&key, &act, |op| batch.push(op));
             if pushed.is_some_and(|pushed| pushed.is_ok()) {
                 self.log.push(format!("  {} {act:?}", text(&key)));
@@ -153,7 +188,7 @@ impl Client {
         self.spaces[space].busy += 1;
         let name = self.spaces[space].name;
         self.log.push(format!("{} to {name}, {ack:?}: {ops:?}", self.next + 1));
-        let reply = self.reply(Asked::Batch { space, ops, ack }, Reply::Outcomes);
+        let reply = self.reply(Asked::Batch { space, ops, ack, producer }, Reply::Outcomes);
         engine.submit(batch, reply);
     }
 
@@ -171,7 +206,7 @@ impl Client {
             let rest = keys.split_off(keys.len().min(most));
             let ops = std::mem::replace(&mut keys, rest).into_iter();
             let ops = ops.map(|key| (key, act.clone())).collect();
-            self.submit(engine, space, ops, draw::ack(rng));
+            self.submit(engine, space, ops, draw::ack(rng), None);
         }
     }
 
@@ -223,13 +258,16 @@ impl Client {
         reply: Reply,
     ) -> Result<(), Violation> {
         match (asked, reply) {
-            (Asked::Batch { space, ops, ack }, Reply::Outcomes(outcomes)) => {
+            (Asked::Batch { space, ops, ack, producer }, Reply::Outcomes(outcomes)) => {
                 self.log.push(format!("{id}: {outcomes:?}"));
                 self.spaces[space].busy -= 1;
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 if outcomes.len() != ops.len() {
                     let detail = format!("{} of {} operations", outcomes.len(), ops.len());
                     return Err(Violation::new("wrong answer", detail));
+                }
+                if let Some((producer, sequence)) = producer {
+                    life.producers[producer].heard(sequence, &outcomes);
                 }
                 for (op, outcome) in ops.iter().zip(outcomes) {
                     match fate(outcome.as_ref().err()) {
@@ -303,6 +341,7 @@ impl Client {
         for space in &mut self.spaces {
             space.busy = 0;
             if let Some(life) = &mut space.life {
+                life.producers.iter_mut().for_each(|producer| producer.is_asked = false);
                 life.model.crash(may_refuse)?;
             }
         }
@@ -319,6 +358,19 @@ pub(crate) fn query(limit: usize, after: Option<ListPosition>) -> ListQuery {
         key_prefix: Vec::new(),
         after,
         limit,
+    }
+}
+
+impl Producer {
+    /// What is not said to be done will be sent again.
+    fn heard(&mut self, sequence: u64, outcomes: &[Outcome]) {
+        if self.sequence != sequence {
+            return;
+        }
+        self.is_asked = false;
+        if outcomes.iter().all(|it| matches!(fate(it.as_ref().err()), Fate::Done)) {
+            self.open = None;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Random requests of many features at once: what a simulator does not ask for it does not test.
 
-use crate::oracle::{Act, Payload, Registration, When};
+use crate::act::{Act, Payload, Registration, When};
 use crate::rng::Rng;
 use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceLimits, WatermarkConfig};
 use stormwheel::op::{self, Action, Only, Op, Register, Target};
@@ -9,6 +9,8 @@ use stormwheel::time::{Domain, Timestamp};
 
 /// Namespaces that come and go; `default` is there besides.
 pub(crate) const SPACES: [&str; 4] = ["default", "orders", "manual-1", "s.2"];
+/// Who sends what is to be taken once.
+pub(crate) const PRODUCERS: [&str; 2] = ["p-1", "another"];
 const NAMES: [&str; 4] = ["timeout", "a", "b", "a-longer-name"];
 
 pub(crate) fn ack(rng: &mut Rng) -> Ack {
@@ -126,7 +128,7 @@ pub(crate) fn cost_bytes(key: &[u8], act: &Act) -> usize {
         Act::Register(it) => it.payload.as_ref().map_or(0, |(_, bytes)| bytes.len()),
         _ => 0,
     };
-    64 + key.len() + payload
+    96 + key.len() + payload
 }
 
 /// The configuration of a namespace: only what may change does, once it is there.
@@ -185,6 +187,7 @@ pub(crate) fn with_op<T>(key: &[u8], act: &Act, work: impl FnOnce(&Op<'_>) -> T)
             Action::Delete { domain: *domain, target: Target::FireAt(at(*time)) }
         }
         Act::DeleteAll => Action::DeleteAll,
+        Act::Once(_, act) => return with_op(key, act, work),
         Act::Read => return None,
     };
     Some(work(&Op { key, action }))

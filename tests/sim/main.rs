@@ -65,6 +65,7 @@
     reason = "tests may; the lints take helpers of integration tests for something else"
 )]
 
+mod act;
 mod client;
 mod clock;
 mod commands;

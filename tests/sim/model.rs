@@ -6,7 +6,8 @@
 //! "durable" makes everything certain that was submitted to the same lane before. In a crash a lane
 //! loses what is not certain from some operation on: the same one for all its keys.
 
-use crate::oracle::{Act, Answer, Candidate, Rules, Timer, Window, follow, settle_all};
+use crate::act::{Act, Answer, Timer};
+use crate::oracle::{Candidate, Rules, Window, follow, settle_all};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use stormwheel::key_group::{Layout, xxh3_64};

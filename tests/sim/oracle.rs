@@ -6,79 +6,20 @@
 //! each one those that may follow from it; an answer, an output or a read strikes out the ones that
 //! it contradicts. When none is left, the engine has done what no history explains.
 
+use crate::act::{Act, Answer, Once, Payload, Registration, Timer, When};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use stormwheel::op::{Only, ResultKind};
 use stormwheel::time::{Domain, Timestamp, spread_offset};
 
-/// What travels with a timer: whether it is JSON, and the bytes.
-pub(crate) type Payload = Option<(bool, Vec<u8>)>;
-
-/// An operation on a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
-    Register(Registration),
-    Touch { name: String, domain: Domain, after_ms: i64 },
-    DeleteName { domain: Domain, name: String },
-    DeleteAt { domain: Domain, at: i64, resolution_ms: Option<i64>, spread_ms: Option<i64> },
-    DeleteFireAt { domain: Domain, at: i64 },
-    DeleteAll,
-    Read,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    pub(crate) domain: Domain,
-    pub(crate) name: Option<String>,
-    pub(crate) when: When,
-    pub(crate) payload: Payload,
-    pub(crate) resolution_ms: Option<i64>,
-    pub(crate) spread_ms: Option<i64>,
-    pub(crate) only: Only,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    At(i64),
-    After(i64),
-}
-
-/// What was answered to an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Done { result: ResultKind, fire_at: Option<i64>, cancelled: u32, overdue: bool },
-    Refused(&'static str),
-    Timers(Vec<Timer>),
-}
-
-/// A timer, in the order in which those of one domain fire.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Timer {
-    pub(crate) domain: Domain,
-    pub(crate) fire_at: i64,
-    pub(crate) name: Option<String>,
-    pub(crate) payload: Payload,
-}
-
-impl fmt::Debug for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { domain, fire_at, name, payload } = self;
-        let name = name.as_deref().unwrap_or_default();
-        write!(f, "{}:{fire_at}:{name}", domain.as_str())?;
-        match payload {
-            None => Ok(()),
-            Some((_, bytes)) => {
-                write!(f, "({})", bytes[..bytes.len().min(8)].escape_ascii())
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timers: _, reached, fired, unseen, survived } = self;
+        let Self { timers: _, reached, fired, unseen, taken, refused: _, survived } = self;
         let timers = self.pending();
-        write!(f, "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} {survived:?}")
+        write!(
+            f,
+            "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} taken {taken:?} {survived:?}"
+        )
     }
 }
 
@@ -94,6 +35,10 @@ pub(crate) struct Candidate {
     fired: usize,
     /// Those of them whose outputs were not seen yet, oldest first.
     unseen: VecDeque<Timer>,
+    /// By producer: the last operation that was taken.
+    taken: BTreeMap<usize, (u64, u32)>,
+    /// Those that were refused, and so not taken.
+    refused: BTreeSet<Once>,
     /// The last operation of the lane that survived the last crash: at least, and less than.
     pub(crate) survived: (u64, u64),
 }
@@ -126,6 +71,8 @@ impl Candidate {
             reached: [None; 2],
             fired: 0,
             unseen: VecDeque::new(),
+            taken: BTreeMap::new(),
+            refused: BTreeSet::new(),
             survived: (0, u64::MAX),
         }
     }
@@ -229,6 +176,46 @@ impl Candidate {
         places.find(|place| place.0 == Domain::Processing).map(|place| place.1)
     }
 
+    /// What may follow from an operation, and what is then answered to it.
+    fn take(
+        mut self,
+        key: &[u8],
+        act: &Act,
+        now: Option<i64>,
+        rules: &Rules,
+        seen: &[Timer],
+    ) -> Vec<(Self, Answer)> {
+        let Act::Once(once, act) = act else {
+            let answer = self.apply(key, act, now, rules, seen);
+            return answer.map(|answer| (self, answer)).into_iter().collect();
+        };
+        let mark = (once.sequence, once.index);
+        let repeated = Answer::Done {
+            result: ResultKind::Repeated,
+            fire_at: None,
+            cancelled: 0,
+            overdue: false,
+        };
+        if self.taken.get(&once.producer).is_some_and(|taken| mark <= *taken) {
+            return vec![(self, repeated)];
+        }
+        let mut found = Vec::new();
+        if self.refused.contains(once) {
+            // Its key group may have taken a later one, of another key.
+            found.push((self.clone(), repeated));
+        }
+        if let Some(answer) = self.apply(key, act, now, rules, seen) {
+            self.refused.retain(|it| it.producer != once.producer || it.sequence == once.sequence);
+            if matches!(answer, Answer::Refused(_)) {
+                self.refused.insert(*once);
+            } else {
+                self.taken.insert(once.producer, mark);
+            }
+            found.push((self, answer));
+        }
+        found
+    }
+
     /// What follows from an operation, and what is answered to it.
     fn apply(
         &mut self,
@@ -267,6 +254,7 @@ impl Candidate {
             }
             Act::DeleteAll => return Some(self.delete(|_| true)),
             Act::Read => return Some(Answer::Timers(self.pending())),
+            Act::Once(_, act) => return self.apply(key, act, now, rules, seen),
         };
         self.register(key, &registration, matches!(act, Act::Touch { .. }), now, rules, seen)
     }
@@ -389,11 +377,10 @@ pub(crate) fn follow(
 ) -> Vec<Candidate> {
     let mut next = BTreeSet::new();
     for candidate in candidates {
-        for (mut it, now) in candidate.before(rules, window, seen) {
-            let Some(found) = it.apply(key, act, now, rules, seen) else { continue };
-            if answer.is_none_or(|answer| *answer == found) {
-                next.insert(it);
-            }
+        for (it, now) in candidate.before(rules, window, seen) {
+            let found = it.take(key, act, now, rules, seen).into_iter();
+            let found = found.filter(|(_, found)| answer.is_none_or(|answer| answer == found));
+            next.extend(found.map(|(it, _)| it));
         }
     }
     next.into_iter().collect()

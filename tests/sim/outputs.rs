@@ -1,8 +1,8 @@
 //! A consumer of the output log that trusts nobody: it resumes from its cursor, reads everything
 //! again after each restart, and compares.
 
+use crate::act::Timer;
 use crate::model::{Violation, text};
-use crate::oracle::Timer;
 use std::collections::BTreeMap;
 use std::fmt;
 use stormwheel::op::Payload;

@@ -1,9 +1,9 @@
 //! What is checked when nothing goes wrong any more: everything that can be read of a node is held
 //! against the ledger.
 
+use crate::act::Timer;
 use crate::client::{query, timer};
 use crate::model::Violation;
-use crate::oracle::Timer;
 use crate::run::{ROUNDS_MAX, Run};
 use crate::space::Told;
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! A namespace as the client knows it: what was acknowledged of it, and what it may have been told.
 
+use crate::act::Act;
+use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
@@ -32,6 +34,18 @@ pub(crate) struct Life {
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
     pub(crate) sources: BTreeMap<String, Option<i64>>,
+    pub(crate) producers: [Producer; PRODUCERS.len()],
+}
+
+/// Somebody whose requests are taken once, also if they are sent again since their answers were lost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Producer {
+    /// Of the request that was sent last.
+    pub(crate) sequence: u64,
+    /// What is in it, unless all of it was answered.
+    pub(crate) open: Option<Vec<(Vec<u8>, Act)>>,
+    /// It waits for an answer.
+    pub(crate) is_asked: bool,
 }
 
 /// One thing that a namespace was told.
@@ -96,6 +110,7 @@ impl Space {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
             sources: sources.map(|source| (source.clone(), None)).collect(),
+            producers: Default::default(),
             entry,
         });
         Ok(())
