@@ -5,7 +5,7 @@
 
 use crate::act::{Act, Answer, Once, Timer};
 use crate::draw;
-use crate::model::{OpRef, Violation, text};
+use crate::model::{Model, OpRef, Violation, text};
 use crate::rng::Rng;
 use crate::space::{Producer, Space};
 use crate::world::Setup;
@@ -16,7 +16,7 @@ use stormwheel::key_group::Layout;
 use stormwheel::namespace::CommandReply;
 use stormwheel::op::{Outcome, PayloadBuf, TimerView};
 use stormwheel::query::{ListPage, ListPosition, ListQuery};
-use stormwheel::runtime::{Ack, CheckpointInfo, Engine};
+use stormwheel::runtime::{Ack, CheckpointInfo, Engine, SavepointInfo};
 use stormwheel::time::Timestamp;
 
 /// What an answer is to.
@@ -26,6 +26,7 @@ pub(crate) enum Asked {
     List { space: usize },
     Command { space: usize },
     Checkpoint,
+    Savepoint,
 }
 
 pub(crate) enum Reply {
@@ -34,6 +35,7 @@ pub(crate) enum Reply {
     Page(Result<ListPage, Rejection>),
     Command(Result<CommandReply, Rejection>),
     Checkpoint(Result<CheckpointInfo, Rejection>),
+    Savepoint(Result<SavepointInfo, Rejection>),
 }
 
 /// Keys that get a timer for the same millisecond, at most.
@@ -47,6 +49,11 @@ pub(crate) struct Client {
     keys: u64,
     batch_bytes: usize,
     pub(crate) spaces: Vec<Space>,
+    /// While a savepoint is under way that a new node is to go on from: what it holds at least, and all
+    /// that may be in it besides.
+    pub(crate) shadow: Option<Vec<Space>>,
+    /// Savepoints that were answered for.
+    pub(crate) savepoints: Vec<String>,
     asked: BTreeMap<u64, Asked>,
     pub(crate) next: u64,
     replies: Inbox<Reply>,
@@ -64,6 +71,8 @@ impl Client {
             keys: setup.keys,
             batch_bytes: setup.batch_bytes,
             spaces: draw::SPACES.into_iter().map(Space::new).collect(),
+            shadow: None,
+            savepoints: Vec::new(),
             asked: BTreeMap::new(),
             next: 0,
             replies: Arc::default(),
@@ -98,7 +107,7 @@ impl Client {
         let space = rng.below(self.spaces.len() as u64) as usize;
         let is_there = self.spaces[space].life.is_some();
         let is_told = self.spaces[space].told.is_some();
-        match rng.below(40) {
+        match rng.below(42) {
             _ if self.spaces[space].is_exclusive() => {}
             0..=1 if !is_told => self.configure(engine, rng, space),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
@@ -107,8 +116,9 @@ impl Client {
             10..=13 if is_there => self.read(engine, rng, space),
             14 if is_there => self.list(engine, rng, space),
             15..=16 => self.checkpoint(engine),
-            17 if is_there => self.batch(engine, rng, space, now, 300),
-            18..=22 if is_there => self.produce(engine, rng, space, now),
+            17 => self.savepoint(engine),
+            18 if is_there => self.batch(engine, rng, space, now, 300),
+            19..=24 if is_there => self.produce(engine, rng, space, now),
             _ if is_there => {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
@@ -165,7 +175,7 @@ impl Client {
         ack: Ack,
         producer: Option<(usize, u64)>,
     ) {
-        let Some(life) = &mut self.spaces[space].life else { return };
+        let Some(life) = &self.spaces[space].life else { return };
         let mut batch = engine.batch(&life.entry);
         batch.ack(ack);
         if let Some((producer, sequence)) = producer {
@@ -182,7 +192,9 @@ impl Client {
             let pushed = draw::with_op(&key, &act, |op| batch.push(op));
             if pushed.is_some_and(|pushed| pushed.is_ok()) {
                 self.log.push(format!("  {} {act:?}", text(&key)));
-                ops.push(life.model.submit(self.next + 1, &key, act));
+                let request = self.next + 1;
+                let expected = |it: &mut Model, _| it.submit(request, &key, act.clone());
+                ops.extend(self.expect(space, expected));
             }
         }
         self.spaces[space].busy += 1;
@@ -212,9 +224,10 @@ impl Client {
 
     fn read(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
         let key = draw::key(rng, self.keys);
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let entry = Arc::clone(&life.entry);
-        let op = life.model.submit(self.next + 1, &key, Act::Read);
+        let Some(life) = &self.spaces[space].life else { return };
+        let (entry, request) = (Arc::clone(&life.entry), self.next + 1);
+        let expected = |it: &mut Model, _| it.submit(request, &key, Act::Read);
+        let Some(op) = self.expect(space, expected) else { return };
         self.spaces[space].busy += 1;
         self.log.push(format!("{}: read {op:?}", self.next + 1));
         let reply = self.reply(Asked::Read { space, op }, Reply::Timers);
@@ -234,6 +247,35 @@ impl Client {
         self.log.push(format!("{}: checkpoint", self.next + 1));
         let reply = self.reply(Asked::Checkpoint, Reply::Checkpoint);
         engine.checkpoint(reply);
+    }
+
+    fn savepoint(&mut self, engine: &Engine) {
+        self.log.push(format!("{}: savepoint", self.next + 1));
+        let reply = self.reply(Asked::Savepoint, Reply::Savepoint);
+        engine.savepoint(None, reply);
+    }
+
+    /// Asks for something that ends with a key, while a savepoint is under way.
+    pub(crate) fn ask_beside(&mut self, engine: &Engine, rng: &mut Rng, now: i64) {
+        let space = rng.below(self.spaces.len() as u64) as usize;
+        let is_clear = |it: &Space| it.life.is_some() && !it.is_exclusive();
+        let in_shadow = self.shadow.as_ref().is_some_and(|shadow| is_clear(&shadow[space]));
+        if !in_shadow || !is_clear(&self.spaces[space]) {
+            return;
+        }
+        match rng.below(5) {
+            0 => self.read(engine, rng, space),
+            1 => self.produce(engine, rng, space, now),
+            _ => self.batch(engine, rng, space, now, 12),
+        }
+    }
+
+    /// Something is expected of a namespace: also of its shadow, if there is one.
+    fn expect<T>(&mut self, space: usize, work: impl Fn(&mut Model, bool) -> T) -> Option<T> {
+        if let Some(life) = self.shadow.as_mut().and_then(|shadow| shadow[space].life.as_mut()) {
+            work(&mut life.model, true);
+        }
+        self.spaces[space].life.as_mut().map(|life| work(&mut life.model, false))
     }
 
     /// Takes in what was answered.
@@ -274,11 +316,15 @@ impl Client {
                         Fate::Unknown => {}
                         Fate::NotDone => {
                             self.refused += 1;
-                            life.model.refused(op);
+                            self.expect(space, |it, _| it.refused(op));
                         }
                         Fate::Done => {
                             self.acknowledged += 1;
-                            life.model.answered(op, answer(&outcome), ack == Ack::Synced)?;
+                            let is_synced = ack == Ack::Synced;
+                            let answered = |it: &mut Model, is_shadow: bool| {
+                                it.answered(op, answer(&outcome), is_synced && !is_shadow)
+                            };
+                            self.expect(space, answered).unwrap_or(Ok(()))?;
                         }
                     }
                 }
@@ -286,7 +332,6 @@ impl Client {
             (Asked::Read { space, op }, Reply::Timers(timers)) => {
                 self.log.push(format!("{id}: {timers:?}"));
                 self.spaces[space].busy -= 1;
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 match timers {
                     Ok(timers) => {
                         let mut timers: Vec<Timer> = timers.iter().map(timer).collect();
@@ -298,13 +343,18 @@ impl Client {
                             let detail = format!("timers of a key are out of order: {order:?}");
                             return Err(Violation::new("wrong answer", detail));
                         }
-                        life.model.answered(&op, Answer::Timers(timers), true)?;
+                        let answered = |it: &mut Model, is_shadow: bool| {
+                            it.answered(&op, Answer::Timers(timers.clone()), !is_shadow)
+                        };
+                        self.expect(space, answered).unwrap_or(Ok(()))?;
                     }
                     Err(rejection) => match fate(Some(&rejection)) {
                         Fate::Done => {
                             return Err(Violation::new("wrong answer", rejection.to_string()));
                         }
-                        Fate::NotDone | Fate::Unknown => life.model.refused(&op),
+                        Fate::NotDone | Fate::Unknown => {
+                            self.expect(space, |it, _| it.refused(&op));
+                        }
                     },
                 }
             }
@@ -328,6 +378,10 @@ impl Client {
                 let is_there = info.as_ref().is_ok_and(|info| info.failure.is_none());
                 self.checkpoints += u64::from(is_there);
                 self.log.push(format!("{id}: checkpoint {is_there}"));
+            }
+            (Asked::Savepoint, Reply::Savepoint(info)) => {
+                self.log.push(format!("{id}: savepoint {:?}", info.as_ref().map(|info| &info.id)));
+                self.savepoints.extend(info.map(|info| info.id).ok());
             }
             _ => return Err(Violation::new("wrong answer", "an answer to another question")),
         }

@@ -81,6 +81,7 @@ mod power;
 mod rng;
 mod rot;
 mod run;
+mod savepoints;
 mod settle;
 mod shrink;
 mod space;
@@ -177,14 +178,18 @@ fn worlds_hold_the_contract_over_all_crashes() {
         all.outputs += summary.outputs;
         all.checks += summary.checks;
         all.checkpoints += summary.checkpoints;
+        all.savepoints += summary.savepoints;
+        all.restores += summary.restores;
         all.calls += summary.calls;
         all.faults += summary.faults;
         seed += 1;
     }
     let _ = std::panic::take_hook();
     eprintln!("seeds {first} to {}: {all:?}", seed - 1);
-    let is_full =
-        all.outputs > crashes && all.checks > crashes / 4 && all.amid_storms > 0;
+    let is_full = all.outputs > crashes
+        && all.checks > crashes / 4
+        && all.amid_storms > 0
+        && all.restores > crashes / 100;
     assert!(is_full, "the worlds are empty: {all:?}");
 }
 

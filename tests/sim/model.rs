@@ -318,6 +318,12 @@ impl Model {
         self.clock = vec![now];
     }
 
+    /// The keys are on other lanes from now on; nothing is under way.
+    pub(crate) fn relayout(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.lanes = vec![Lane::default(); layout.lanes() as usize];
+    }
+
     /// Time has come exactly so far, for certain: what was asked for beyond is lost.
     pub(crate) fn reached(&mut self, domain: usize, to: Option<i64>) -> Result<(), Violation> {
         let advances = &mut self.rules.advances[domain];

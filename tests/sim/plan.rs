@@ -34,6 +34,8 @@ pub(crate) enum Event {
     /// The node is closed gracefully and opened again with another number of shards.
     Reopen(u16),
     Crash(Crash),
+    /// A savepoint is made while requests go on; another node goes on from it, in another directory.
+    Restore(u64),
 }
 
 /// How the node comes to an end, and starts again.
@@ -61,6 +63,9 @@ pub(crate) fn draw(rng: &mut Rng) -> Vec<Event> {
     for _ in 0..count {
         if rng.below(60) == 0 {
             storm(rng, &mut events);
+        }
+        if rng.below(90) == 0 {
+            events.push(Event::Restore(rng.next()));
         }
         events.push(event(rng, is_calm));
     }

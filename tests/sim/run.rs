@@ -6,6 +6,7 @@ use crate::model::Violation;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
+use std::collections::BTreeSet;
 use stormwheel::runtime::{Engine, Fault};
 
 /// What a world came to.
@@ -19,6 +20,9 @@ pub(crate) struct Summary {
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
     pub(crate) checkpoints: u64,
+    /// Savepoints that were read back, and those that a node went on from.
+    pub(crate) savepoints: u64,
+    pub(crate) restores: u64,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
 }
@@ -36,13 +40,15 @@ const QUIET_ROUNDS: usize = 3;
 pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) client: Client,
-    shards: u16,
+    pub(crate) shards: u16,
     /// Why the node is good for nothing any more.
     pub(crate) broken: Option<String>,
     /// Time stands still also while the node comes to rest.
     pub(crate) is_frozen: bool,
     /// Requests may have been refused: the queues are short, or the disk was full.
-    may_refuse: bool,
+    pub(crate) may_refuse: bool,
+    /// Savepoints that were read back.
+    pub(crate) whole: BTreeSet<String>,
     /// Faults that were met before the last start.
     faults_before: u64,
     pub(crate) summary: Summary,
@@ -102,6 +108,7 @@ impl Run {
             broken: None,
             is_frozen: false,
             may_refuse: setup.queue_bytes_max < QUEUE_BYTES_AMPLE,
+            whole: BTreeSet::new(),
             faults_before: 0,
             summary: Summary::default(),
         }
@@ -164,7 +171,7 @@ impl Run {
         self.client.spaces[0].adopt(entry, layout, now)
     }
 
-    fn open(&mut self) -> Result<(), Violation> {
+    pub(crate) fn open(&mut self) -> Result<(), Violation> {
         match self.try_open() {
             Ok(()) => Ok(()),
             Err(fault) => Err(Violation::new("does not start", fault.to_string())),
@@ -229,6 +236,7 @@ impl Run {
             Event::Settle => self.settle()?,
             Event::Reopen(shards) => self.reopen(*shards)?,
             Event::Crash(crash) => self.crash(crash)?,
+            Event::Restore(seed) => self.restore(&mut Rng::new(*seed))?,
         }
         if let Some(reason) = self.broken.take() {
             self.world.machine.trace(&reason);
@@ -244,7 +252,7 @@ impl Run {
     }
 
     /// A step of one part, and what can be seen after it.
-    fn step(&mut self, part: stormwheel::runtime::NodePart) -> Result<bool, Violation> {
+    pub(crate) fn step(&mut self, part: stormwheel::runtime::NodePart) -> Result<bool, Violation> {
         if self.broken.is_some() || !self.world.is_open() {
             return Ok(false);
         }
@@ -262,7 +270,7 @@ impl Run {
     }
 
     /// Looks at the clock, at what was answered, and at what can be read.
-    fn after(&mut self) -> Result<(), Violation> {
+    pub(crate) fn after(&mut self) -> Result<(), Violation> {
         let now = self.world.now_ms();
         let latest_ms = self.world.clock.latest_ms();
         if now > latest_ms {
@@ -270,7 +278,7 @@ impl Run {
                 format!("the engine reads {now}, no clock ever showed more than {latest_ms}");
             return Err(Violation::new("early", detail));
         }
-        for space in &mut self.client.spaces {
+        for space in self.client.spaces.iter_mut().chain(self.client.shadow.iter_mut().flatten()) {
             if let Some(life) = &mut space.life {
                 life.model.clock_reads(now);
             }

@@ -64,6 +64,7 @@ impl Run {
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;
         }
+        self.check_savepoints(&engine)?;
         self.summary.checks += 1;
         Ok(())
     }

@@ -14,6 +14,7 @@ use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Timestamp;
 
 /// A namespace as the client knows it.
+#[derive(Clone)]
 pub(crate) struct Space {
     pub(crate) name: &'static str,
     /// Of what is there, as far as is known.
@@ -29,6 +30,7 @@ pub(crate) struct Space {
 }
 
 /// One incarnation of a namespace.
+#[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) entry: Arc<NamespaceEntry>,
     pub(crate) model: Model,
@@ -75,6 +77,29 @@ impl Space {
         self.is_lost = true;
     }
 
+    /// What is there goes on under another incarnation.
+    pub(crate) fn renew(
+        &mut self,
+        entry: Arc<NamespaceEntry>,
+        layout: Layout,
+        now: i64,
+    ) -> Result<(), Violation> {
+        self.begin(&entry)?;
+        if let Some(life) = &mut self.life {
+            life.entry = Arc::clone(&entry);
+        }
+        self.adopt(entry, layout, now)
+    }
+
+    fn begin(&mut self, entry: &NamespaceEntry) -> Result<(), Violation> {
+        if self.last_id.is_some_and(|last| entry.id <= last) {
+            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
+            return Err(Violation::new("incarnation reused", detail));
+        }
+        self.last_id = Some(entry.id);
+        Ok(())
+    }
+
     /// Takes an incarnation for what is there.
     pub(crate) fn adopt(
         &mut self,
@@ -100,11 +125,8 @@ impl Space {
             life.entry = entry;
             return Ok(());
         }
-        if self.last_id.is_some_and(|last| entry.id <= last) {
-            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
-            return Err(Violation::new("incarnation reused", detail));
-        }
-        self.last_id = Some(entry.id);
+        self.begin(&entry)?;
+        let config = &entry.config;
         let sources = config.watermark.sources.iter();
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),

@@ -7,10 +7,11 @@ use crate::rng::Rng;
 use crate::store::SimStore;
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
-use stormwheel::ports::MachineClock;
+use stormwheel::ports::{Disk, MachineClock, SnapshotStore};
 use stormwheel::runtime::{
     ClockOptions, Engine, EngineOptions, Fault, FaultKind, Node, NodePart, StorageOptions,
 };
+use stormwheel::storage::{RestoreFault, RestoreOptions, SavepointFault, SavepointReader, restore};
 
 /// What stays the same over all restarts of a world.
 #[derive(Debug, Clone)]
@@ -147,6 +148,34 @@ impl World {
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
         self.node = Some(Node::open(&options, Some(storage), clock)?);
         Ok(())
+    }
+
+    /// Restores a savepoint of the store into a new directory with a new store, and takes these for its
+    /// own. `calls`: the machine goes down in the middle of that call, and nothing is restored.
+    pub(crate) fn restore(
+        &mut self,
+        id: &str,
+        options: &RestoreOptions,
+        calls: Option<u64>,
+    ) -> Result<(), RestoreFault> {
+        let reader = self.savepoint(id)?;
+        let (disk, store) =
+            (SimDisk::new(self.machine.clone()), SimStore::new(self.machine.clone()));
+        let port: Arc<dyn Disk> = Arc::new(disk.clone());
+        let snapshots: Arc<dyn SnapshotStore> = Arc::new(store.clone());
+        if let Some(calls) = calls {
+            self.machine.go_down_in(calls);
+        }
+        let info = restore(&reader, &port, &snapshots, options)?;
+        self.setup.max_parallelism = info.max_parallelism;
+        self.setup.lanes = info.lanes;
+        (self.disk, self.store) = (disk, store);
+        Ok(())
+    }
+
+    /// Reads a savepoint of the store.
+    pub(crate) fn savepoint(&self, id: &str) -> Result<SavepointReader, SavepointFault> {
+        SavepointReader::open(Arc::new(self.store.clone()), &format!("savepoints/{id}/"))
     }
 
     pub(crate) fn is_open(&self) -> bool {
