@@ -17,8 +17,7 @@ const STEP_DEFAULT: u64 = 20;
 const SEED: u64 = 42;
 
 fn crash(is_power: bool, seed: u64) -> Event {
-    let (in_calls, shards, down_ms, again) = (0, 2, 5, Vec::new());
-    Event::Crash(Crash { in_calls, is_power, shards, down_ms, again, is_checked: true, seed })
+    Event::Crash(Crash { is_power, shards: 2, down_ms: 5, ..Crash::plain(seed) })
 }
 
 /// Requests, work and time in turn, with checkpoints among them and two restarts.

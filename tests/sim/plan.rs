@@ -46,6 +46,8 @@ pub(crate) struct Crash {
     /// The power goes, not only the process.
     pub(crate) is_power: bool,
     pub(crate) shards: u16,
+    /// With `max_disk_bytes` so much above what the files have; the next check starts without it.
+    pub(crate) free_bytes: Option<u64>,
     /// How long it stays down.
     pub(crate) down_ms: i64,
     /// Recoveries that crash in turn, each in the middle of which call.
@@ -53,6 +55,22 @@ pub(crate) struct Crash {
     /// Everything is checked once it is up again, before anything else is asked.
     pub(crate) is_checked: bool,
     pub(crate) seed: u64,
+}
+
+impl Crash {
+    /// The process dies, and is started again at once.
+    pub(crate) const fn plain(seed: u64) -> Self {
+        Self {
+            in_calls: 0,
+            is_power: false,
+            shards: 1,
+            free_bytes: None,
+            down_ms: 0,
+            again: Vec::new(),
+            is_checked: true,
+            seed,
+        }
+    }
 }
 
 /// A history for a seed.
@@ -105,6 +123,7 @@ fn crash(rng: &mut Rng) -> Crash {
         in_calls: if rng.below(3) == 0 { 0 } else { 1 + rng.below(40) },
         is_power: rng.below(3) > 0,
         shards: 1 + rng.below(8) as u16,
+        free_bytes: (rng.below(12) == 0).then(|| rng.below(600_000)),
         down_ms: span(rng),
         again: (0..rng.below(8).saturating_sub(5)).map(|_| 1 + rng.below(120)).collect(),
         is_checked: rng.below(4) > 0,

@@ -241,12 +241,8 @@ impl Run {
         if let Some(reason) = self.broken.take() {
             self.world.machine.trace(&reason);
             let seed = self.world.machine.draw(u64::MAX);
-            let is_power = seed.is_multiple_of(2);
-            let shards = self.shards;
-            let (again, is_checked) = (Vec::new(), true);
-            let crash =
-                Crash { in_calls: 0, is_power, shards, down_ms: 1, again, is_checked, seed };
-            self.crash(&crash)?;
+            let (is_power, shards) = (seed.is_multiple_of(2), self.shards);
+            self.crash(&Crash { is_power, shards, down_ms: 1, ..Crash::plain(seed) })?;
         }
         Ok(())
     }
@@ -386,6 +382,8 @@ impl Run {
             self.world.clock.boot();
         }
         self.shards = crash.shards;
+        self.world.free_bytes = crash.free_bytes;
+        self.may_refuse |= crash.free_bytes.is_some();
         let mut again = crash.again.iter();
         loop {
             if let Some(calls) = again.next() {
@@ -398,6 +396,7 @@ impl Run {
                     // What goes wrong by itself must not keep it down for ever, nor a full disk.
                     self.world.machine.calm();
                     self.world.disk.set_capacity(u64::MAX);
+                    self.world.free_bytes = None;
                     self.world.drop_node();
                     self.world.disk.kill();
                 }
@@ -409,7 +408,9 @@ impl Run {
 
     /// Whether a call to the disk may have failed.
     fn may_fail(&self) -> bool {
-        self.world.disk.is_limited() || self.world.machine.met().len() as u64 > self.faults_before
+        self.world.disk.is_limited()
+            || self.world.free_bytes.is_some()
+            || self.world.machine.met().len() as u64 > self.faults_before
     }
 
     fn go_down(&mut self, is_power: bool, rng: &mut Rng) {

@@ -40,7 +40,7 @@ impl Run {
     pub(crate) fn restore(&mut self, rng: &mut Rng) -> Result<(), Violation> {
         self.world.machine.calm();
         self.world.disk.set_capacity(u64::MAX);
-        if self.broken.is_some() {
+        if self.broken.is_some() || self.world.free_bytes.is_some() {
             return Ok(());
         }
         self.client.shadow = Some(self.client.spaces.clone());

@@ -4,6 +4,7 @@
 use crate::act::Timer;
 use crate::client::{query, timer};
 use crate::model::Violation;
+use crate::plan::Crash;
 use crate::run::{ROUNDS_MAX, Run};
 use crate::space::Told;
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ impl Run {
         self.world.disk.set_capacity(u64::MAX);
         if self.broken.is_some() {
             return Ok(());
+        }
+        if self.world.free_bytes.is_some() {
+            let (shards, is_checked) = (self.shards, false);
+            self.crash(&Crash { shards, is_checked, ..Crash::plain(0) })?;
         }
         self.rest()?;
         let engine = self.world.engine().clone();

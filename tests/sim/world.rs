@@ -108,6 +108,8 @@ pub(crate) struct World {
     pub(crate) store: SimStore,
     pub(crate) clock: Arc<SimClock>,
     pub(crate) setup: Setup,
+    /// With `max_disk_bytes` so much above what the files have at the next start.
+    pub(crate) free_bytes: Option<u64>,
     node: Option<Node>,
 }
 
@@ -116,7 +118,15 @@ impl World {
         let machine = Machine::new(seed);
         let disk = SimDisk::new(machine.clone());
         let store = SimStore::new(machine.clone());
-        Self { machine, disk, store, clock: Arc::new(SimClock::new()), setup, node: None }
+        Self {
+            machine,
+            disk,
+            store,
+            clock: Arc::new(SimClock::new()),
+            setup,
+            free_bytes: None,
+            node: None,
+        }
     }
 
     /// A world of its own whose disk and store hold the same, with nothing running.
@@ -125,7 +135,15 @@ impl World {
         let disk = self.disk.copy(machine.clone());
         let store = self.store.copy(machine.clone());
         let clock = Arc::clone(&self.clock);
-        Self { machine, disk, store, clock, setup: self.setup.clone(), node: None }
+        Self {
+            machine,
+            disk,
+            store,
+            clock,
+            setup: self.setup.clone(),
+            free_bytes: None,
+            node: None,
+        }
     }
 
     /// Opens a node on what the disk holds.
@@ -143,6 +161,8 @@ impl World {
         let mut storage =
             StorageOptions::new(Arc::new(self.disk.clone()), Arc::new(self.store.clone()));
         storage.segment_bytes = self.setup.segment_bytes;
+        let used_bytes = self.disk.used_bytes();
+        storage.max_disk_bytes = self.free_bytes.map_or(u64::MAX, |free| used_bytes + free);
         storage.checkpoint_interval_ms = self.setup.checkpoint_interval_ms;
         storage.checkpoint_over_ms = self.setup.checkpoint_over_ms;
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
