@@ -9,6 +9,7 @@
 use crate::namespace::OverduePolicy;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Restarts that are told apart; with more, the newest are taken together. Not the oldest: what
 /// these let go later than before could pass by those behind them, and come out earlier.
@@ -21,7 +22,7 @@ const RESTARTS_MAX: usize = 8;
 pub(crate) struct Held(Vec<Hold>);
 
 /// What one restart holds back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hold {
     /// What was to be let go at or below it is held.
@@ -55,6 +56,14 @@ impl Held {
             *last = last.with(newest);
         }
         (!it.0.is_empty()).then_some(it)
+    }
+
+    /// What is held of keys that come from several lanes. A lane knows only the restarts that met
+    /// something due on it: of its keys the others hold nothing, since nothing that was left of them was
+    /// to be let go by then.
+    pub(crate) fn merged<'a>(lanes: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let holds: BTreeSet<Hold> = lanes.flat_map(|held| held.0.iter().copied()).collect();
+        (!holds.is_empty()).then(|| Self(holds.into_iter().collect()))
     }
 
     /// When a key is let go whose earliest timer stands at `time`: never before that.
@@ -160,6 +169,30 @@ mod tests {
                 prop_assert!(time > next.until() || release <= next.last_release());
                 held = Some(next);
             }
+        }
+    }
+
+    #[test]
+    fn lanes_that_met_different_restarts_hold_together_what_each_holds_of_its_keys() {
+        let policy = OverduePolicy::Spread { over_ms: 1_000 };
+        let first = Held::after(None, policy, at(0), at(100));
+        let second = Held::after(None, policy, at(200), at(300));
+        let both = Held::after(first.as_ref(), policy, at(200), at(300)).expect("it holds");
+        let merged = |lanes: &[&Option<Held>]| Held::merged(lanes.iter().copied().flatten());
+        for lanes in [[&first, &second], [&second, &first]] {
+            assert_eq!(merged(&lanes).as_ref(), Some(&both));
+        }
+        assert_eq!(merged(&[&None, &Some(both.clone()), &second]), Some(both.clone()));
+        assert_eq!(merged(&[&None]), None);
+        // The first half of the keys were let go before the second restart. What is left of the lane
+        // of the first goes when it was to go, what the other lane has when that said.
+        for hash in (1..64).map(|n: u64| n << 58) {
+            let [alone, later] = [&first, &second].map(|held| held.as_ref().expect("it holds"));
+            let release = alone.release_at(at(50), hash);
+            if release > at(300) {
+                assert_eq!(both.release_at(at(50), hash), release);
+            }
+            assert_eq!(both.release_at(at(250), hash), later.release_at(at(250), hash));
         }
     }
 
