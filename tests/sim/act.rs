@@ -78,6 +78,14 @@ pub(crate) struct Timer {
     pub(crate) payload: Payload,
 }
 
+/// A timer that has fired, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fired {
+    pub(crate) timer: Timer,
+    /// What time had come to.
+    pub(crate) due_by: i64,
+}
+
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { domain, fire_at, name, payload } = self;

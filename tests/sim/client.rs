@@ -394,6 +394,7 @@ impl Client {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for space in &mut self.spaces {
             space.busy = 0;
+            space.is_restarted = true;
             if let Some(life) = &mut space.life {
                 life.producers.iter_mut().for_each(|producer| producer.is_asked = false);
                 life.model.crash(may_refuse)?;

@@ -25,8 +25,15 @@ impl Client {
         if it.busy > 0 {
             return;
         }
-        let config = draw::config(rng, it.name);
+        let mut config = draw::config(rng, it.name);
+        if let Some(life) = it.life.as_ref().filter(|_| it.is_restarted) {
+            // What was due at the restart may be waiting for its decision.
+            config.overdue = life.entry.config.overdue;
+        }
         let marks = it.life.as_ref().map(|life| life.model.marks()).unwrap_or_default();
+        if let Some(life) = &mut it.life {
+            life.model.rules.overdue.push(config.overdue);
+        }
         it.told = Some(Told::Configure { config: config.clone(), marks });
         self.command(engine, space, Command::Put { config, expected_version: None }, false);
     }

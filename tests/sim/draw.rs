@@ -2,7 +2,9 @@
 
 use crate::act::{Act, Payload, Registration, When};
 use crate::rng::Rng;
-use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceLimits, WatermarkConfig};
+use stormwheel::namespace::{
+    ClockKind, NamespaceConfig, NamespaceLimits, OverduePolicy, WatermarkConfig,
+};
 use stormwheel::op::{self, Action, Only, Op, Register, Target};
 use stormwheel::runtime::Ack;
 use stormwheel::time::{Domain, Timestamp};
@@ -141,6 +143,12 @@ pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
         watermark: WatermarkConfig {
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             idle_after_ms: None,
+        },
+        overdue: match rng.below(6) {
+            0 => OverduePolicy::Spread { over_ms: *rng.pick(&[3, 100, 5_000]) },
+            1 => OverduePolicy::Shift,
+            2 => OverduePolicy::Drop,
+            _ => OverduePolicy::Fire,
         },
         limits: NamespaceLimits {
             timers_per_key: *rng.pick(&[3, 10_000]),

@@ -76,6 +76,7 @@ mod model;
 mod nth;
 mod oracle;
 mod outputs;
+mod overdue;
 mod plan;
 mod power;
 mod rng;
@@ -177,6 +178,9 @@ fn worlds_hold_the_contract_over_all_crashes() {
         all.acknowledged += summary.acknowledged;
         all.outputs += summary.outputs;
         all.checks += summary.checks;
+        for (sum, count) in all.overdue.iter_mut().zip(summary.overdue) {
+            *sum += count;
+        }
         all.checkpoints += summary.checkpoints;
         all.savepoints += summary.savepoints;
         all.restores += summary.restores;

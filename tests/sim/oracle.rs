@@ -6,19 +6,21 @@
 //! each one those that may follow from it; an answer, an output or a read strikes out the ones that
 //! it contradicts. When none is left, the engine has done what no history explains.
 
-use crate::act::{Act, Answer, Once, Payload, Registration, Timer, When};
+use crate::act::{Act, Answer, Fired, Once, Payload, Registration, Timer, When};
+use crate::overdue::{Downtime, Hold};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use stormwheel::namespace::OverduePolicy;
 use stormwheel::op::{Only, ResultKind};
 use stormwheel::time::{Domain, Timestamp, spread_offset};
 
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timers: _, reached, fired, unseen, taken, refused: _, survived } = self;
+        let Self { reached, fired, unseen, taken, restart, held, survived, .. } = self;
         let timers = self.pending();
         write!(
             f,
-            "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} taken {taken:?} {survived:?}"
+            "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} taken {taken:?} {restart:?} {held:?} {survived:?}"
         )
     }
 }
@@ -33,8 +35,13 @@ pub(crate) struct Candidate {
     reached: [Option<i64>; 2],
     /// How many timers have fired.
     fired: usize,
-    /// Those of them whose outputs were not seen yet, oldest first.
-    unseen: VecDeque<Timer>,
+    /// Those of them whose outputs were not seen yet, oldest first, each with when it was let go.
+    unseen: VecDeque<(Timer, i64)>,
+    /// A restart, of which it is not decided yet what it holds back.
+    pub(crate) restart: Option<Downtime>,
+    /// What restarts hold back, the oldest first.
+    held: Vec<Hold>,
+    hash: u64,
     /// By producer: the last operation that was taken.
     taken: BTreeMap<usize, (u64, u32)>,
     /// Those that were refused, and so not taken.
@@ -52,6 +59,8 @@ pub(crate) struct Rules {
     pub(crate) timers_per_key: usize,
     /// How far time was told to come: in event time, and on a manual clock. Ascending.
     pub(crate) advances: [Vec<i64>; 2],
+    /// What may be the policy for what is due at a restart.
+    pub(crate) overdue: Vec<OverduePolicy>,
 }
 
 /// When an operation may have been taken in.
@@ -64,37 +73,67 @@ pub(crate) struct Window<'a> {
 }
 
 impl Candidate {
-    /// A key that nothing ever happened to.
-    pub(crate) const fn new() -> Self {
+    /// A key of this hash that nothing ever happened to.
+    pub(crate) const fn new(hash: u64) -> Self {
         Self {
             timers: BTreeMap::new(),
             reached: [None; 2],
             fired: 0,
             unseen: VecDeque::new(),
+            restart: None,
+            held: Vec::new(),
+            hash,
             taken: BTreeMap::new(),
             refused: BTreeSet::new(),
             survived: (0, u64::MAX),
         }
     }
 
-    fn fire(&mut self, place: &Place, seen: &[Timer]) -> bool {
+    /// The timer of a domain that is let go before all others of it.
+    fn first(&self, domain: Domain) -> Option<&Place> {
+        self.timers.keys().find(|place| place.0 == domain)
+    }
+
+    /// When a timer is let go that stands first.
+    fn release(&self, place: &Place) -> i64 {
+        match place.0 {
+            Domain::Event => place.1,
+            Domain::Processing => self.held.iter().fold(place.1, |time, hold| hold.release(time)),
+        }
+    }
+
+    /// Fires a timer whose time to go has come. `false`: this is not what was seen.
+    fn fire(&mut self, place: &Place, seen: &[Fired]) -> bool {
+        self.let_go(place, self.release(place), seen)
+    }
+
+    fn let_go(&mut self, place: &Place, release: i64, seen: &[Fired]) -> bool {
         let payload = self.timers.remove(place).unwrap_or_default();
         let (domain, fire_at, name) = place.clone();
         let timer = Timer { domain, fire_at, name, payload };
         let is_right = if let Some(seen) = seen.get(self.fired) {
-            self.unseen.is_empty() && *seen == timer
+            self.unseen.is_empty() && seen.timer == timer && release <= seen.due_by
         } else {
-            self.unseen.push_back(timer);
+            self.unseen.push_back((timer, release));
             true
         };
         self.fired += 1;
+        self.forget_holds();
         is_right
     }
 
+    /// What holds back nothing that is there holds back nothing that comes, either.
+    fn forget_holds(&mut self) {
+        if !self.held.is_empty() {
+            let first = self.first(Domain::Processing).map(|place| place.1);
+            self.held.retain(|hold| first.is_some_and(|first| first <= hold.until));
+        }
+    }
+
     /// Fires what is due of a domain. `false`: this is not what was seen.
-    fn advance(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+    fn advance(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         loop {
-            let due = self.timers.keys().find(|place| place.0 == domain && place.1 <= to).cloned();
+            let due = self.first(domain).filter(|place| self.release(place) <= to).cloned();
             match due {
                 None => return true,
                 Some(place) if !self.fire(&place, seen) => return false,
@@ -104,29 +143,87 @@ impl Candidate {
     }
 
     /// The lane has come so far, by a watermark or a manual clock.
-    fn reach(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+    fn reach(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         let reached = &mut self.reached[domain as usize];
         *reached = (*reached).max(Some(to));
         self.advance(domain, to, seen)
     }
 
+    /// The lane has decided what a restart holds back. `None`: this is not what was seen.
+    fn decide(&self, policy: OverduePolicy, down: Downtime, seen: &[Fired]) -> Option<Self> {
+        let mut it = self.clone();
+        it.restart = None;
+        it.held.extend(Hold::new(policy, down, self.hash));
+        while let Some(place) = it.first(Domain::Processing).cloned()
+            && it.release(&place) <= down.to
+        {
+            if policy == OverduePolicy::Drop {
+                it.timers.remove(&place);
+            } else if !it.fire(&place, seen) {
+                return None;
+            }
+        }
+        it.forget_holds();
+        Some(it)
+    }
+
+    /// The ways in which a decision about a restart may have been made that concerns the key, and whether
+    /// it must have been, before anything more of it is let go.
+    fn decided(&self, rules: &Rules, seen: &[Fired]) -> (Vec<(Self, i64)>, bool) {
+        let first = self.first(Domain::Processing);
+        let Some((down, first)) = self.restart.zip(first).filter(|(down, it)| it.1 <= down.to)
+        else {
+            return (Vec::new(), false);
+        };
+        let ways = rules.overdue.iter().filter_map(|policy| self.decide(*policy, down, seen));
+        (ways.map(|it| (it, down.to)).collect(), self.release(first) <= down.to)
+    }
+
+    /// What may come of processing time that passes, by the system's clock, and when.
+    fn ticks(&self, latest: i64, rules: &Rules, seen: &[Fired]) -> Vec<(Self, i64)> {
+        let (mut next, must_decide) = self.decided(rules, seen);
+        let release = self.first(Domain::Processing).map(|first| self.release(first));
+        if let Some(release) = release.filter(|release| !must_decide && *release <= latest) {
+            let mut it = self.clone();
+            if it.advance(Domain::Processing, release, seen) {
+                next.push((it, release));
+            }
+        }
+        next
+    }
+
     /// An output of the key was seen, the first that this candidate may not have counted.
-    pub(crate) fn see(&mut self, timer: &Timer, place: usize) -> bool {
+    pub(crate) fn see(&mut self, fired: &Fired, place: usize) -> bool {
         if self.fired <= place {
             // It has not fired here yet; it will have to.
             return true;
         }
-        self.unseen.pop_front().as_ref() == Some(timer)
+        let unseen = self.unseen.pop_front();
+        unseen.is_some_and(|(timer, release)| timer == fired.timer && release <= fired.due_by)
     }
 
-    /// All ways in which the lane may have come further before an operation, and what the
-    /// namespace's clock may then have read. Advances of the two domains go in any order.
-    fn before(
+    /// All that the key may have come to by the end of an engine, `clock` being what its clock read:
+    /// all that was seen has fired.
+    pub(crate) fn at_the_end(&self, rules: &Rules, clock: &[i64], seen: &[Fired]) -> Vec<Self> {
+        let latest = clock.iter().copied().max().unwrap_or(i64::MIN);
+        let first = self.first(Domain::Processing).map(|first| self.release(first));
+        if self.fired >= seen.len() && first.is_none_or(|first| first > latest) {
+            return vec![self.clone()];
+        }
+        let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
+        let ways = self.reachable(rules, &Window { clock, advances }, seen);
+        let ways: BTreeSet<Self> = ways.into_iter().map(|(it, _)| it).collect();
+        ways.into_iter().filter(|it| it.fired >= seen.len()).collect()
+    }
+
+    /// All ways in which the lane may have come further, each with the latest time that must have
+    /// passed for it. Advances of the two domains go in any order.
+    fn reachable(
         &self,
         rules: &Rules,
         window: &Window<'_>,
-        seen: &[Timer],
-    ) -> Vec<(Self, Option<i64>)> {
+        seen: &[Fired],
+    ) -> BTreeSet<(Self, i64)> {
         let latest = window.clock.iter().copied().max();
         let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
         let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
@@ -142,17 +239,25 @@ impl Candidate {
                     if to.is_some_and(|to| it.reach(domain, *to, seen)) {
                         next.push((it, ticked));
                     }
-                } else if let Some(time) = it.next_processing()
-                    && latest.is_some_and(|latest| time <= latest)
-                {
-                    let mut it = it.clone();
-                    if it.advance(domain, time, seen) {
-                        next.push((it, ticked.max(time)));
-                    }
+                } else if let Some(latest) = latest {
+                    let ticks = it.ticks(latest, rules, seen).into_iter();
+                    next.extend(ticks.map(|(it, at)| (it, ticked.max(at))));
                 }
             }
             open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
         }
+        found
+    }
+
+    /// All ways in which the lane may have come further before an operation, and what the
+    /// namespace's clock may then have read.
+    fn before(
+        &self,
+        rules: &Rules,
+        window: &Window<'_>,
+        seen: &[Fired],
+    ) -> Vec<(Self, Option<i64>)> {
+        let mut found = self.reachable(rules, window, seen);
         found.retain(|(it, _)| {
             (0..2).all(|place| {
                 let least = window.advances[place].0;
@@ -171,11 +276,6 @@ impl Candidate {
         all.into_iter().map(|(now, it)| (it, now)).collect()
     }
 
-    fn next_processing(&self) -> Option<i64> {
-        let mut places = self.timers.keys();
-        places.find(|place| place.0 == Domain::Processing).map(|place| place.1)
-    }
-
     /// What may follow from an operation, and what is then answered to it.
     fn take(
         mut self,
@@ -183,7 +283,7 @@ impl Candidate {
         act: &Act,
         now: Option<i64>,
         rules: &Rules,
-        seen: &[Timer],
+        seen: &[Fired],
     ) -> Vec<(Self, Answer)> {
         let Act::Once(once, act) = act else {
             let answer = self.apply(key, act, now, rules, seen);
@@ -223,7 +323,7 @@ impl Candidate {
         act: &Act,
         now: Option<i64>,
         rules: &Rules,
-        seen: &[Timer],
+        seen: &[Fired],
     ) -> Option<Answer> {
         let registration = match act {
             Act::Register(registration) => registration.clone(),
@@ -262,6 +362,7 @@ impl Candidate {
     fn delete(&mut self, which: impl Fn(&Place) -> bool) -> Answer {
         let before = self.timers.len();
         self.timers.retain(|place, _| !which(place));
+        self.forget_holds();
         let cancelled = (before - self.timers.len()) as u32;
         let result = if cancelled > 0 { ResultKind::Cancelled } else { ResultKind::Absent };
         Answer::Done { result, fire_at: None, cancelled, overdue: false }
@@ -285,7 +386,7 @@ impl Candidate {
         is_touch: bool,
         now: Option<i64>,
         rules: &Rules,
-        seen: &[Timer],
+        seen: &[Fired],
     ) -> Option<Answer> {
         use ResultKind::{Created, Duplicate, Kept, Replaced, Unchanged};
         let domain = it.domain;
@@ -330,6 +431,7 @@ impl Candidate {
             return Some(Answer::Refused("quota-exceeded"));
         }
         if matches!(result, Created | Replaced) {
+            let first = self.first(domain).map(|first| first.1);
             if let Some(at) = stands_at {
                 self.timers.remove(&place(at));
             }
@@ -338,6 +440,14 @@ impl Candidate {
             if is_told
                 && reads.is_some_and(|reads| fire_at <= reads)
                 && !self.advance(domain, fire_at, seen)
+            {
+                return None;
+            }
+            // What has passed fires at once, unless something of the key stands before it.
+            if !is_told
+                && reads.is_some_and(|reads| fire_at <= reads)
+                && first.is_none_or(|first| fire_at < first)
+                && !self.let_go(&place(fire_at), fire_at, seen)
             {
                 return None;
             }
@@ -373,7 +483,7 @@ pub(crate) fn follow(
     answer: Option<&Answer>,
     rules: &Rules,
     window: &Window<'_>,
-    seen: &[Timer],
+    seen: &[Fired],
 ) -> Vec<Candidate> {
     let mut next = BTreeSet::new();
     for candidate in candidates {
@@ -393,28 +503,43 @@ pub(crate) fn settle_all(
     rules: &Rules,
     reached: [Option<i64>; 2],
     now: i64,
-    seen: &[Timer],
+    seen: &[Fired],
 ) -> Vec<Candidate> {
     let until = [reached[0], if rules.is_manual { reached[1] } else { Some(now) }];
-    let settled = candidates.iter().filter_map(|candidate| {
-        let mut it = candidate.clone();
-        while let Some(next) = seen.get(it.fired) {
-            let is_due = until[next.domain as usize].is_some_and(|until| next.fire_at <= until);
-            let fired = it.fired;
-            if !is_due || !it.advance(next.domain, next.fire_at, seen) || it.fired == fired {
-                return None;
+    let is_due = |it: &Candidate, domain: Domain| {
+        let release = it.first(domain).map(|first| it.release(first));
+        release.is_some_and(|release| until[domain as usize].is_some_and(|until| release <= until))
+    };
+    let told = if rules.is_manual { 2 } else { 1 };
+    let mut settled = BTreeSet::new();
+    let mut open = candidates.to_vec();
+    while let Some(mut it) = open.pop() {
+        let next = seen.get(it.fired).map(|next| next.timer.domain);
+        if next != Some(Domain::Event) {
+            let (decided, must_decide) = it.decided(rules, seen);
+            open.extend(decided.into_iter().map(|(it, _)| it));
+            if must_decide {
+                continue;
             }
+            it.restart = None;
         }
-        let is_due = |place: &Place| until[place.0 as usize].is_some_and(|until| place.1 <= until);
-        if it.timers.keys().any(is_due) || !it.unseen.is_empty() {
-            return None;
+        if let Some(domain) = next {
+            let release = it.first(domain).map(|first| it.release(first));
+            if let Some(release) = release.filter(|_| is_due(&it, domain))
+                && it.advance(domain, release, seen)
+            {
+                open.push(it);
+            }
+            continue;
         }
-        let told = if rules.is_manual { 2 } else { 1 };
+        if Domain::ALL.iter().any(|domain| is_due(&it, *domain)) || !it.unseen.is_empty() {
+            continue;
+        }
         if it.reached[..told].iter().zip(&reached).any(|(at, to)| at > to) {
-            return None;
+            continue;
         }
         it.reached[..told].copy_from_slice(&reached[..told]);
-        Some(it)
-    });
-    settled.collect::<BTreeSet<_>>().into_iter().collect()
+        settled.insert(it);
+    }
+    settled.into_iter().collect()
 }

@@ -79,7 +79,7 @@ pub(crate) fn draw(rng: &mut Rng) -> Vec<Event> {
     let is_calm = rng.below(4) == 0;
     let mut events = Vec::new();
     for _ in 0..count {
-        if rng.below(60) == 0 {
+        if rng.below(45) == 0 {
             storm(rng, &mut events);
         }
         if rng.below(90) == 0 {

@@ -1,12 +1,16 @@
 //! One world from its beginning to its end: a plain loop on one thread that lets the events of a
 //! plan happen, and holds the engine to the ledger.
 
+use crate::act::Fired;
 use crate::client::Client;
 use crate::model::Violation;
+use crate::outputs::Seen;
+use crate::overdue::Downtime;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
 use std::collections::BTreeSet;
+use stormwheel::namespace::OverduePolicy;
 use stormwheel::runtime::{Engine, Fault};
 
 /// What a world came to.
@@ -20,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
     pub(crate) checkpoints: u64,
+    /// Timers that restarts found due, by policy, as the engine counts them.
+    pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
     pub(crate) savepoints: u64,
     pub(crate) restores: u64,
@@ -183,9 +189,13 @@ impl Run {
         self.faults_before = self.world.machine.met().len() as u64;
         self.world.open(self.shards)?;
         let now = self.world.now_ms();
+        let recovered = self.world.engine().durability().recovered;
+        let down_ms = recovered.map_or(0, |it| it.downtime_ms);
+        let downtime = (down_ms > 0).then_some(Downtime { from: now - down_ms, to: now });
+        self.world.machine.trace(&format!("{downtime:?}"));
         for space in &mut self.client.spaces {
             if let Some(life) = &mut space.life {
-                life.model.recovered(now);
+                life.model.recovered(now, downtime);
                 life.consumer.is_anew = true;
             }
         }
@@ -298,7 +308,8 @@ impl Run {
             for seen in life.consumer.poll(engine, (now_ms, age_ms), latest_ms, is_calm)? {
                 self.world.machine.trace(&format!("{seen:?}"));
                 self.summary.outputs += 1;
-                life.model.output(&seen.key, seen.timer)?;
+                let Seen { key, timer, due_by, .. } = seen;
+                life.model.output(&key, Fired { timer, due_by })?;
             }
             if life.consumer.is_late {
                 // Nobody can tell any more what it should have seen.
@@ -418,6 +429,10 @@ impl Run {
         if self.world.is_open() {
             let is_amid = self.world.engine().metrics().oldest_due_ms.is_some();
             self.summary.amid_storms += u64::from(is_amid);
+            let overdue = self.world.engine().metrics().overdue_at_restart;
+            for (sum, count) in self.summary.overdue.iter_mut().zip(overdue) {
+                *sum += count;
+            }
         }
         self.world.drop_node();
         if is_power {

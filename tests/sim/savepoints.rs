@@ -3,8 +3,9 @@
 //! shards, holds what some cut through all lanes holds. That is what a crash leaves, at any moment
 //! between the question and the answer.
 
+use crate::act::Fired;
 use crate::model::Violation;
-use crate::outputs::Consumer;
+use crate::outputs::{Consumer, Seen};
 use crate::rng::Rng;
 use crate::run::{ROUNDS_MAX, Run};
 use crate::space::Told;
@@ -166,7 +167,8 @@ impl Run {
             let known = life.consumer.find_again(&restored, now_ms, age_ms)?;
             for seen in restored.into_iter().skip(known) {
                 self.world.machine.trace(&format!("{seen:?}"));
-                life.model.output(&seen.key, seen.timer)?;
+                let Seen { key, timer, due_by, .. } = seen;
+                life.model.output(&key, Fired { timer, due_by })?;
             }
             life.consumer = consumer;
             space.renew(entry, self.client.layout, now_ms)?;

@@ -42,6 +42,7 @@ impl Run {
             let pending = self.list(&entry)?;
             let space = &mut self.client.spaces[index];
             let told = space.told.take();
+            space.is_restarted = false;
             let Some(life) = &mut space.life else { continue };
             for (source, standing) in &mut life.sources {
                 let found = status.sources.iter().find(|it| it.source == *source);
@@ -66,6 +67,8 @@ impl Run {
                     format!("{}\n  {id:?} of outputs {earliest:?} to {latest:?}", violation.detail);
                 violation
             })?;
+            // Whatever was to be decided has been.
+            life.model.rules.overdue = vec![life.entry.config.overdue];
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;
         }

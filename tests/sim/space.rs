@@ -23,6 +23,8 @@ pub(crate) struct Space {
     pub(crate) told: Option<Told>,
     /// Operations and questions that are not answered yet.
     pub(crate) busy: usize,
+    /// The node was started anew, and has not come to rest since.
+    pub(crate) is_restarted: bool,
     /// It is not followed any more.
     pub(crate) is_lost: bool,
     /// The highest incarnation that it ever had.
@@ -62,7 +64,15 @@ pub(crate) enum Told {
 impl Space {
     /// One that is not there yet.
     pub(crate) const fn new(name: &'static str) -> Self {
-        Self { name, life: None, told: None, busy: 0, is_lost: false, last_id: None }
+        Self {
+            name,
+            life: None,
+            told: None,
+            busy: 0,
+            is_restarted: false,
+            is_lost: false,
+            last_id: None,
+        }
     }
 
     /// Nothing may be asked of it now.
@@ -114,11 +124,13 @@ impl Space {
             spread_ms: config.spread_ms,
             timers_per_key: config.limits.timers_per_key as usize,
             advances: [Vec::new(), Vec::new()],
+            overdue: vec![config.overdue],
         };
         if let Some(life) = &mut self.life
             && life.entry.id == entry.id
         {
-            life.model.rules = Rules { advances: life.model.rules.advances.clone(), ..rules };
+            let Rules { advances, overdue, .. } = life.model.rules.clone();
+            life.model.rules = Rules { advances, overdue, ..rules };
             for source in &config.watermark.sources {
                 life.sources.entry(source.clone()).or_insert(None);
             }
