@@ -7,8 +7,9 @@
 //! loses what is not certain from some operation on: the same one for all its keys.
 
 use crate::act::{Act, Answer, Fired, Timer};
-use crate::oracle::{Candidate, Rules, Window, follow, settle_all};
+use crate::oracle::{Candidate, Rules, follow};
 use crate::overdue::{Downtime, RESTARTS_MAX};
+use crate::ways::{Window, settle_all};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use stormwheel::key_group::{Layout, xxh3_64};

@@ -8,6 +8,7 @@
 
 use crate::act::{Act, Answer, Fired, Once, Payload, Registration, Timer, When};
 use crate::overdue::{Downtime, Hold};
+use crate::ways::Window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use stormwheel::namespace::OverduePolicy;
@@ -25,23 +26,23 @@ impl fmt::Debug for Candidate {
     }
 }
 
-type Place = (Domain, i64, Option<String>);
+pub(crate) type Place = (Domain, i64, Option<String>);
 
 /// One way in which things may have gone for a key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    timers: BTreeMap<Place, Payload>,
+    pub(crate) timers: BTreeMap<Place, Payload>,
     /// How far the key's lane has come: in event time, and on a manual clock.
-    reached: [Option<i64>; 2],
+    pub(crate) reached: [Option<i64>; 2],
     /// How many timers have fired.
-    fired: usize,
+    pub(crate) fired: usize,
     /// Those of them whose outputs were not seen yet, oldest first, each with when it was let go.
-    unseen: VecDeque<(Timer, i64)>,
+    pub(crate) unseen: VecDeque<(Timer, i64)>,
     /// A restart, of which it is not decided yet what it holds back.
     pub(crate) restart: Option<Downtime>,
     /// What restarts hold back, the oldest first.
-    held: Vec<Hold>,
-    hash: u64,
+    pub(crate) held: Vec<Hold>,
+    pub(crate) hash: u64,
     /// By producer: the last operation that was taken.
     taken: BTreeMap<usize, (u64, u32)>,
     /// Those that were refused, and so not taken.
@@ -63,15 +64,6 @@ pub(crate) struct Rules {
     pub(crate) overdue: Vec<OverduePolicy>,
 }
 
-/// When an operation may have been taken in.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Window<'a> {
-    /// What the engine's clock may have read.
-    pub(crate) clock: &'a [i64],
-    /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
-    pub(crate) advances: [(usize, usize); 2],
-}
-
 impl Candidate {
     /// A key of this hash that nothing ever happened to.
     pub(crate) const fn new(hash: u64) -> Self {
@@ -90,12 +82,12 @@ impl Candidate {
     }
 
     /// The timer of a domain that is let go before all others of it.
-    fn first(&self, domain: Domain) -> Option<&Place> {
+    pub(crate) fn first(&self, domain: Domain) -> Option<&Place> {
         self.timers.keys().find(|place| place.0 == domain)
     }
 
     /// When a timer is let go that stands first.
-    fn release(&self, place: &Place) -> i64 {
+    pub(crate) fn release(&self, place: &Place) -> i64 {
         match place.0 {
             Domain::Event => place.1,
             Domain::Processing => self.held.iter().fold(place.1, |time, hold| hold.release(time)),
@@ -103,7 +95,7 @@ impl Candidate {
     }
 
     /// Fires a timer whose time to go has come. `false`: this is not what was seen.
-    fn fire(&mut self, place: &Place, seen: &[Fired]) -> bool {
+    pub(crate) fn fire(&mut self, place: &Place, seen: &[Fired]) -> bool {
         self.let_go(place, self.release(place), seen)
     }
 
@@ -123,7 +115,7 @@ impl Candidate {
     }
 
     /// What holds back nothing that is there holds back nothing that comes, either.
-    fn forget_holds(&mut self) {
+    pub(crate) fn forget_holds(&mut self) {
         if !self.held.is_empty() {
             let first = self.first(Domain::Processing).map(|place| place.1);
             self.held.retain(|hold| first.is_some_and(|first| first <= hold.until));
@@ -131,7 +123,7 @@ impl Candidate {
     }
 
     /// Fires what is due of a domain. `false`: this is not what was seen.
-    fn advance(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
+    pub(crate) fn advance(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         loop {
             let due = self.first(domain).filter(|place| self.release(place) <= to).cloned();
             match due {
@@ -143,53 +135,10 @@ impl Candidate {
     }
 
     /// The lane has come so far, by a watermark or a manual clock.
-    fn reach(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
+    pub(crate) fn reach(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         let reached = &mut self.reached[domain as usize];
         *reached = (*reached).max(Some(to));
         self.advance(domain, to, seen)
-    }
-
-    /// The lane has decided what a restart holds back. `None`: this is not what was seen.
-    fn decide(&self, policy: OverduePolicy, down: Downtime, seen: &[Fired]) -> Option<Self> {
-        let mut it = self.clone();
-        it.restart = None;
-        it.held.extend(Hold::new(policy, down, self.hash));
-        while let Some(place) = it.first(Domain::Processing).cloned()
-            && it.release(&place) <= down.to
-        {
-            if policy == OverduePolicy::Drop {
-                it.timers.remove(&place);
-            } else if !it.fire(&place, seen) {
-                return None;
-            }
-        }
-        it.forget_holds();
-        Some(it)
-    }
-
-    /// The ways in which a decision about a restart may have been made that concerns the key, and whether
-    /// it must have been, before anything more of it is let go.
-    fn decided(&self, rules: &Rules, seen: &[Fired]) -> (Vec<(Self, i64)>, bool) {
-        let first = self.first(Domain::Processing);
-        let Some((down, first)) = self.restart.zip(first).filter(|(down, it)| it.1 <= down.to)
-        else {
-            return (Vec::new(), false);
-        };
-        let ways = rules.overdue.iter().filter_map(|policy| self.decide(*policy, down, seen));
-        (ways.map(|it| (it, down.to)).collect(), self.release(first) <= down.to)
-    }
-
-    /// What may come of processing time that passes, by the system's clock, and when.
-    fn ticks(&self, latest: i64, rules: &Rules, seen: &[Fired]) -> Vec<(Self, i64)> {
-        let (mut next, must_decide) = self.decided(rules, seen);
-        let release = self.first(Domain::Processing).map(|first| self.release(first));
-        if let Some(release) = release.filter(|release| !must_decide && *release <= latest) {
-            let mut it = self.clone();
-            if it.advance(Domain::Processing, release, seen) {
-                next.push((it, release));
-            }
-        }
-        next
     }
 
     /// An output of the key was seen, the first that this candidate may not have counted.
@@ -200,80 +149,6 @@ impl Candidate {
         }
         let unseen = self.unseen.pop_front();
         unseen.is_some_and(|(timer, release)| timer == fired.timer && release <= fired.due_by)
-    }
-
-    /// All that the key may have come to by the end of an engine, `clock` being what its clock read:
-    /// all that was seen has fired.
-    pub(crate) fn at_the_end(&self, rules: &Rules, clock: &[i64], seen: &[Fired]) -> Vec<Self> {
-        let latest = clock.iter().copied().max().unwrap_or(i64::MIN);
-        let first = self.first(Domain::Processing).map(|first| self.release(first));
-        if self.fired >= seen.len() && first.is_none_or(|first| first > latest) {
-            return vec![self.clone()];
-        }
-        let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
-        let ways = self.reachable(rules, &Window { clock, advances }, seen);
-        let ways: BTreeSet<Self> = ways.into_iter().map(|(it, _)| it).collect();
-        ways.into_iter().filter(|it| it.fired >= seen.len()).collect()
-    }
-
-    /// All ways in which the lane may have come further, each with the latest time that must have
-    /// passed for it. Advances of the two domains go in any order.
-    fn reachable(
-        &self,
-        rules: &Rules,
-        window: &Window<'_>,
-        seen: &[Fired],
-    ) -> BTreeSet<(Self, i64)> {
-        let latest = window.clock.iter().copied().max();
-        let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
-        let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
-        while let Some((it, ticked)) = open.pop() {
-            let mut next = Vec::new();
-            for domain in [Domain::Event, Domain::Processing] {
-                let place = domain as usize;
-                if domain == Domain::Event || rules.is_manual {
-                    let advances = &rules.advances[place][..window.advances[place].1];
-                    let to =
-                        advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
-                    let mut it = it.clone();
-                    if to.is_some_and(|to| it.reach(domain, *to, seen)) {
-                        next.push((it, ticked));
-                    }
-                } else if let Some(latest) = latest {
-                    let ticks = it.ticks(latest, rules, seen).into_iter();
-                    next.extend(ticks.map(|(it, at)| (it, ticked.max(at))));
-                }
-            }
-            open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
-        }
-        found
-    }
-
-    /// All ways in which the lane may have come further before an operation, and what the
-    /// namespace's clock may then have read.
-    fn before(
-        &self,
-        rules: &Rules,
-        window: &Window<'_>,
-        seen: &[Fired],
-    ) -> Vec<(Self, Option<i64>)> {
-        let mut found = self.reachable(rules, window, seen);
-        found.retain(|(it, _)| {
-            (0..2).all(|place| {
-                let least = window.advances[place].0;
-                least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
-            })
-        });
-        let mut all = Vec::new();
-        for (it, ticked) in found {
-            if rules.is_manual {
-                all.push((it.reached[1], it));
-            } else {
-                let clock = window.clock.iter().filter(|now| **now >= ticked);
-                all.extend(clock.map(|now| (Some(*now), it.clone())));
-            }
-        }
-        all.into_iter().map(|(now, it)| (it, now)).collect()
     }
 
     /// What may follow from an operation, and what is then answered to it.
@@ -494,52 +369,4 @@ pub(crate) fn follow(
         }
     }
     next.into_iter().collect()
-}
-
-/// Nothing is under way: all that is due has fired and was seen, in the order in which it was seen.
-/// Returns the candidates of which that is true.
-pub(crate) fn settle_all(
-    candidates: &[Candidate],
-    rules: &Rules,
-    reached: [Option<i64>; 2],
-    now: i64,
-    seen: &[Fired],
-) -> Vec<Candidate> {
-    let until = [reached[0], if rules.is_manual { reached[1] } else { Some(now) }];
-    let is_due = |it: &Candidate, domain: Domain| {
-        let release = it.first(domain).map(|first| it.release(first));
-        release.is_some_and(|release| until[domain as usize].is_some_and(|until| release <= until))
-    };
-    let told = if rules.is_manual { 2 } else { 1 };
-    let mut settled = BTreeSet::new();
-    let mut open = candidates.to_vec();
-    while let Some(mut it) = open.pop() {
-        let next = seen.get(it.fired).map(|next| next.timer.domain);
-        if next != Some(Domain::Event) {
-            let (decided, must_decide) = it.decided(rules, seen);
-            open.extend(decided.into_iter().map(|(it, _)| it));
-            if must_decide {
-                continue;
-            }
-            it.restart = None;
-        }
-        if let Some(domain) = next {
-            let release = it.first(domain).map(|first| it.release(first));
-            if let Some(release) = release.filter(|_| is_due(&it, domain))
-                && it.advance(domain, release, seen)
-            {
-                open.push(it);
-            }
-            continue;
-        }
-        if Domain::ALL.iter().any(|domain| is_due(&it, *domain)) || !it.unseen.is_empty() {
-            continue;
-        }
-        if it.reached[..told].iter().zip(&reached).any(|(at, to)| at > to) {
-            continue;
-        }
-        it.reached[..told].copy_from_slice(&reached[..told]);
-        settled.insert(it);
-    }
-    settled.into_iter().collect()
 }

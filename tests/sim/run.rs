@@ -33,6 +33,29 @@ pub(crate) struct Summary {
     pub(crate) faults: u64,
 }
 
+impl Summary {
+    /// Counts another one in; the traces stay apart.
+    pub(crate) fn add(&mut self, it: &Self) {
+        for (sum, count) in self.overdue.iter_mut().zip(it.overdue) {
+            *sum += count;
+        }
+        for (sum, count) in [
+            (&mut self.crashes, it.crashes),
+            (&mut self.amid_storms, it.amid_storms),
+            (&mut self.acknowledged, it.acknowledged),
+            (&mut self.outputs, it.outputs),
+            (&mut self.checks, it.checks),
+            (&mut self.checkpoints, it.checkpoints),
+            (&mut self.savepoints, it.savepoints),
+            (&mut self.restores, it.restores),
+            (&mut self.calls, it.calls),
+            (&mut self.faults, it.faults),
+        ] {
+            *sum += count;
+        }
+    }
+}
+
 /// Rounds over all parts within which a node must come to rest once nothing goes wrong.
 pub(crate) const ROUNDS_MAX: usize = 10_000;
 /// Steps for which a machine that is about to go down is waited for.
