@@ -116,7 +116,7 @@ use world::Setup;
 /// Crashes of a run of the tests.
 const CRASHES_DEFAULT: u64 = 2_000;
 /// A long run says how far it is after so many.
-const TOLD_CRASHES: u64 = 50_000;
+const TOLD_CRASHES: u64 = 10_000;
 /// Histories that are tried to make a failing one shorter.
 const SHRINK_TRIES: usize = 600;
 /// Lines of the story that are told of a failure, unless `STORMWHEEL_SIM_LINES` says otherwise.

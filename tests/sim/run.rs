@@ -389,12 +389,22 @@ impl Run {
         if self.broken.is_some() {
             return Ok(());
         }
-        let closed = self.world.close(ROUNDS_MAX);
-        closed.map_err(|reason| Violation::new("broke without a fault", reason))?;
+        let met = self.world.machine.met().len();
+        if let Err(reason) = self.world.close(ROUNDS_MAX) {
+            if self.world.machine.met().len() == met {
+                return Err(Violation::new("broke without a fault", reason));
+            }
+            return self.crash(&Crash { shards, ..Crash::plain(0) });
+        }
         self.client.crash(self.may_refuse)?;
         self.shards = shards;
-        self.open()?;
-        self.settle()
+        match self.try_open() {
+            Ok(()) => self.settle(),
+            Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {
+                self.crash(&Crash { shards, ..Crash::plain(0) })
+            }
+            Err(fault) => Err(Violation::new("does not start", fault.to_string())),
+        }
     }
 
     pub(crate) fn crash(&mut self, crash: &Crash) -> Result<(), Violation> {

@@ -14,8 +14,20 @@ use stormwheel::query::ListPosition;
 use stormwheel::runtime::{Engine, NamespaceEntry};
 
 impl Run {
-    /// Nothing goes wrong any more: the node comes to rest, and everything is checked.
+    /// Nothing goes wrong any more: the node comes to rest, and everything is checked. Once more, if
+    /// something did go wrong that was pinned.
     pub(crate) fn settle(&mut self) -> Result<(), Violation> {
+        let met = self.world.machine.met().len();
+        let outcome = self.try_settle();
+        if outcome.is_ok() || self.world.machine.met().len() == met {
+            return outcome;
+        }
+        let (shards, is_checked) = (self.shards, false);
+        self.crash(&Crash { shards, is_checked, ..Crash::plain(0) })?;
+        self.try_settle()
+    }
+
+    fn try_settle(&mut self) -> Result<(), Violation> {
         self.world.machine.calm();
         self.world.disk.set_capacity(u64::MAX);
         if self.broken.is_some() {
