@@ -329,8 +329,8 @@ impl Model {
 
     /// Whether a restart holds anything back, or may.
     fn may_hold(&self) -> bool {
-        let is_plain = self.rules.overdue.iter().all(|it| *it == OverduePolicy::Fire);
-        !self.rules.is_manual && !(is_plain && self.restarts.is_empty())
+        let may_be_told = self.rules.overdue.iter().any(|it| *it != OverduePolicy::Fire);
+        !self.rules.is_manual && (may_be_told || !self.restarts.is_empty())
     }
 
     /// A new engine runs on what is left; its clock reads this, and nothing could fire meanwhile.
