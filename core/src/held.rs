@@ -222,6 +222,30 @@ mod tests {
     }
 
     #[test]
+    fn lanes_that_met_different_restarts_hold_together_what_each_holds_of_its_keys() {
+        let policy = OverduePolicy::Spread { over_ms: 1_000 };
+        let first = Held::after(None, policy, at(0), at(100));
+        let second = Held::after(None, policy, at(200), at(300));
+        let both = Held::after(first.as_ref(), policy, at(200), at(300)).expect("it holds");
+        let merged = |lanes: &[&Option<Held>]| Held::joined(lanes.iter().copied().flatten());
+        for lanes in [[&first, &second], [&second, &first]] {
+            assert_eq!(merged(&lanes).as_ref(), Some(&both));
+        }
+        assert_eq!(merged(&[&None, &Some(both.clone()), &second]), Some(both.clone()));
+        assert_eq!(merged(&[&None]), None);
+        // The first half of the keys were let go before the second restart. What is left of the lane
+        // of the first goes when it was to go, what the other lane has when that said.
+        for hash in (1..64).map(|n: u64| n << 58) {
+            let [alone, later] = [&first, &second].map(|held| held.as_ref().expect("it holds"));
+            let release = alone.release_at(at(50), hash);
+            if release > at(300) {
+                assert_eq!(both.release_at(at(50), hash), release);
+            }
+            assert_eq!(both.release_at(at(250), hash), later.release_at(at(250), hash));
+        }
+    }
+
+    #[test]
     fn a_spread_is_even_over_its_span_in_every_key_group() {
         let policy = OverduePolicy::Spread { over_ms: 9 };
         let held = Held::after(None, policy, at(0), at(100)).expect("it holds something");

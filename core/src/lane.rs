@@ -234,8 +234,11 @@ impl Lane {
     /// When the oldest processing timer that is about to fire was due.
     pub(crate) fn oldest_due(&self) -> Option<Timestamp> {
         let draining = self.draining.iter().filter_map(|home| {
-            let drain = self.home(*home).timeline.of(Domain::Processing).drain.as_ref()?;
-            drain.batch.get(drain.next).map(|(time, _)| *time)
+            let time = self.home(*home).timeline.of(Domain::Processing);
+            let drain = time.drain.as_ref()?;
+            let batched = drain.batch.get(drain.next).map(|(time, _)| *time);
+            // Between two slices there is no batch.
+            batched.or_else(|| time.wheel.next_time().filter(|time| *time <= drain.until))
         });
         draining.min()
     }

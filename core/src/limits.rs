@@ -34,6 +34,8 @@ pub const FORECAST_STEPS_MAX: usize = 2_000;
 pub const QUEUE_BYTES_DEFAULT: usize = 64 << 20;
 /// Bytes of outputs kept in memory; older ones go first.
 pub const OUTPUT_BYTES_DEFAULT: usize = 1 << 30;
+/// Timers that a shard fires before it serves its queue again: some hundred microseconds.
+pub const SLICE_DEFAULT: u32 = 4_096;
 /// Longest resolution and spread: a year of milliseconds.
 pub const WINDOW_MS_MAX: i64 = 366 * 86_400_000;
 /// Producers that a key group of a namespace remembers; beyond it, the one that was silent the longest is

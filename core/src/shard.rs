@@ -27,7 +27,7 @@ use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
-use crate::limits::{CHECKPOINT_STEP_MS, NAMESPACES_MAX};
+use crate::limits::{CHECKPOINT_STEP_MS, NAMESPACES_MAX, SLICE_DEFAULT};
 use crate::log::BLOCK_OVERHEAD_BYTES;
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
@@ -58,7 +58,7 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { ops: 4_096, messages: 256, bytes: 4 << 20, budget: 4_096 }
+        Self { ops: 4_096, messages: 256, bytes: 4 << 20, budget: SLICE_DEFAULT }
     }
 }
 

@@ -3,49 +3,59 @@
 //! It asks many things at once but for one: a namespace is told one thing at a time (a watermark, a
 //! clock, a configuration, its end), so that after a crash it either was told that or was not.
 
+use crate::act::{Act, Answer, Once, Timer};
 use crate::draw;
-use crate::model::{OpRef, Violation, text};
-use crate::oracle::{Act, Answer, Timer};
+use crate::model::{Model, OpRef, Violation, text};
 use crate::rng::Rng;
-use crate::space::{Space, Told, combined};
+use crate::space::{Producer, Space};
 use crate::world::Setup;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::key_group::Layout;
-use stormwheel::namespace::{ClockChange, Command, CommandReply, SourceChange, SourceResult};
+use stormwheel::namespace::CommandReply;
 use stormwheel::op::{Outcome, PayloadBuf, TimerView};
 use stormwheel::query::{ListPage, ListPosition, ListQuery};
-use stormwheel::runtime::{Ack, CheckpointInfo, Engine};
+use stormwheel::runtime::{Ack, CheckpointInfo, Engine, SavepointInfo};
 use stormwheel::time::Timestamp;
 
 /// What an answer is to.
-enum Asked {
-    Batch { space: usize, ops: Vec<OpRef>, ack: Ack },
+pub(crate) enum Asked {
+    Batch { space: usize, ops: Vec<OpRef>, ack: Ack, producer: Option<(usize, u64)> },
     Read { space: usize, op: OpRef },
     List { space: usize },
     Command { space: usize },
     Checkpoint,
+    Savepoint,
 }
 
-enum Reply {
+pub(crate) enum Reply {
     Outcomes(Vec<Outcome>),
     Timers(Result<Vec<TimerView>, Rejection>),
     Page(Result<ListPage, Rejection>),
     Command(Result<CommandReply, Rejection>),
     Checkpoint(Result<CheckpointInfo, Rejection>),
+    Savepoint(Result<SavepointInfo, Rejection>),
 }
+
+/// Keys that get a timer for the same millisecond, at most.
+const STORM_KEYS_MAX: i64 = 400;
 
 type Inbox<T> = Arc<Mutex<Vec<(u64, T)>>>;
 
 /// See the module.
 pub(crate) struct Client {
-    layout: Layout,
+    pub(crate) layout: Layout,
     keys: u64,
     batch_bytes: usize,
     pub(crate) spaces: Vec<Space>,
+    /// While a savepoint is under way that a new node is to go on from: what it holds at least, and all
+    /// that may be in it besides.
+    pub(crate) shadow: Option<Vec<Space>>,
+    /// Savepoints that were answered for.
+    pub(crate) savepoints: Vec<String>,
     asked: BTreeMap<u64, Asked>,
-    next: u64,
+    pub(crate) next: u64,
     replies: Inbox<Reply>,
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
@@ -61,6 +71,8 @@ impl Client {
             keys: setup.keys,
             batch_bytes: setup.batch_bytes,
             spaces: draw::SPACES.into_iter().map(Space::new).collect(),
+            shadow: None,
+            savepoints: Vec::new(),
             asked: BTreeMap::new(),
             next: 0,
             replies: Arc::default(),
@@ -71,7 +83,7 @@ impl Client {
         }
     }
 
-    fn reply<T: 'static>(
+    pub(crate) fn reply<T: 'static>(
         &mut self,
         asked: Asked,
         wrap: impl FnOnce(T) -> Reply + Send + 'static,
@@ -95,11 +107,8 @@ impl Client {
         let space = rng.below(self.spaces.len() as u64) as usize;
         let is_there = self.spaces[space].life.is_some();
         let is_told = self.spaces[space].told.is_some();
-        let is_exclusive =
-            matches!(self.spaces[space].told, Some(Told::Configure { .. } | Told::Delete));
-        let is_lost = self.spaces[space].is_lost;
-        match rng.below(40) {
-            _ if is_exclusive || is_lost => {}
+        match rng.below(42) {
+            _ if self.spaces[space].is_exclusive() => {}
             0..=1 if !is_told => self.configure(engine, rng, space),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
             3..=6 if !is_told && is_there => self.source(engine, rng, space, now),
@@ -107,7 +116,9 @@ impl Client {
             10..=13 if is_there => self.read(engine, rng, space),
             14 if is_there => self.list(engine, rng, space),
             15..=16 => self.checkpoint(engine),
-            17 if is_there => self.batch(engine, rng, space, now, 300),
+            17 => self.savepoint(engine),
+            18 if is_there => self.batch(engine, rng, space, now, 300),
+            19..=24 if is_there => self.produce(engine, rng, space, now),
             _ if is_there => {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
@@ -119,36 +130,104 @@ impl Client {
 
     fn batch(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64, most: u64) {
         let ack = draw::ack(rng);
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let near = life.near(now);
-        let mut batch = engine.batch(&life.entry);
-        batch.ack(ack);
-        let mut ops = Vec::new();
-        let mut bytes = 0;
+        let Some(life) = &self.spaces[space].life else { return };
+        let ops = self.draw_ops(rng, life.near(now), most);
+        self.submit(engine, space, ops, ack, None);
+    }
+
+    /// Somebody sends the next request that is to be taken once, or the last one again.
+    fn produce(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
+        let ack = draw::ack(rng);
+        let producer = rng.below(draw::PRODUCERS.len() as u64) as usize;
+        let Some(life) = &self.spaces[space].life else { return };
+        let it = &life.producers[producer];
+        let (sequence, acts) = match &it.open {
+            Some(_) if it.is_asked && rng.below(3) > 0 => return,
+            Some(acts) => (it.sequence, acts.clone()),
+            None => (it.sequence + 1 + rng.below(2), self.draw_ops(rng, life.near(now), 12)),
+        };
+        if let Some(life) = &mut self.spaces[space].life {
+            let open = Some(acts.clone());
+            life.producers[producer] = Producer { sequence, open, is_asked: true };
+        }
+        self.submit(engine, space, acts, ack, Some((producer, sequence)));
+    }
+
+    /// Operations for one batch.
+    fn draw_ops(&self, rng: &mut Rng, near: [i64; 2], most: u64) -> Vec<(Vec<u8>, Act)> {
+        let (mut ops, mut bytes) = (Vec::new(), 0);
         for _ in 0..=rng.below(most) {
             let (key, act) = (draw::key(rng, self.keys), draw::act(rng, near));
             bytes += draw::cost_bytes(&key, &act);
             if bytes > self.batch_bytes {
                 break;
             }
+            ops.push((key, act));
+        }
+        ops
+    }
+
+    fn submit(
+        &mut self,
+        engine: &Engine,
+        space: usize,
+        acts: Vec<(Vec<u8>, Act)>,
+        ack: Ack,
+        producer: Option<(usize, u64)>,
+    ) {
+        let Some(life) = &self.spaces[space].life else { return };
+        let mut batch = engine.batch(&life.entry);
+        batch.ack(ack);
+        if let Some((producer, sequence)) = producer {
+            batch.producer(draw::PRODUCERS[producer], sequence);
+        }
+        let mut ops = Vec::new();
+        for ((key, act), index) in acts.into_iter().zip(0..) {
+            let act = match producer {
+                Some((producer, sequence)) => {
+                    Act::Once(Once { producer, sequence, index }, Box::new(act))
+                }
+                None => act,
+            };
             let pushed = draw::with_op(&key, &act, |op| batch.push(op));
             if pushed.is_some_and(|pushed| pushed.is_ok()) {
                 self.log.push(format!("  {} {act:?}", text(&key)));
-                ops.push(life.model.submit(self.next + 1, &key, act));
+                let request = self.next + 1;
+                let expected = |it: &mut Model, _| it.submit(request, &key, act.clone());
+                ops.extend(self.expect(space, expected));
             }
         }
         self.spaces[space].busy += 1;
         let name = self.spaces[space].name;
         self.log.push(format!("{} to {name}, {ack:?}: {ops:?}", self.next + 1));
-        let reply = self.reply(Asked::Batch { space, ops, ack }, Reply::Outcomes);
+        let reply = self.reply(Asked::Batch { space, ops, ack, producer }, Reply::Outcomes);
         engine.submit(batch, reply);
+    }
+
+    /// Many keys get a timer for the same millisecond, `in_ms` from now.
+    pub(crate) fn storm(&mut self, engine: &Engine, rng: &mut Rng, now: i64, in_ms: i64) {
+        let space = rng.below(self.spaces.len() as u64) as usize;
+        let it = &self.spaces[space];
+        let Some(life) = it.life.as_ref().filter(|_| !it.is_exclusive()) else { return };
+        let act = draw::storm(rng, life.near(now), in_ms);
+        let mut keys: Vec<Vec<u8>> = (0..rng.within(20, STORM_KEYS_MAX))
+            .map(|n| format!("storm-{n}").into_bytes())
+            .collect();
+        let most = self.batch_bytes / draw::cost_bytes(b"storm-000", &act);
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(most));
+            let ops = std::mem::replace(&mut keys, rest).into_iter();
+            let ops = ops.map(|key| (key, act.clone())).collect();
+            self.submit(engine, space, ops, draw::ack(rng), None);
+        }
     }
 
     fn read(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
         let key = draw::key(rng, self.keys);
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let entry = Arc::clone(&life.entry);
-        let op = life.model.submit(self.next + 1, &key, Act::Read);
+        let Some(life) = &self.spaces[space].life else { return };
+        let (entry, request) = (Arc::clone(&life.entry), self.next + 1);
+        let expected = |it: &mut Model, _| it.submit(request, &key, Act::Read);
+        let Some(op) = self.expect(space, expected) else { return };
         self.spaces[space].busy += 1;
         self.log.push(format!("{}: read {op:?}", self.next + 1));
         let reply = self.reply(Asked::Read { space, op }, Reply::Timers);
@@ -170,83 +249,33 @@ impl Client {
         engine.checkpoint(reply);
     }
 
-    fn command(&mut self, engine: &Engine, space: usize, command: Command, settle: bool) {
-        let name = self.spaces[space].name;
-        self.log.push(format!("{} to {name}: {command:?}, settle: {settle}", self.next + 1));
-        let reply = self.reply(Asked::Command { space }, Reply::Command);
-        engine.command(name, command, settle, reply);
+    fn savepoint(&mut self, engine: &Engine) {
+        self.log.push(format!("{}: savepoint", self.next + 1));
+        let reply = self.reply(Asked::Savepoint, Reply::Savepoint);
+        engine.savepoint(None, reply);
     }
 
-    fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        let it = &mut self.spaces[space];
-        if it.busy > 0 {
+    /// Asks for something that ends with a key, while a savepoint is under way.
+    pub(crate) fn ask_beside(&mut self, engine: &Engine, rng: &mut Rng, now: i64) {
+        let space = rng.below(self.spaces.len() as u64) as usize;
+        let is_clear = |it: &Space| it.life.is_some() && !it.is_exclusive();
+        let in_shadow = self.shadow.as_ref().is_some_and(|shadow| is_clear(&shadow[space]));
+        if !in_shadow || !is_clear(&self.spaces[space]) {
             return;
         }
-        let config = draw::config(rng, it.name);
-        let marks = it.life.as_ref().map(|life| life.model.marks()).unwrap_or_default();
-        it.told = Some(Told::Configure { config: config.clone(), marks });
-        self.command(engine, space, Command::Put { config, expected_version: None }, false);
+        match rng.below(5) {
+            0 => self.read(engine, rng, space),
+            1 => self.produce(engine, rng, space, now),
+            _ => self.batch(engine, rng, space, now, 12),
+        }
     }
 
-    fn delete(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        if self.spaces[space].busy > 0 {
-            return;
+    /// Something is expected of a namespace: also of its shadow, if there is one.
+    fn expect<T>(&mut self, space: usize, work: impl Fn(&mut Model, bool) -> T) -> Option<T> {
+        if let Some(life) = self.shadow.as_mut().and_then(|shadow| shadow[space].life.as_mut()) {
+            work(&mut life.model, true);
         }
-        self.spaces[space].told = Some(Told::Delete);
-        self.command(engine, space, Command::Delete { force: rng.below(4) > 0 }, false);
-    }
-
-    fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
-        let Some(life) = &mut self.spaces[space].life else { return };
-        let names: Vec<String> = life.sources.keys().cloned().collect();
-        if names.is_empty() {
-            return;
-        }
-        let source = rng.pick(&names).clone();
-        let standing = life.sources[&source];
-        let from = standing.unwrap_or(now - 100);
-        let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-        let result = if standing.is_none_or(|standing| to > standing) {
-            SourceResult::Advanced
-        } else {
-            SourceResult::Ignored
-        };
-        let marks = life.model.marks();
-        if result == SourceResult::Advanced {
-            let mut after = life.sources.clone();
-            after.insert(source.clone(), Some(to));
-            if let Some(combined) = combined(&after)
-                && life.model.rules.advances[0].last().is_none_or(|last| combined > *last)
-            {
-                life.model.rules.advances[0].push(combined);
-            }
-        }
-        self.spaces[space].told = Some(Told::Source { source: source.clone(), to, result, marks });
-        let change = SourceChange::Watermark(Timestamp::from_millis(to));
-        self.command(engine, space, Command::Source { source, change }, rng.below(2) == 0);
-    }
-
-    fn clock(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
-        let Some(life) = &mut self.spaces[space].life else { return };
-        if !life.model.rules.is_manual {
-            return;
-        }
-        let standing = life.model.rules.advances[1].last().copied();
-        let by = rng.within(-20, 150);
-        let (to, change) = match standing {
-            Some(at) if rng.below(2) == 0 && by >= 0 => (at + by, ClockChange::Advance(by)),
-            _ => {
-                let to = standing.unwrap_or(10_000) + by;
-                (to, ClockChange::Set(Timestamp::from_millis(to)))
-            }
-        };
-        let advanced = standing.is_none_or(|at| to > at);
-        let marks = life.model.marks();
-        if advanced {
-            life.model.rules.advances[1].push(to);
-        }
-        self.spaces[space].told = Some(Told::Clock { to, advanced, marks });
-        self.command(engine, space, Command::Clock(change), true);
+        self.spaces[space].life.as_mut().map(|life| work(&mut life.model, false))
     }
 
     /// Takes in what was answered.
@@ -271,7 +300,7 @@ impl Client {
         reply: Reply,
     ) -> Result<(), Violation> {
         match (asked, reply) {
-            (Asked::Batch { space, ops, ack }, Reply::Outcomes(outcomes)) => {
+            (Asked::Batch { space, ops, ack, producer }, Reply::Outcomes(outcomes)) => {
                 self.log.push(format!("{id}: {outcomes:?}"));
                 self.spaces[space].busy -= 1;
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
@@ -279,16 +308,23 @@ impl Client {
                     let detail = format!("{} of {} operations", outcomes.len(), ops.len());
                     return Err(Violation::new("wrong answer", detail));
                 }
+                if let Some((producer, sequence)) = producer {
+                    life.producers[producer].heard(sequence, &outcomes);
+                }
                 for (op, outcome) in ops.iter().zip(outcomes) {
                     match fate(outcome.as_ref().err()) {
                         Fate::Unknown => {}
                         Fate::NotDone => {
                             self.refused += 1;
-                            life.model.refused(op);
+                            self.expect(space, |it, _| it.refused(op));
                         }
                         Fate::Done => {
                             self.acknowledged += 1;
-                            life.model.answered(op, answer(&outcome), ack == Ack::Synced)?;
+                            let is_synced = ack == Ack::Synced;
+                            let answered = |it: &mut Model, is_shadow: bool| {
+                                it.answered(op, answer(&outcome), is_synced && !is_shadow)
+                            };
+                            self.expect(space, answered).unwrap_or(Ok(()))?;
                         }
                     }
                 }
@@ -296,7 +332,6 @@ impl Client {
             (Asked::Read { space, op }, Reply::Timers(timers)) => {
                 self.log.push(format!("{id}: {timers:?}"));
                 self.spaces[space].busy -= 1;
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 match timers {
                     Ok(timers) => {
                         let mut timers: Vec<Timer> = timers.iter().map(timer).collect();
@@ -308,13 +343,18 @@ impl Client {
                             let detail = format!("timers of a key are out of order: {order:?}");
                             return Err(Violation::new("wrong answer", detail));
                         }
-                        life.model.answered(&op, Answer::Timers(timers), true)?;
+                        let answered = |it: &mut Model, is_shadow: bool| {
+                            it.answered(&op, Answer::Timers(timers.clone()), !is_shadow)
+                        };
+                        self.expect(space, answered).unwrap_or(Ok(()))?;
                     }
                     Err(rejection) => match fate(Some(&rejection)) {
                         Fate::Done => {
                             return Err(Violation::new("wrong answer", rejection.to_string()));
                         }
-                        Fate::NotDone | Fate::Unknown => life.model.refused(&op),
+                        Fate::NotDone | Fate::Unknown => {
+                            self.expect(space, |it, _| it.refused(&op));
+                        }
                     },
                 }
             }
@@ -339,93 +379,13 @@ impl Client {
                 self.checkpoints += u64::from(is_there);
                 self.log.push(format!("{id}: checkpoint {is_there}"));
             }
+            (Asked::Savepoint, Reply::Savepoint(info)) => {
+                self.log.push(format!("{id}: savepoint {:?}", info.as_ref().map(|info| &info.id)));
+                self.savepoints.extend(info.map(|info| info.id).ok());
+            }
             _ => return Err(Violation::new("wrong answer", "an answer to another question")),
         }
         Ok(())
-    }
-
-    /// A namespace has answered to what it was told.
-    fn told(
-        &mut self,
-        engine: &Engine,
-        now: i64,
-        space: usize,
-        reply: &Result<CommandReply, Rejection>,
-    ) -> Result<(), Violation> {
-        let Some(told) = self.spaces[space].told.take() else { return Ok(()) };
-        let name = self.spaces[space].name;
-        let wrong = |reply: &Result<CommandReply, Rejection>, told: &Told| {
-            Err(Violation::new("wrong answer", format!("{name}: {told:?}: {reply:?}")))
-        };
-        match fate(reply.as_ref().err()) {
-            Fate::Unknown => {
-                self.spaces[space].told = Some(told);
-                return Ok(());
-            }
-            Fate::NotDone => {
-                self.refused += 1;
-                self.untold(space);
-                return Ok(());
-            }
-            Fate::Done => {}
-        }
-        self.acknowledged += 1;
-        match (&told, reply) {
-            (Told::Configure { config, marks }, Ok(CommandReply::Configured { .. })) => {
-                let it = &mut self.spaces[space];
-                if let Some(life) = &mut it.life {
-                    life.model.all_certain(marks)?;
-                }
-                let entry = engine.namespace(name).map_err(|rejection| {
-                    Violation::new("lost namespace", format!("{name}: {rejection}"))
-                })?;
-                if *entry.config != *config {
-                    return wrong(reply, &told);
-                }
-                it.adopt(entry, self.layout, now)?;
-            }
-            (
-                Told::Source { source, to, result, marks },
-                Ok(CommandReply::Source { result: found, watermark, .. }),
-            ) if result == found => {
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                if *result == SourceResult::Advanced {
-                    life.sources.insert(source.clone(), Some(*to));
-                }
-                let advances = &life.model.rules.advances[0];
-                if watermark.map(Timestamp::as_millis) != advances.last().copied() {
-                    return wrong(reply, &told);
-                }
-                if advances.len() > life.model.done[0] {
-                    life.model.done[0] = advances.len();
-                    life.model.all_certain(marks)?;
-                }
-            }
-            (
-                Told::Clock { to, advanced, marks },
-                Ok(CommandReply::Clock { advanced: found, now, .. }),
-            ) if advanced == found && (!advanced || now.as_millis() == *to) => {
-                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                life.model.done[1] = life.model.rules.advances[1].len();
-                if *advanced {
-                    life.model.all_certain(marks)?;
-                }
-            }
-            (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
-            (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
-            | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
-            _ => return wrong(reply, &told),
-        }
-        Ok(())
-    }
-
-    /// What a namespace was told last never reached it.
-    fn untold(&mut self, space: usize) {
-        if let Some(life) = &mut self.spaces[space].life {
-            for domain in 0..2 {
-                life.model.rules.advances[domain].truncate(life.model.done[domain]);
-            }
-        }
     }
 
     /// The engine is gone: what was not answered may or may not have been done.
@@ -434,7 +394,9 @@ impl Client {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for space in &mut self.spaces {
             space.busy = 0;
+            space.is_restarted = true;
             if let Some(life) = &mut space.life {
+                life.producers.iter_mut().for_each(|producer| producer.is_asked = false);
                 life.model.crash(may_refuse)?;
             }
         }
@@ -454,14 +416,27 @@ pub(crate) fn query(limit: usize, after: Option<ListPosition>) -> ListQuery {
     }
 }
 
+impl Producer {
+    /// What is not said to be done will be sent again.
+    fn heard(&mut self, sequence: u64, outcomes: &[Outcome]) {
+        if self.sequence != sequence {
+            return;
+        }
+        self.is_asked = false;
+        if outcomes.iter().all(|it| matches!(fate(it.as_ref().err()), Fate::Done)) {
+            self.open = None;
+        }
+    }
+}
+
 /// What a rejection says of what it rejects.
-enum Fate {
+pub(crate) enum Fate {
     Done,
     NotDone,
     Unknown,
 }
 
-fn fate(rejection: Option<&Rejection>) -> Fate {
+pub(crate) fn fate(rejection: Option<&Rejection>) -> Fate {
     match rejection {
         Some(Rejection::QueueFull { .. } | Rejection::DiskFull { .. }) => Fate::NotDone,
         Some(rejection) if matches!(rejection.slug(), "stopping" | "poisoned") => Fate::Unknown,

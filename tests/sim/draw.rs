@@ -1,14 +1,18 @@
 //! Random requests of many features at once: what a simulator does not ask for it does not test.
 
-use crate::oracle::{Act, Payload, Registration, When};
+use crate::act::{Act, Payload, Registration, When};
 use crate::rng::Rng;
-use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceLimits, WatermarkConfig};
+use stormwheel::namespace::{
+    ClockKind, NamespaceConfig, NamespaceLimits, OverduePolicy, WatermarkConfig,
+};
 use stormwheel::op::{self, Action, Only, Op, Register, Target};
 use stormwheel::runtime::Ack;
 use stormwheel::time::{Domain, Timestamp};
 
 /// Namespaces that come and go; `default` is there besides.
 pub(crate) const SPACES: [&str; 4] = ["default", "orders", "manual-1", "s.2"];
+/// Who sends what is to be taken once.
+pub(crate) const PRODUCERS: [&str; 2] = ["p-1", "another"];
 const NAMES: [&str; 4] = ["timeout", "a", "b", "a-longer-name"];
 
 pub(crate) fn ack(rng: &mut Rng) -> Ack {
@@ -106,13 +110,27 @@ pub(crate) fn act(rng: &mut Rng, near: [i64; 2]) -> Act {
     }
 }
 
+/// What each key of a storm is to do.
+pub(crate) fn storm(rng: &mut Rng, near: [i64; 2], in_ms: i64) -> Act {
+    let domain = domain(rng);
+    Act::Register(Registration {
+        domain,
+        name: (rng.below(2) == 0).then(|| name(rng)),
+        when: When::At(near[domain as usize] + in_ms),
+        payload: None,
+        resolution_ms: Some(1),
+        spread_ms: Some(0),
+        only: Only::Always,
+    })
+}
+
 /// Bytes of the log that an operation takes, at most.
 pub(crate) fn cost_bytes(key: &[u8], act: &Act) -> usize {
     let payload = match act {
         Act::Register(it) => it.payload.as_ref().map_or(0, |(_, bytes)| bytes.len()),
         _ => 0,
     };
-    64 + key.len() + payload
+    96 + key.len() + payload
 }
 
 /// The configuration of a namespace: only what may change does, once it is there.
@@ -125,6 +143,12 @@ pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
         watermark: WatermarkConfig {
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             idle_after_ms: None,
+        },
+        overdue: match rng.below(6) {
+            0 => OverduePolicy::Spread { over_ms: *rng.pick(&[3, 100, 5_000]) },
+            1 => OverduePolicy::Shift,
+            2 => OverduePolicy::Drop,
+            _ => OverduePolicy::Fire,
         },
         limits: NamespaceLimits {
             timers_per_key: *rng.pick(&[3, 10_000]),
@@ -171,6 +195,7 @@ pub(crate) fn with_op<T>(key: &[u8], act: &Act, work: impl FnOnce(&Op<'_>) -> T)
             Action::Delete { domain: *domain, target: Target::FireAt(at(*time)) }
         }
         Act::DeleteAll => Action::DeleteAll,
+        Act::Once(_, act) => return with_op(key, act, work),
         Act::Read => return None,
     };
     Some(work(&Op { key, action }))

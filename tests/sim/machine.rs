@@ -99,6 +99,8 @@ struct State {
     rates: Rates,
     /// What goes wrong at the first call that can, at or behind the one of this number.
     scripted: Vec<(u64, Fault)>,
+    /// The same, of which nothing relieves: neither a restart nor that nothing else goes wrong any more.
+    pinned: Option<(u64, Fault)>,
     down_at: Option<u64>,
     is_down: bool,
     /// Faults that were met, with the call that met them.
@@ -116,6 +118,7 @@ impl Machine {
             trace: 0,
             rates: Rates::default(),
             scripted: Vec::new(),
+            pinned: None,
             down_at: None,
             is_down: false,
             met: Vec::new(),
@@ -200,6 +203,11 @@ impl Machine {
         state.scripted.push((at, fault));
     }
 
+    /// The first call that can go wrong in this way does, at this one or later, come what may.
+    pub(crate) fn fail_at(&self, call: u64, fault: Fault) {
+        self.lock().pinned = Some((call, fault));
+    }
+
     /// The machine goes down in the middle of a call, so many from now (1: in the next).
     pub(crate) fn go_down_in(&self, calls: u64) {
         let mut state = self.lock();
@@ -248,6 +256,8 @@ impl State {
             .iter()
             .position(|(at, fault)| number >= *at && fault.applies_to(call))
             .map(|index| self.scripted.swap_remove(index).1);
+        let is_pinned = |(at, fault): &mut (u64, Fault)| number >= *at && fault.applies_to(call);
+        let scripted = scripted.or_else(|| self.pinned.take_if(is_pinned).map(|(_, fault)| fault));
         let Rates { eio, eintr, short, sync } = self.rates;
         let fault = scripted.or_else(|| {
             let rates = [

@@ -6,10 +6,14 @@
 //! "durable" makes everything certain that was submitted to the same lane before. In a crash a lane
 //! loses what is not certain from some operation on: the same one for all its keys.
 
-use crate::oracle::{Act, Answer, Candidate, Rules, Timer, Window, follow, settle_all};
+use crate::act::{Act, Answer, Fired, Timer};
+use crate::oracle::{Candidate, Rules, follow};
+use crate::overdue::{Downtime, RESTARTS_MAX};
+use crate::ways::{Window, settle_all};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use stormwheel::key_group::{Layout, xxh3_64};
+use stormwheel::namespace::OverduePolicy;
 
 /// A contradiction between what the engine did and all that may have happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +70,7 @@ struct TailOp {
 struct Key {
     base: Vec<Candidate>,
     tail: VecDeque<TailOp>,
-    seen: Vec<Timer>,
+    seen: Vec<Fired>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +95,8 @@ pub(crate) struct Model {
     lanes: Vec<Lane>,
     /// What the engine's clock has read since it started.
     clock: Vec<i64>,
+    /// Restarts that may hold something back, each with until when.
+    restarts: Vec<i64>,
     /// There were more ways in which things may have gone than are followed: nothing is known any
     /// more, and nothing checked.
     pub(crate) is_lost: bool,
@@ -106,6 +112,7 @@ impl Model {
             keys: BTreeMap::new(),
             lanes: vec![Lane::default(); layout.lanes() as usize],
             clock: vec![now],
+            restarts: Vec::new(),
             is_lost: false,
         }
     }
@@ -133,7 +140,7 @@ impl Model {
         it.submitted += 1;
         let place = it.submitted;
         let from = self.moment();
-        let fresh = || Key { base: vec![Candidate::new()], ..Key::default() };
+        let fresh = || Key { base: vec![Candidate::new(xxh3_64(key))], ..Key::default() };
         let entry = self.keys.entry(key.to_vec()).or_insert_with(fresh);
         entry.tail.push_back(TailOp { place, request, act, from, answer: None });
         OpRef { key: key.to_vec(), lane, place }
@@ -240,18 +247,18 @@ impl Model {
     }
 
     /// An output of a key became readable.
-    pub(crate) fn output(&mut self, name: &[u8], timer: Timer) -> Result<(), Violation> {
+    pub(crate) fn output(&mut self, name: &[u8], fired: Fired) -> Result<(), Violation> {
         if self.is_lost {
             return Ok(());
         }
         let Some(key) = self.keys.get_mut(name) else {
-            let detail = format!("namespace {}: {timer:?} of {}", self.name, text(name));
+            let detail = format!("namespace {}: {fired:?} of {}", self.name, text(name));
             return Err(Violation::new("unknown output", detail));
         };
         let place = key.seen.len();
         let before = key.base.clone();
-        key.base.retain_mut(|candidate| candidate.see(&timer, place));
-        key.seen.push(timer);
+        key.base.retain_mut(|candidate| candidate.see(&fired, place));
+        key.seen.push(fired);
         if key.base.is_empty() {
             key.base = before;
             let key = key.clone();
@@ -300,6 +307,14 @@ impl Model {
                 }
             }
             all.extend(current);
+            if self.may_hold() {
+                let ways =
+                    all.iter().flat_map(|it| it.at_the_end(&self.rules, &self.clock, &key.seen));
+                all = ways.collect();
+                if all.is_empty() {
+                    return Err(self.explain("output", &name, &key, None));
+                }
+            }
             all.sort();
             all.dedup();
             self.is_lost |= all.len() > CANDIDATES_MAX;
@@ -312,9 +327,34 @@ impl Model {
         Ok(())
     }
 
-    /// A new engine runs on what is left; its clock reads this.
-    pub(crate) fn recovered(&mut self, now: i64) {
+    /// Whether a restart holds anything back, or may.
+    fn may_hold(&self) -> bool {
+        let may_be_told = self.rules.overdue.iter().any(|it| *it != OverduePolicy::Fire);
+        !self.rules.is_manual && (may_be_told || !self.restarts.is_empty())
+    }
+
+    /// A new engine runs on what is left; its clock reads this, and nothing could fire meanwhile.
+    pub(crate) fn recovered(&mut self, now: i64, downtime: Option<Downtime>) {
         self.clock = vec![now];
+        let downtime = downtime.filter(|_| self.may_hold());
+        if let Some(down) = downtime {
+            if self.restarts.iter().all(|last| *last <= down.from) {
+                self.restarts.clear();
+            }
+            let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
+            self.restarts.extend(last);
+            // From then on it takes some of them together.
+            self.is_lost |= self.restarts.len() > RESTARTS_MAX;
+        }
+        for candidate in self.keys.values_mut().flat_map(|key| &mut key.base) {
+            candidate.restart = downtime;
+        }
+    }
+
+    /// The keys are on other lanes from now on; nothing is under way.
+    pub(crate) fn relayout(&mut self, layout: Layout) {
+        self.layout = layout;
+        self.lanes = vec![Lane::default(); layout.lanes() as usize];
     }
 
     /// Time has come exactly so far, for certain: what was asked for beyond is lost.

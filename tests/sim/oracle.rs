@@ -6,94 +6,47 @@
 //! each one those that may follow from it; an answer, an output or a read strikes out the ones that
 //! it contradicts. When none is left, the engine has done what no history explains.
 
+use crate::act::{Act, Answer, Fired, Once, Payload, Registration, Timer, When};
+use crate::overdue::{Downtime, Hold};
+use crate::ways::Window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use stormwheel::namespace::OverduePolicy;
 use stormwheel::op::{Only, ResultKind};
 use stormwheel::time::{Domain, Timestamp, spread_offset};
 
-/// What travels with a timer: whether it is JSON, and the bytes.
-pub(crate) type Payload = Option<(bool, Vec<u8>)>;
-
-/// An operation on a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
-    Register(Registration),
-    Touch { name: String, domain: Domain, after_ms: i64 },
-    DeleteName { domain: Domain, name: String },
-    DeleteAt { domain: Domain, at: i64, resolution_ms: Option<i64>, spread_ms: Option<i64> },
-    DeleteFireAt { domain: Domain, at: i64 },
-    DeleteAll,
-    Read,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    pub(crate) domain: Domain,
-    pub(crate) name: Option<String>,
-    pub(crate) when: When,
-    pub(crate) payload: Payload,
-    pub(crate) resolution_ms: Option<i64>,
-    pub(crate) spread_ms: Option<i64>,
-    pub(crate) only: Only,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    At(i64),
-    After(i64),
-}
-
-/// What was answered to an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Done { result: ResultKind, fire_at: Option<i64>, cancelled: u32, overdue: bool },
-    Refused(&'static str),
-    Timers(Vec<Timer>),
-}
-
-/// A timer, in the order in which those of one domain fire.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Timer {
-    pub(crate) domain: Domain,
-    pub(crate) fire_at: i64,
-    pub(crate) name: Option<String>,
-    pub(crate) payload: Payload,
-}
-
-impl fmt::Debug for Timer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { domain, fire_at, name, payload } = self;
-        let name = name.as_deref().unwrap_or_default();
-        write!(f, "{}:{fire_at}:{name}", domain.as_str())?;
-        match payload {
-            None => Ok(()),
-            Some((_, bytes)) => {
-                write!(f, "({})", bytes[..bytes.len().min(8)].escape_ascii())
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timers: _, reached, fired, unseen, survived } = self;
+        let Self { reached, fired, unseen, taken, restart, held, survived, .. } = self;
         let timers = self.pending();
-        write!(f, "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} {survived:?}")
+        write!(
+            f,
+            "{timers:?} reached {reached:?} fired {fired} unseen {unseen:?} taken {taken:?} {restart:?} {held:?} {survived:?}"
+        )
     }
 }
 
-type Place = (Domain, i64, Option<String>);
+pub(crate) type Place = (Domain, i64, Option<String>);
 
 /// One way in which things may have gone for a key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
-    timers: BTreeMap<Place, Payload>,
+    pub(crate) timers: BTreeMap<Place, Payload>,
     /// How far the key's lane has come: in event time, and on a manual clock.
-    reached: [Option<i64>; 2],
+    pub(crate) reached: [Option<i64>; 2],
     /// How many timers have fired.
-    fired: usize,
-    /// Those of them whose outputs were not seen yet, oldest first.
-    unseen: VecDeque<Timer>,
+    pub(crate) fired: usize,
+    /// Those of them whose outputs were not seen yet, oldest first, each with when it was let go.
+    pub(crate) unseen: VecDeque<(Timer, i64)>,
+    /// A restart, of which it is not decided yet what it holds back.
+    pub(crate) restart: Option<Downtime>,
+    /// What restarts hold back, the oldest first.
+    pub(crate) held: Vec<Hold>,
+    pub(crate) hash: u64,
+    /// By producer: the last operation that was taken.
+    taken: BTreeMap<usize, (u64, u32)>,
+    /// Those that were refused, and so not taken.
+    refused: BTreeSet<Once>,
     /// The last operation of the lane that survived the last crash: at least, and less than.
     pub(crate) survived: (u64, u64),
 }
@@ -107,47 +60,72 @@ pub(crate) struct Rules {
     pub(crate) timers_per_key: usize,
     /// How far time was told to come: in event time, and on a manual clock. Ascending.
     pub(crate) advances: [Vec<i64>; 2],
-}
-
-/// When an operation may have been taken in.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Window<'a> {
-    /// What the engine's clock may have read.
-    pub(crate) clock: &'a [i64],
-    /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
-    pub(crate) advances: [(usize, usize); 2],
+    /// What may be the policy for what is due at a restart.
+    pub(crate) overdue: Vec<OverduePolicy>,
 }
 
 impl Candidate {
-    /// A key that nothing ever happened to.
-    pub(crate) const fn new() -> Self {
+    /// A key of this hash that nothing ever happened to.
+    pub(crate) const fn new(hash: u64) -> Self {
         Self {
             timers: BTreeMap::new(),
             reached: [None; 2],
             fired: 0,
             unseen: VecDeque::new(),
+            restart: None,
+            held: Vec::new(),
+            hash,
+            taken: BTreeMap::new(),
+            refused: BTreeSet::new(),
             survived: (0, u64::MAX),
         }
     }
 
-    fn fire(&mut self, place: &Place, seen: &[Timer]) -> bool {
+    /// The timer of a domain that is let go before all others of it.
+    pub(crate) fn first(&self, domain: Domain) -> Option<&Place> {
+        self.timers.keys().find(|place| place.0 == domain)
+    }
+
+    /// When a timer is let go that stands first.
+    pub(crate) fn release(&self, place: &Place) -> i64 {
+        match place.0 {
+            Domain::Event => place.1,
+            Domain::Processing => self.held.iter().fold(place.1, |time, hold| hold.release(time)),
+        }
+    }
+
+    /// Fires a timer whose time to go has come. `false`: this is not what was seen.
+    pub(crate) fn fire(&mut self, place: &Place, seen: &[Fired]) -> bool {
+        self.let_go(place, self.release(place), seen)
+    }
+
+    fn let_go(&mut self, place: &Place, release: i64, seen: &[Fired]) -> bool {
         let payload = self.timers.remove(place).unwrap_or_default();
         let (domain, fire_at, name) = place.clone();
         let timer = Timer { domain, fire_at, name, payload };
         let is_right = if let Some(seen) = seen.get(self.fired) {
-            self.unseen.is_empty() && *seen == timer
+            self.unseen.is_empty() && seen.timer == timer && release <= seen.due_by
         } else {
-            self.unseen.push_back(timer);
+            self.unseen.push_back((timer, release));
             true
         };
         self.fired += 1;
+        self.forget_holds();
         is_right
     }
 
+    /// What holds back nothing that is there holds back nothing that comes, either.
+    pub(crate) fn forget_holds(&mut self) {
+        if !self.held.is_empty() {
+            let first = self.first(Domain::Processing).map(|place| place.1);
+            self.held.retain(|hold| first.is_some_and(|first| first <= hold.until));
+        }
+    }
+
     /// Fires what is due of a domain. `false`: this is not what was seen.
-    fn advance(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+    pub(crate) fn advance(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         loop {
-            let due = self.timers.keys().find(|place| place.0 == domain && place.1 <= to).cloned();
+            let due = self.first(domain).filter(|place| self.release(place) <= to).cloned();
             match due {
                 None => return true,
                 Some(place) if !self.fire(&place, seen) => return false,
@@ -157,76 +135,60 @@ impl Candidate {
     }
 
     /// The lane has come so far, by a watermark or a manual clock.
-    fn reach(&mut self, domain: Domain, to: i64, seen: &[Timer]) -> bool {
+    pub(crate) fn reach(&mut self, domain: Domain, to: i64, seen: &[Fired]) -> bool {
         let reached = &mut self.reached[domain as usize];
         *reached = (*reached).max(Some(to));
         self.advance(domain, to, seen)
     }
 
     /// An output of the key was seen, the first that this candidate may not have counted.
-    pub(crate) fn see(&mut self, timer: &Timer, place: usize) -> bool {
+    pub(crate) fn see(&mut self, fired: &Fired, place: usize) -> bool {
         if self.fired <= place {
             // It has not fired here yet; it will have to.
             return true;
         }
-        self.unseen.pop_front().as_ref() == Some(timer)
+        let unseen = self.unseen.pop_front();
+        unseen.is_some_and(|(timer, release)| timer == fired.timer && release <= fired.due_by)
     }
 
-    /// All ways in which the lane may have come further before an operation, and what the
-    /// namespace's clock may then have read. Advances of the two domains go in any order.
-    fn before(
-        &self,
+    /// What may follow from an operation, and what is then answered to it.
+    fn take(
+        mut self,
+        key: &[u8],
+        act: &Act,
+        now: Option<i64>,
         rules: &Rules,
-        window: &Window<'_>,
-        seen: &[Timer],
-    ) -> Vec<(Self, Option<i64>)> {
-        let latest = window.clock.iter().copied().max();
-        let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
-        let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
-        while let Some((it, ticked)) = open.pop() {
-            let mut next = Vec::new();
-            for domain in [Domain::Event, Domain::Processing] {
-                let place = domain as usize;
-                if domain == Domain::Event || rules.is_manual {
-                    let advances = &rules.advances[place][..window.advances[place].1];
-                    let to =
-                        advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
-                    let mut it = it.clone();
-                    if to.is_some_and(|to| it.reach(domain, *to, seen)) {
-                        next.push((it, ticked));
-                    }
-                } else if let Some(time) = it.next_processing()
-                    && latest.is_some_and(|latest| time <= latest)
-                {
-                    let mut it = it.clone();
-                    if it.advance(domain, time, seen) {
-                        next.push((it, ticked.max(time)));
-                    }
-                }
-            }
-            open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
+        seen: &[Fired],
+    ) -> Vec<(Self, Answer)> {
+        let Act::Once(once, act) = act else {
+            let answer = self.apply(key, act, now, rules, seen);
+            return answer.map(|answer| (self, answer)).into_iter().collect();
+        };
+        let mark = (once.sequence, once.index);
+        let repeated = Answer::Done {
+            result: ResultKind::Repeated,
+            fire_at: None,
+            cancelled: 0,
+            overdue: false,
+        };
+        if self.taken.get(&once.producer).is_some_and(|taken| mark <= *taken) {
+            return vec![(self, repeated)];
         }
-        found.retain(|(it, _)| {
-            (0..2).all(|place| {
-                let least = window.advances[place].0;
-                least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
-            })
-        });
-        let mut all = Vec::new();
-        for (it, ticked) in found {
-            if rules.is_manual {
-                all.push((it.reached[1], it));
+        let mut found = Vec::new();
+        if self.refused.contains(once) {
+            // Its key group may have taken a later one, of another key.
+            found.push((self.clone(), repeated));
+        }
+        if let Some(answer) = self.apply(key, act, now, rules, seen) {
+            self.refused.retain(|it| it.producer != once.producer || it.sequence == once.sequence);
+            if matches!(answer, Answer::Refused(_)) {
+                self.refused.insert(*once);
             } else {
-                let clock = window.clock.iter().filter(|now| **now >= ticked);
-                all.extend(clock.map(|now| (Some(*now), it.clone())));
+                self.taken.insert(once.producer, mark);
             }
+            found.push((self, answer));
         }
-        all.into_iter().map(|(now, it)| (it, now)).collect()
-    }
-
-    fn next_processing(&self) -> Option<i64> {
-        let mut places = self.timers.keys();
-        places.find(|place| place.0 == Domain::Processing).map(|place| place.1)
+        found
     }
 
     /// What follows from an operation, and what is answered to it.
@@ -236,7 +198,7 @@ impl Candidate {
         act: &Act,
         now: Option<i64>,
         rules: &Rules,
-        seen: &[Timer],
+        seen: &[Fired],
     ) -> Option<Answer> {
         let registration = match act {
             Act::Register(registration) => registration.clone(),
@@ -267,6 +229,7 @@ impl Candidate {
             }
             Act::DeleteAll => return Some(self.delete(|_| true)),
             Act::Read => return Some(Answer::Timers(self.pending())),
+            Act::Once(_, act) => return self.apply(key, act, now, rules, seen),
         };
         self.register(key, &registration, matches!(act, Act::Touch { .. }), now, rules, seen)
     }
@@ -274,6 +237,7 @@ impl Candidate {
     fn delete(&mut self, which: impl Fn(&Place) -> bool) -> Answer {
         let before = self.timers.len();
         self.timers.retain(|place, _| !which(place));
+        self.forget_holds();
         let cancelled = (before - self.timers.len()) as u32;
         let result = if cancelled > 0 { ResultKind::Cancelled } else { ResultKind::Absent };
         Answer::Done { result, fire_at: None, cancelled, overdue: false }
@@ -297,7 +261,7 @@ impl Candidate {
         is_touch: bool,
         now: Option<i64>,
         rules: &Rules,
-        seen: &[Timer],
+        seen: &[Fired],
     ) -> Option<Answer> {
         use ResultKind::{Created, Duplicate, Kept, Replaced, Unchanged};
         let domain = it.domain;
@@ -342,6 +306,7 @@ impl Candidate {
             return Some(Answer::Refused("quota-exceeded"));
         }
         if matches!(result, Created | Replaced) {
+            let first = self.first(domain).map(|first| first.1);
             if let Some(at) = stands_at {
                 self.timers.remove(&place(at));
             }
@@ -350,6 +315,14 @@ impl Candidate {
             if is_told
                 && reads.is_some_and(|reads| fire_at <= reads)
                 && !self.advance(domain, fire_at, seen)
+            {
+                return None;
+            }
+            // What has passed fires at once, unless something of the key stands before it.
+            if !is_told
+                && reads.is_some_and(|reads| fire_at <= reads)
+                && first.is_none_or(|first| fire_at < first)
+                && !self.let_go(&place(fire_at), fire_at, seen)
             {
                 return None;
             }
@@ -385,49 +358,15 @@ pub(crate) fn follow(
     answer: Option<&Answer>,
     rules: &Rules,
     window: &Window<'_>,
-    seen: &[Timer],
+    seen: &[Fired],
 ) -> Vec<Candidate> {
     let mut next = BTreeSet::new();
     for candidate in candidates {
-        for (mut it, now) in candidate.before(rules, window, seen) {
-            let Some(found) = it.apply(key, act, now, rules, seen) else { continue };
-            if answer.is_none_or(|answer| *answer == found) {
-                next.insert(it);
-            }
+        for (it, now) in candidate.before(rules, window, seen) {
+            let found = it.take(key, act, now, rules, seen).into_iter();
+            let found = found.filter(|(_, found)| answer.is_none_or(|answer| answer == found));
+            next.extend(found.map(|(it, _)| it));
         }
     }
     next.into_iter().collect()
-}
-
-/// Nothing is under way: all that is due has fired and was seen, in the order in which it was seen.
-/// Returns the candidates of which that is true.
-pub(crate) fn settle_all(
-    candidates: &[Candidate],
-    rules: &Rules,
-    reached: [Option<i64>; 2],
-    now: i64,
-    seen: &[Timer],
-) -> Vec<Candidate> {
-    let until = [reached[0], if rules.is_manual { reached[1] } else { Some(now) }];
-    let settled = candidates.iter().filter_map(|candidate| {
-        let mut it = candidate.clone();
-        while let Some(next) = seen.get(it.fired) {
-            let is_due = until[next.domain as usize].is_some_and(|until| next.fire_at <= until);
-            let fired = it.fired;
-            if !is_due || !it.advance(next.domain, next.fire_at, seen) || it.fired == fired {
-                return None;
-            }
-        }
-        let is_due = |place: &Place| until[place.0 as usize].is_some_and(|until| place.1 <= until);
-        if it.timers.keys().any(is_due) || !it.unseen.is_empty() {
-            return None;
-        }
-        let told = if rules.is_manual { 2 } else { 1 };
-        if it.reached[..told].iter().zip(&reached).any(|(at, to)| at > to) {
-            return None;
-        }
-        it.reached[..told].copy_from_slice(&reached[..told]);
-        Some(it)
-    });
-    settled.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -1,8 +1,8 @@
 //! A consumer of the output log that trusts nobody: it resumes from its cursor, reads everything
 //! again after each restart, and compares.
 
+use crate::act::Timer;
 use crate::model::{Violation, text};
-use crate::oracle::Timer;
 use std::collections::BTreeMap;
 use std::fmt;
 use stormwheel::op::Payload;
@@ -115,6 +115,34 @@ impl Consumer {
                 return Ok(all);
             }
         }
+    }
+
+    /// A log was restored, of which a new consumer has read this: it begins with what this one has seen,
+    /// but for what was old enough to go. Returns how much of it that is.
+    pub(crate) fn find_again(
+        &self,
+        restored: &[Seen],
+        now_ms: i64,
+        age_ms: i64,
+    ) -> Result<usize, Violation> {
+        let is_same = |a: &Seen, b: &Seen| {
+            let id = OutputId { namespace: b.id.namespace, ..a.id };
+            id == b.id && (&a.key, &a.timer, a.due_by) == (&b.key, &b.timer, b.due_by)
+        };
+        let first = restored.first();
+        let gone = first.and_then(|first| self.seen.iter().position(|it| is_same(it, first)));
+        let gone = gone.unwrap_or(self.seen.len());
+        if let Some(young) = self.unseen_ms[..gone].iter().position(|at| now_ms - at < age_ms) {
+            let detail = format!("too young not to be restored: {:?}", self.seen[young]);
+            return Err(Violation::new("output lost", detail));
+        }
+        let kept = &self.seen[gone..];
+        let is_whole = kept.len() <= restored.len();
+        if !is_whole || !kept.iter().zip(restored).all(|(before, now)| is_same(before, now)) {
+            let detail = format!("was {kept:?}, restored was {restored:?}");
+            return Err(Violation::new("output changed", detail));
+        }
+        Ok(kept.len())
     }
 
     fn check(&self, seen: &Seen, latest_ms: i64) -> Result<(), Violation> {

@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub(crate) enum Event {
     /// The client asks for something.
     Ask(u64),
+    /// Many keys are to have a timer for the same millisecond, so far ahead.
+    Storm(i64, u64),
     /// So many steps, of parts by chance.
     Steps(u32, u64),
     /// Each part, until none has anything to do.
@@ -32,6 +34,8 @@ pub(crate) enum Event {
     /// The node is closed gracefully and opened again with another number of shards.
     Reopen(u16),
     Crash(Crash),
+    /// A savepoint is made while requests go on; another node goes on from it, in another directory.
+    Restore(u64),
 }
 
 /// How the node comes to an end, and starts again.
@@ -42,6 +46,8 @@ pub(crate) struct Crash {
     /// The power goes, not only the process.
     pub(crate) is_power: bool,
     pub(crate) shards: u16,
+    /// With `max_disk_bytes` so much above what the files have; the next check starts without it.
+    pub(crate) free_bytes: Option<u64>,
     /// How long it stays down.
     pub(crate) down_ms: i64,
     /// Recoveries that crash in turn, each in the middle of which call.
@@ -51,11 +57,36 @@ pub(crate) struct Crash {
     pub(crate) seed: u64,
 }
 
+impl Crash {
+    /// The process dies, and is started again at once.
+    pub(crate) const fn plain(seed: u64) -> Self {
+        Self {
+            in_calls: 0,
+            is_power: false,
+            shards: 1,
+            free_bytes: None,
+            down_ms: 0,
+            again: Vec::new(),
+            is_checked: true,
+            seed,
+        }
+    }
+}
+
 /// A history for a seed.
 pub(crate) fn draw(rng: &mut Rng) -> Vec<Event> {
     let count = 40 + rng.below(160);
     let is_calm = rng.below(4) == 0;
-    let mut events: Vec<Event> = (0..count).map(|_| event(rng, is_calm)).collect();
+    let mut events = Vec::new();
+    for _ in 0..count {
+        if rng.below(45) == 0 {
+            storm(rng, &mut events);
+        }
+        if rng.below(90) == 0 {
+            events.push(Event::Restore(rng.next()));
+        }
+        events.push(event(rng, is_calm));
+    }
     events.push(Event::Settle);
     events
 }
@@ -83,15 +114,30 @@ fn event(rng: &mut Rng, is_calm: bool) -> Event {
         9 => Event::Free((rng.below(3) > 0).then(|| rng.below(80_000))),
         10 => Event::Settle,
         11 => Event::Reopen(1 + rng.below(8) as u16),
-        _ => Event::Crash(Crash {
-            in_calls: if rng.below(3) == 0 { 0 } else { 1 + rng.below(40) },
-            is_power: rng.below(3) > 0,
-            shards: 1 + rng.below(8) as u16,
-            down_ms: span(rng),
-            again: (0..rng.below(8).saturating_sub(5)).map(|_| 1 + rng.below(120)).collect(),
-            is_checked: rng.below(4) > 0,
-            seed: rng.next(),
-        }),
+        _ => Event::Crash(crash(rng)),
+    }
+}
+
+fn crash(rng: &mut Rng) -> Crash {
+    Crash {
+        in_calls: if rng.below(3) == 0 { 0 } else { 1 + rng.below(40) },
+        is_power: rng.below(3) > 0,
+        shards: 1 + rng.below(8) as u16,
+        free_bytes: (rng.below(12) == 0).then(|| rng.below(600_000)),
+        down_ms: span(rng),
+        again: (0..rng.below(8).saturating_sub(5)).map(|_| 1 + rng.below(120)).collect(),
+        is_checked: rng.below(4) > 0,
+        seed: rng.next(),
+    }
+}
+
+/// A storm that is due, and often the end of the node in the middle of it.
+fn storm(rng: &mut Rng, events: &mut Vec<Event>) {
+    let in_ms = rng.within(1, 60);
+    events.extend([Event::Storm(in_ms, rng.next()), Event::Work, Event::Pass(in_ms)]);
+    events.push(Event::Steps(1 + rng.below(16) as u32, rng.next()));
+    if rng.below(3) > 0 {
+        events.push(Event::Crash(crash(rng)));
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! One case in 64 by default, all with `STORMWHEEL_ROT=all`.
 
+use crate::act::Timer;
 use crate::model::Violation;
-use crate::oracle::Timer;
 use crate::plan::Event;
 use crate::rng::Rng;
 use crate::run::Run;

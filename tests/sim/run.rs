@@ -1,11 +1,16 @@
 //! One world from its beginning to its end: a plain loop on one thread that lets the events of a
 //! plan happen, and holds the engine to the ledger.
 
+use crate::act::Fired;
 use crate::client::Client;
 use crate::model::Violation;
+use crate::outputs::Seen;
+use crate::overdue::Downtime;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
+use std::collections::BTreeSet;
+use stormwheel::namespace::OverduePolicy;
 use stormwheel::runtime::{Engine, Fault};
 
 /// What a world came to.
@@ -13,12 +18,42 @@ use stormwheel::runtime::{Engine, Fault};
 pub(crate) struct Summary {
     pub(crate) trace: u64,
     pub(crate) crashes: u64,
+    /// Those that came while what was due was firing.
+    pub(crate) amid_storms: u64,
     pub(crate) acknowledged: u64,
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
     pub(crate) checkpoints: u64,
+    /// Timers that restarts found due, by policy, as the engine counts them.
+    pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
+    /// Savepoints that were read back, and those that a node went on from.
+    pub(crate) savepoints: u64,
+    pub(crate) restores: u64,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
+}
+
+impl Summary {
+    /// Counts another one in; the traces stay apart.
+    pub(crate) fn add(&mut self, it: &Self) {
+        for (sum, count) in self.overdue.iter_mut().zip(it.overdue) {
+            *sum += count;
+        }
+        for (sum, count) in [
+            (&mut self.crashes, it.crashes),
+            (&mut self.amid_storms, it.amid_storms),
+            (&mut self.acknowledged, it.acknowledged),
+            (&mut self.outputs, it.outputs),
+            (&mut self.checks, it.checks),
+            (&mut self.checkpoints, it.checkpoints),
+            (&mut self.savepoints, it.savepoints),
+            (&mut self.restores, it.restores),
+            (&mut self.calls, it.calls),
+            (&mut self.faults, it.faults),
+        ] {
+            *sum += count;
+        }
+    }
 }
 
 /// Rounds over all parts within which a node must come to rest once nothing goes wrong.
@@ -34,13 +69,15 @@ const QUIET_ROUNDS: usize = 3;
 pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) client: Client,
-    shards: u16,
+    pub(crate) shards: u16,
     /// Why the node is good for nothing any more.
     pub(crate) broken: Option<String>,
     /// Time stands still also while the node comes to rest.
     pub(crate) is_frozen: bool,
     /// Requests may have been refused: the queues are short, or the disk was full.
-    may_refuse: bool,
+    pub(crate) may_refuse: bool,
+    /// Savepoints that were read back.
+    pub(crate) whole: BTreeSet<String>,
     /// Faults that were met before the last start.
     faults_before: u64,
     pub(crate) summary: Summary,
@@ -100,6 +137,7 @@ impl Run {
             broken: None,
             is_frozen: false,
             may_refuse: setup.queue_bytes_max < QUEUE_BYTES_AMPLE,
+            whole: BTreeSet::new(),
             faults_before: 0,
             summary: Summary::default(),
         }
@@ -162,7 +200,7 @@ impl Run {
         self.client.spaces[0].adopt(entry, layout, now)
     }
 
-    fn open(&mut self) -> Result<(), Violation> {
+    pub(crate) fn open(&mut self) -> Result<(), Violation> {
         match self.try_open() {
             Ok(()) => Ok(()),
             Err(fault) => Err(Violation::new("does not start", fault.to_string())),
@@ -174,9 +212,13 @@ impl Run {
         self.faults_before = self.world.machine.met().len() as u64;
         self.world.open(self.shards)?;
         let now = self.world.now_ms();
+        let recovered = self.world.engine().durability().recovered;
+        let down_ms = recovered.map_or(0, |it| it.downtime_ms);
+        let downtime = (down_ms > 0).then_some(Downtime { from: now - down_ms, to: now });
+        self.world.machine.trace(&format!("{downtime:?}"));
         for space in &mut self.client.spaces {
             if let Some(life) = &mut space.life {
-                life.model.recovered(now);
+                life.model.recovered(now, downtime);
                 life.consumer.is_anew = true;
             }
         }
@@ -188,6 +230,11 @@ impl Run {
             Event::Ask(seed) => {
                 let now = self.world.now_ms();
                 self.client.ask(self.world.engine(), &mut Rng::new(*seed), now);
+                self.after()?;
+            }
+            Event::Storm(in_ms, seed) => {
+                let now = self.world.now_ms();
+                self.client.storm(self.world.engine(), &mut Rng::new(*seed), now, *in_ms);
                 self.after()?;
             }
             Event::Steps(count, seed) => {
@@ -222,22 +269,19 @@ impl Run {
             Event::Settle => self.settle()?,
             Event::Reopen(shards) => self.reopen(*shards)?,
             Event::Crash(crash) => self.crash(crash)?,
+            Event::Restore(seed) => self.restore(&mut Rng::new(*seed))?,
         }
         if let Some(reason) = self.broken.take() {
             self.world.machine.trace(&reason);
             let seed = self.world.machine.draw(u64::MAX);
-            let is_power = seed.is_multiple_of(2);
-            let shards = self.shards;
-            let (again, is_checked) = (Vec::new(), true);
-            let crash =
-                Crash { in_calls: 0, is_power, shards, down_ms: 1, again, is_checked, seed };
-            self.crash(&crash)?;
+            let (is_power, shards) = (seed.is_multiple_of(2), self.shards);
+            self.crash(&Crash { is_power, shards, down_ms: 1, ..Crash::plain(seed) })?;
         }
         Ok(())
     }
 
     /// A step of one part, and what can be seen after it.
-    fn step(&mut self, part: stormwheel::runtime::NodePart) -> Result<bool, Violation> {
+    pub(crate) fn step(&mut self, part: stormwheel::runtime::NodePart) -> Result<bool, Violation> {
         if self.broken.is_some() || !self.world.is_open() {
             return Ok(false);
         }
@@ -255,7 +299,7 @@ impl Run {
     }
 
     /// Looks at the clock, at what was answered, and at what can be read.
-    fn after(&mut self) -> Result<(), Violation> {
+    pub(crate) fn after(&mut self) -> Result<(), Violation> {
         let now = self.world.now_ms();
         let latest_ms = self.world.clock.latest_ms();
         if now > latest_ms {
@@ -263,7 +307,7 @@ impl Run {
                 format!("the engine reads {now}, no clock ever showed more than {latest_ms}");
             return Err(Violation::new("early", detail));
         }
-        for space in &mut self.client.spaces {
+        for space in self.client.spaces.iter_mut().chain(self.client.shadow.iter_mut().flatten()) {
             if let Some(life) = &mut space.life {
                 life.model.clock_reads(now);
             }
@@ -287,7 +331,8 @@ impl Run {
             for seen in life.consumer.poll(engine, (now_ms, age_ms), latest_ms, is_calm)? {
                 self.world.machine.trace(&format!("{seen:?}"));
                 self.summary.outputs += 1;
-                life.model.output(&seen.key, seen.timer)?;
+                let Seen { key, timer, due_by, .. } = seen;
+                life.model.output(&key, Fired { timer, due_by })?;
             }
             if life.consumer.is_late {
                 // Nobody can tell any more what it should have seen.
@@ -344,12 +389,22 @@ impl Run {
         if self.broken.is_some() {
             return Ok(());
         }
-        let closed = self.world.close(ROUNDS_MAX);
-        closed.map_err(|reason| Violation::new("broke without a fault", reason))?;
+        let met = self.world.machine.met().len();
+        if let Err(reason) = self.world.close(ROUNDS_MAX) {
+            if self.world.machine.met().len() == met {
+                return Err(Violation::new("broke without a fault", reason));
+            }
+            return self.crash(&Crash { shards, ..Crash::plain(0) });
+        }
         self.client.crash(self.may_refuse)?;
         self.shards = shards;
-        self.open()?;
-        self.settle()
+        match self.try_open() {
+            Ok(()) => self.settle(),
+            Err(fault) if is_of_the_disk(&fault) && self.may_fail() => {
+                self.crash(&Crash { shards, ..Crash::plain(0) })
+            }
+            Err(fault) => Err(Violation::new("does not start", fault.to_string())),
+        }
     }
 
     pub(crate) fn crash(&mut self, crash: &Crash) -> Result<(), Violation> {
@@ -371,6 +426,8 @@ impl Run {
             self.world.clock.boot();
         }
         self.shards = crash.shards;
+        self.world.free_bytes = crash.free_bytes;
+        self.may_refuse |= crash.free_bytes.is_some();
         let mut again = crash.again.iter();
         loop {
             if let Some(calls) = again.next() {
@@ -383,6 +440,7 @@ impl Run {
                     // What goes wrong by itself must not keep it down for ever, nor a full disk.
                     self.world.machine.calm();
                     self.world.disk.set_capacity(u64::MAX);
+                    self.world.free_bytes = None;
                     self.world.drop_node();
                     self.world.disk.kill();
                 }
@@ -394,11 +452,21 @@ impl Run {
 
     /// Whether a call to the disk may have failed.
     fn may_fail(&self) -> bool {
-        self.world.disk.is_limited() || self.world.machine.met().len() as u64 > self.faults_before
+        self.world.disk.is_limited()
+            || self.world.free_bytes.is_some()
+            || self.world.machine.met().len() as u64 > self.faults_before
     }
 
     fn go_down(&mut self, is_power: bool, rng: &mut Rng) {
         self.world.machine.go_down();
+        if self.world.is_open() {
+            let is_amid = self.world.engine().metrics().oldest_due_ms.is_some();
+            self.summary.amid_storms += u64::from(is_amid);
+            let overdue = self.world.engine().metrics().overdue_at_restart;
+            for (sum, count) in self.summary.overdue.iter_mut().zip(overdue) {
+                *sum += count;
+            }
+        }
         self.world.drop_node();
         if is_power {
             self.world.disk.cut_power(rng);

@@ -1,9 +1,10 @@
 //! What is checked when nothing goes wrong any more: everything that can be read of a node is held
 //! against the ledger.
 
+use crate::act::Timer;
 use crate::client::{query, timer};
 use crate::model::Violation;
-use crate::oracle::Timer;
+use crate::plan::Crash;
 use crate::run::{ROUNDS_MAX, Run};
 use crate::space::Told;
 use std::collections::BTreeMap;
@@ -13,12 +14,28 @@ use stormwheel::query::ListPosition;
 use stormwheel::runtime::{Engine, NamespaceEntry};
 
 impl Run {
-    /// Nothing goes wrong any more: the node comes to rest, and everything is checked.
+    /// Nothing goes wrong any more: the node comes to rest, and everything is checked. Once more, if
+    /// something did go wrong that was pinned.
     pub(crate) fn settle(&mut self) -> Result<(), Violation> {
+        let met = self.world.machine.met().len();
+        let outcome = self.try_settle();
+        if outcome.is_ok() || self.world.machine.met().len() == met {
+            return outcome;
+        }
+        let (shards, is_checked) = (self.shards, false);
+        self.crash(&Crash { shards, is_checked, ..Crash::plain(0) })?;
+        self.try_settle()
+    }
+
+    fn try_settle(&mut self) -> Result<(), Violation> {
         self.world.machine.calm();
         self.world.disk.set_capacity(u64::MAX);
         if self.broken.is_some() {
             return Ok(());
+        }
+        if self.world.free_bytes.is_some() {
+            let (shards, is_checked) = (self.shards, false);
+            self.crash(&Crash { shards, is_checked, ..Crash::plain(0) })?;
         }
         self.rest()?;
         let engine = self.world.engine().clone();
@@ -37,6 +54,7 @@ impl Run {
             let pending = self.list(&entry)?;
             let space = &mut self.client.spaces[index];
             let told = space.told.take();
+            space.is_restarted = false;
             let Some(life) = &mut space.life else { continue };
             for (source, standing) in &mut life.sources {
                 let found = status.sources.iter().find(|it| it.source == *source);
@@ -61,9 +79,12 @@ impl Run {
                     format!("{}\n  {id:?} of outputs {earliest:?} to {latest:?}", violation.detail);
                 violation
             })?;
+            // Whatever was to be decided has been.
+            life.model.rules.overdue = vec![life.entry.config.overdue];
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;
         }
+        self.check_savepoints(&engine)?;
         self.summary.checks += 1;
         Ok(())
     }

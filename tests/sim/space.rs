@@ -1,5 +1,7 @@
 //! A namespace as the client knows it: what was acknowledged of it, and what it may have been told.
 
+use crate::act::Act;
+use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
@@ -12,6 +14,7 @@ use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Timestamp;
 
 /// A namespace as the client knows it.
+#[derive(Clone)]
 pub(crate) struct Space {
     pub(crate) name: &'static str,
     /// Of what is there, as far as is known.
@@ -20,6 +23,8 @@ pub(crate) struct Space {
     pub(crate) told: Option<Told>,
     /// Operations and questions that are not answered yet.
     pub(crate) busy: usize,
+    /// The node was started anew, and has not come to rest since.
+    pub(crate) is_restarted: bool,
     /// It is not followed any more.
     pub(crate) is_lost: bool,
     /// The highest incarnation that it ever had.
@@ -27,11 +32,24 @@ pub(crate) struct Space {
 }
 
 /// One incarnation of a namespace.
+#[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) entry: Arc<NamespaceEntry>,
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
     pub(crate) sources: BTreeMap<String, Option<i64>>,
+    pub(crate) producers: [Producer; PRODUCERS.len()],
+}
+
+/// Somebody whose requests are taken once, also if they are sent again since their answers were lost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Producer {
+    /// Of the request that was sent last.
+    pub(crate) sequence: u64,
+    /// What is in it, unless all of it was answered.
+    pub(crate) open: Option<Vec<(Vec<u8>, Act)>>,
+    /// It waits for an answer.
+    pub(crate) is_asked: bool,
 }
 
 /// One thing that a namespace was told.
@@ -46,7 +64,20 @@ pub(crate) enum Told {
 impl Space {
     /// One that is not there yet.
     pub(crate) const fn new(name: &'static str) -> Self {
-        Self { name, life: None, told: None, busy: 0, is_lost: false, last_id: None }
+        Self {
+            name,
+            life: None,
+            told: None,
+            busy: 0,
+            is_restarted: false,
+            is_lost: false,
+            last_id: None,
+        }
+    }
+
+    /// Nothing may be asked of it now.
+    pub(crate) const fn is_exclusive(&self) -> bool {
+        self.is_lost || matches!(self.told, Some(Told::Configure { .. } | Told::Delete))
     }
 
     /// Nobody knows any more what to expect of it.
@@ -54,6 +85,29 @@ impl Space {
         self.life = None;
         self.told = None;
         self.is_lost = true;
+    }
+
+    /// What is there goes on under another incarnation.
+    pub(crate) fn renew(
+        &mut self,
+        entry: Arc<NamespaceEntry>,
+        layout: Layout,
+        now: i64,
+    ) -> Result<(), Violation> {
+        self.begin(&entry)?;
+        if let Some(life) = &mut self.life {
+            life.entry = Arc::clone(&entry);
+        }
+        self.adopt(entry, layout, now)
+    }
+
+    fn begin(&mut self, entry: &NamespaceEntry) -> Result<(), Violation> {
+        if self.last_id.is_some_and(|last| entry.id <= last) {
+            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
+            return Err(Violation::new("incarnation reused", detail));
+        }
+        self.last_id = Some(entry.id);
+        Ok(())
     }
 
     /// Takes an incarnation for what is there.
@@ -70,27 +124,27 @@ impl Space {
             spread_ms: config.spread_ms,
             timers_per_key: config.limits.timers_per_key as usize,
             advances: [Vec::new(), Vec::new()],
+            overdue: vec![config.overdue],
         };
         if let Some(life) = &mut self.life
             && life.entry.id == entry.id
         {
-            life.model.rules = Rules { advances: life.model.rules.advances.clone(), ..rules };
+            let Rules { advances, overdue, .. } = life.model.rules.clone();
+            life.model.rules = Rules { advances, overdue, ..rules };
             for source in &config.watermark.sources {
                 life.sources.entry(source.clone()).or_insert(None);
             }
             life.entry = entry;
             return Ok(());
         }
-        if self.last_id.is_some_and(|last| entry.id <= last) {
-            let detail = format!("{}: {:?} after {:?}", self.name, entry.id, self.last_id);
-            return Err(Violation::new("incarnation reused", detail));
-        }
-        self.last_id = Some(entry.id);
+        self.begin(&entry)?;
+        let config = &entry.config;
         let sources = config.watermark.sources.iter();
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
             sources: sources.map(|source| (source.clone(), None)).collect(),
+            producers: Default::default(),
             entry,
         });
         Ok(())

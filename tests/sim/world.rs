@@ -7,10 +7,11 @@ use crate::rng::Rng;
 use crate::store::SimStore;
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
-use stormwheel::ports::MachineClock;
+use stormwheel::ports::{Disk, MachineClock, SnapshotStore};
 use stormwheel::runtime::{
     ClockOptions, Engine, EngineOptions, Fault, FaultKind, Node, NodePart, StorageOptions,
 };
+use stormwheel::storage::{RestoreFault, RestoreOptions, SavepointFault, SavepointReader, restore};
 
 /// What stays the same over all restarts of a world.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) checkpoint_over_ms: i64,
     pub(crate) queue_bytes_max: usize,
     pub(crate) clock: ClockOptions,
+    /// Timers that a shard fires before it serves its queue: few, so that many storms are above it.
+    pub(crate) slice: u32,
     /// Keys that the client knows, in each namespace.
     pub(crate) keys: u64,
     /// Bytes of a batch, more or less, at most.
@@ -43,6 +46,7 @@ impl Setup {
             checkpoint_over_ms: *rng.pick(&[0, 0, 10, 500]),
             queue_bytes_max: *rng.pick(&[4 << 10, 1 << 20, 1 << 20]),
             clock: ClockOptions::default(),
+            slice: *rng.pick(&[16, 64, 4_096]),
             keys: 24,
             batch_bytes: 12 << 10,
         }
@@ -59,6 +63,7 @@ impl Setup {
             checkpoint_over_ms: *rng.pick(&[10, 100]),
             queue_bytes_max: 1 << 20,
             clock: ClockOptions::default(),
+            slice: *rng.pick(&[256, 4_096]),
             keys: 2_000,
             batch_bytes: 48 << 10,
         }
@@ -74,6 +79,7 @@ impl Setup {
             checkpoint_over_ms: 0,
             queue_bytes_max: 1 << 20,
             clock: ClockOptions::default(),
+            slice: 4_096,
             keys: 24,
             batch_bytes: 12 << 10,
         }
@@ -102,6 +108,8 @@ pub(crate) struct World {
     pub(crate) store: SimStore,
     pub(crate) clock: Arc<SimClock>,
     pub(crate) setup: Setup,
+    /// With `max_disk_bytes` so much above what the files have at the next start.
+    pub(crate) free_bytes: Option<u64>,
     node: Option<Node>,
 }
 
@@ -110,7 +118,15 @@ impl World {
         let machine = Machine::new(seed);
         let disk = SimDisk::new(machine.clone());
         let store = SimStore::new(machine.clone());
-        Self { machine, disk, store, clock: Arc::new(SimClock::new()), setup, node: None }
+        Self {
+            machine,
+            disk,
+            store,
+            clock: Arc::new(SimClock::new()),
+            setup,
+            free_bytes: None,
+            node: None,
+        }
     }
 
     /// A world of its own whose disk and store hold the same, with nothing running.
@@ -119,7 +135,15 @@ impl World {
         let disk = self.disk.copy(machine.clone());
         let store = self.store.copy(machine.clone());
         let clock = Arc::clone(&self.clock);
-        Self { machine, disk, store, clock, setup: self.setup.clone(), node: None }
+        Self {
+            machine,
+            disk,
+            store,
+            clock,
+            setup: self.setup.clone(),
+            free_bytes: None,
+            node: None,
+        }
     }
 
     /// Opens a node on what the disk holds.
@@ -131,16 +155,47 @@ impl World {
             pin: false,
             queue_bytes_max: self.setup.queue_bytes_max,
             clock: self.setup.clock,
+            slice: self.setup.slice,
             ..EngineOptions::default()
         };
         let mut storage =
             StorageOptions::new(Arc::new(self.disk.clone()), Arc::new(self.store.clone()));
         storage.segment_bytes = self.setup.segment_bytes;
+        let used_bytes = self.disk.used_bytes();
+        storage.max_disk_bytes = self.free_bytes.map_or(u64::MAX, |free| used_bytes + free);
         storage.checkpoint_interval_ms = self.setup.checkpoint_interval_ms;
         storage.checkpoint_over_ms = self.setup.checkpoint_over_ms;
         let clock = Arc::clone(&self.clock) as Arc<dyn MachineClock>;
         self.node = Some(Node::open(&options, Some(storage), clock)?);
         Ok(())
+    }
+
+    /// Restores a savepoint of the store into a new directory with a new store, and takes these for its
+    /// own. `calls`: the machine goes down in the middle of that call, and nothing is restored.
+    pub(crate) fn restore(
+        &mut self,
+        id: &str,
+        options: &RestoreOptions,
+        calls: Option<u64>,
+    ) -> Result<(), RestoreFault> {
+        let reader = self.savepoint(id)?;
+        let (disk, store) =
+            (SimDisk::new(self.machine.clone()), SimStore::new(self.machine.clone()));
+        let port: Arc<dyn Disk> = Arc::new(disk.clone());
+        let snapshots: Arc<dyn SnapshotStore> = Arc::new(store.clone());
+        if let Some(calls) = calls {
+            self.machine.go_down_in(calls);
+        }
+        let info = restore(&reader, &port, &snapshots, options)?;
+        self.setup.max_parallelism = info.max_parallelism;
+        self.setup.lanes = info.lanes;
+        (self.disk, self.store) = (disk, store);
+        Ok(())
+    }
+
+    /// Reads a savepoint of the store.
+    pub(crate) fn savepoint(&self, id: &str) -> Result<SavepointReader, SavepointFault> {
+        SavepointReader::open(Arc::new(self.store.clone()), &format!("savepoints/{id}/"))
     }
 
     pub(crate) fn is_open(&self) -> bool {

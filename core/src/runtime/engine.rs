@@ -18,6 +18,7 @@ use crate::error::Rejection;
 use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
+    SLICE_DEFAULT,
 };
 use crate::namespace::{
     Asked, Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
@@ -25,7 +26,7 @@ use crate::namespace::{
 use crate::op::{Outcome, TimerView};
 use crate::ports::MachineClock;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListPosition, ListQuery};
-use crate::shard::{CommandRequest, Message, Read};
+use crate::shard::{CommandRequest, Message, Pace, Read};
 use crate::time::{Domain, Timestamp};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -47,6 +48,8 @@ pub struct EngineOptions {
     pub queue_bytes_max: usize,
     /// Bytes of outputs that are kept.
     pub output_bytes_max: usize,
+    /// Timers that a shard fires before it serves its queue again, and keys that it looks at.
+    pub slice: u32,
     /// The adjusted clock.
     pub clock: ClockOptions,
 }
@@ -62,6 +65,7 @@ impl Default for EngineOptions {
             pin: false,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
+            slice: SLICE_DEFAULT,
             clock: ClockOptions::default(),
         }
     }
@@ -80,6 +84,11 @@ impl EngineOptions {
         }
         let cores = available_parallelism().map_or(1, usize::from).min(256) as u16;
         LANES_DEFAULT.max(cores * 2).max(self.shards).min(self.new_max_parallelism())
+    }
+
+    /// How much a shard does in one turn.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { budget: self.slice.max(1), ..Pace::default() }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::lane::AsOf;
 use crate::namespace::DEFAULT_NAMESPACE;
 use crate::output::Cursor;
 use crate::ports::{Disk, MachineClock, Registry};
-use crate::shard::{AppliedNumbers, Pace, Shard};
+use crate::shard::{AppliedNumbers, Shard};
 use crate::snapshot::{Catalog, Manifest, ManifestName, ObjectRef, SnapshotFault, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputOptions,
@@ -82,7 +82,7 @@ fn open_memory(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<
     let workers = queues.into_iter().enumerate().map(|(index, queue)| {
         let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
         let index = ShardIndex(index as u16);
-        let shard = Shard::new(index, layout, Pace::default(), registry);
+        let shard = Shard::new(index, layout, options.pace(), registry);
         Worker::new(index, Arc::clone(&common), queue, shard, Turns::Memory, None)
     });
     let workers = workers.collect();
@@ -399,7 +399,7 @@ impl Opening<'_> {
     fn new_shards(&self, registry: &Arc<dyn Registry>) -> LoadedShards {
         let shards = (0..self.layout.shards()).map(|index| {
             let registry = Arc::clone(registry);
-            Shard::new(ShardIndex(index), self.layout, Pace::default(), registry)
+            Shard::new(ShardIndex(index), self.layout, self.options.pace(), registry)
         });
         let shards = shards.collect();
         LoadedShards { shards, as_of: AsOf::default(), catalog: Catalog::default(), keys: 0 }

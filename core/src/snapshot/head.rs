@@ -47,6 +47,19 @@ pub(crate) struct DomainHead {
     pub(crate) held: Option<Held>,
 }
 
+impl DomainHead {
+    /// That of keys which come from all of these lanes. A timer that had not fired on its lane must not
+    /// be taken for due: time has come as far as on the lane where it had come least.
+    pub(crate) fn merged<'a>(lanes: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        Self {
+            // None is less than any time.
+            reached: lanes.clone().map(|it| it.reached).min().flatten(),
+            wheel_at: lanes.clone().map(|it| it.wheel_at).min().unwrap_or(Timestamp::MIN),
+            held: Held::joined(lanes.filter_map(|it| it.held.as_ref())),
+        }
+    }
+}
+
 /// A head as it is written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,7 +16,6 @@ use super::{
     DiskFault, Identity, IdentityFault, OutputFiles, OutputOptions, RecoveryFault, Segments,
     SegmentsOptions, checkpointer,
 };
-use crate::held::Held;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, xxh3_64};
 use crate::namespace::{ControlState, ControlsState};
 use crate::output::{Cursor, NamespaceId};
@@ -25,7 +24,6 @@ use crate::snapshot::{
     DomainHead, EntryKind, LaneHead, Manifest, NamespaceHead, ObjectName, ObjectRef, ObjectWriter,
     SnapshotFault, encode_controls, encode_head, hex, highest_incarnation,
 };
-use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
@@ -227,25 +225,15 @@ impl Plan {
     }
 }
 
-/// The head of a namespace for every new lane. A timer that had not fired on its old lane must not
-/// be taken for due: time has come as far as on the lane where it had come least.
+/// The head of a namespace for every new lane.
 fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> NamespaceHead {
-    let domains = [0, 1].map(|domain| {
-        let heads = || heads.iter().map(|head| &head.domains[domain]);
-        DomainHead {
-            // None is less than any time.
-            reached: heads().map(|it| it.reached).min().flatten(),
-            wheel_at: heads().map(|it| it.wheel_at).min().unwrap_or(Timestamp::MIN),
-            // A lane notes a restart only if something was due on it.
-            held: Held::joined(heads().filter_map(|it| it.held.as_ref())),
-        }
-    });
     NamespaceHead {
         id,
         config: Arc::clone(&state.config),
         applied_number: state.steps,
         manual_now: state.manual_now,
-        domains,
+        domains: [0, 1]
+            .map(|domain| DomainHead::merged(heads.iter().map(|it| &it.domains[domain]))),
     }
 }
 

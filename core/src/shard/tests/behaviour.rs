@@ -52,6 +52,7 @@ fn a_namespace_that_drains_is_off_the_agenda_until_it_has() {
         assert_eq!(world.turn(), Next::Now);
     }
     assert!(world.shard.lanes.iter().any(Lane::is_busy), "the storm is under way");
+    assert_eq!(world.shard.oldest_due(), Some(at(10)));
     for id in &ids {
         register(&mut world, *id, "0", 15);
     }

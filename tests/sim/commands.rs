@@ -1,0 +1,185 @@
+//! What the client tells namespaces as a whole: configurations, their end, watermarks and clocks.
+//!
+//! A namespace is told one thing at a time, so that after a crash it either was told that or was not.
+
+use crate::client::{Asked, Client, Fate, Reply, fate};
+use crate::draw;
+use crate::model::Violation;
+use crate::rng::Rng;
+use crate::space::{Told, combined};
+use stormwheel::error::Rejection;
+use stormwheel::namespace::{ClockChange, Command, CommandReply, SourceChange, SourceResult};
+use stormwheel::runtime::Engine;
+use stormwheel::time::Timestamp;
+
+impl Client {
+    fn command(&mut self, engine: &Engine, space: usize, command: Command, settle: bool) {
+        let name = self.spaces[space].name;
+        self.log.push(format!("{} to {name}: {command:?}, settle: {settle}", self.next + 1));
+        let reply = self.reply(Asked::Command { space }, Reply::Command);
+        engine.command(name, command, settle, reply);
+    }
+
+    pub(crate) fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
+        let it = &mut self.spaces[space];
+        if it.busy > 0 {
+            return;
+        }
+        let mut config = draw::config(rng, it.name);
+        if let Some(life) = it.life.as_ref().filter(|_| it.is_restarted) {
+            // What was due at the restart may be waiting for its decision.
+            config.overdue = life.entry.config.overdue;
+        }
+        let marks = it.life.as_ref().map(|life| life.model.marks()).unwrap_or_default();
+        if let Some(life) = &mut it.life {
+            life.model.rules.overdue.push(config.overdue);
+        }
+        it.told = Some(Told::Configure { config: config.clone(), marks });
+        self.command(engine, space, Command::Put { config, expected_version: None }, false);
+    }
+
+    pub(crate) fn delete(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
+        if self.spaces[space].busy > 0 {
+            return;
+        }
+        self.spaces[space].told = Some(Told::Delete);
+        self.command(engine, space, Command::Delete { force: rng.below(4) > 0 }, false);
+    }
+
+    pub(crate) fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
+        let Some(life) = &mut self.spaces[space].life else { return };
+        let names: Vec<String> = life.sources.keys().cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        let source = rng.pick(&names).clone();
+        let standing = life.sources[&source];
+        let from = standing.unwrap_or(now - 100);
+        let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
+        let result = if standing.is_none_or(|standing| to > standing) {
+            SourceResult::Advanced
+        } else {
+            SourceResult::Ignored
+        };
+        let marks = life.model.marks();
+        if result == SourceResult::Advanced {
+            let mut after = life.sources.clone();
+            after.insert(source.clone(), Some(to));
+            if let Some(combined) = combined(&after)
+                && life.model.rules.advances[0].last().is_none_or(|last| combined > *last)
+            {
+                life.model.rules.advances[0].push(combined);
+            }
+        }
+        self.spaces[space].told = Some(Told::Source { source: source.clone(), to, result, marks });
+        let change = SourceChange::Watermark(Timestamp::from_millis(to));
+        self.command(engine, space, Command::Source { source, change }, rng.below(2) == 0);
+    }
+
+    pub(crate) fn clock(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
+        let Some(life) = &mut self.spaces[space].life else { return };
+        if !life.model.rules.is_manual {
+            return;
+        }
+        let standing = life.model.rules.advances[1].last().copied();
+        let by = rng.within(-20, 150);
+        let (to, change) = match standing {
+            Some(at) if rng.below(2) == 0 && by >= 0 => (at + by, ClockChange::Advance(by)),
+            _ => {
+                let to = standing.unwrap_or(10_000) + by;
+                (to, ClockChange::Set(Timestamp::from_millis(to)))
+            }
+        };
+        let advanced = standing.is_none_or(|at| to > at);
+        let marks = life.model.marks();
+        if advanced {
+            life.model.rules.advances[1].push(to);
+        }
+        self.spaces[space].told = Some(Told::Clock { to, advanced, marks });
+        self.command(engine, space, Command::Clock(change), true);
+    }
+
+    /// A namespace has answered to what it was told.
+    pub(crate) fn told(
+        &mut self,
+        engine: &Engine,
+        now: i64,
+        space: usize,
+        reply: &Result<CommandReply, Rejection>,
+    ) -> Result<(), Violation> {
+        let Some(told) = self.spaces[space].told.take() else { return Ok(()) };
+        let name = self.spaces[space].name;
+        let wrong = |reply: &Result<CommandReply, Rejection>, told: &Told| {
+            Err(Violation::new("wrong answer", format!("{name}: {told:?}: {reply:?}")))
+        };
+        match fate(reply.as_ref().err()) {
+            Fate::Unknown => {
+                self.spaces[space].told = Some(told);
+                return Ok(());
+            }
+            Fate::NotDone => {
+                self.refused += 1;
+                self.untold(space);
+                return Ok(());
+            }
+            Fate::Done => {}
+        }
+        self.acknowledged += 1;
+        match (&told, reply) {
+            (Told::Configure { config, marks }, Ok(CommandReply::Configured { .. })) => {
+                let it = &mut self.spaces[space];
+                if let Some(life) = &mut it.life {
+                    life.model.all_certain(marks)?;
+                }
+                let entry = engine.namespace(name).map_err(|rejection| {
+                    Violation::new("lost namespace", format!("{name}: {rejection}"))
+                })?;
+                if *entry.config != *config {
+                    return wrong(reply, &told);
+                }
+                it.adopt(entry, self.layout, now)?;
+            }
+            (
+                Told::Source { source, to, result, marks },
+                Ok(CommandReply::Source { result: found, watermark, .. }),
+            ) if result == found => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                if *result == SourceResult::Advanced {
+                    life.sources.insert(source.clone(), Some(*to));
+                }
+                let advances = &life.model.rules.advances[0];
+                if watermark.map(Timestamp::as_millis) != advances.last().copied() {
+                    return wrong(reply, &told);
+                }
+                if advances.len() > life.model.done[0] {
+                    life.model.done[0] = advances.len();
+                    life.model.all_certain(marks)?;
+                }
+            }
+            (
+                Told::Clock { to, advanced, marks },
+                Ok(CommandReply::Clock { advanced: found, now, .. }),
+            ) if advanced == found && (!advanced || now.as_millis() == *to) => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                life.model.done[1] = life.model.rules.advances[1].len();
+                if *advanced {
+                    life.model.all_certain(marks)?;
+                }
+            }
+            (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
+            (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
+            | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
+            _ => return wrong(reply, &told),
+        }
+        Ok(())
+    }
+
+    /// What a namespace was told last never reached it.
+    fn untold(&mut self, space: usize) {
+        if let Some(life) = &mut self.spaces[space].life {
+            for domain in 0..2 {
+                life.model.rules.advances[domain].truncate(life.model.done[domain]);
+            }
+        }
+    }
+}

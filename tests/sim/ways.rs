@@ -1,0 +1,185 @@
+//! The ways in which time may have passed for a key, as far as nobody outside of the engine can know:
+//! which advances its lane has made before an operation or a crash, and what a restart found due.
+
+use crate::act::Fired;
+use crate::oracle::{Candidate, Rules};
+use crate::overdue::{Downtime, Hold};
+use std::collections::BTreeSet;
+use stormwheel::namespace::OverduePolicy;
+use stormwheel::time::Domain;
+
+/// When an operation may have been taken in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Window<'a> {
+    /// What the engine's clock may have read.
+    pub(crate) clock: &'a [i64],
+    /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
+    pub(crate) advances: [(usize, usize); 2],
+}
+
+impl Candidate {
+    /// The lane has decided what a restart holds back. `None`: this is not what was seen.
+    fn decide(&self, policy: OverduePolicy, down: Downtime, seen: &[Fired]) -> Option<Self> {
+        let mut it = self.clone();
+        it.restart = None;
+        it.held.extend(Hold::new(policy, down, self.hash));
+        while let Some(place) = it.first(Domain::Processing).cloned()
+            && it.release(&place) <= down.to
+        {
+            if policy == OverduePolicy::Drop {
+                it.timers.remove(&place);
+            } else if !it.fire(&place, seen) {
+                return None;
+            }
+        }
+        it.forget_holds();
+        Some(it)
+    }
+
+    /// The ways in which a decision about a restart may have been made that concerns the key, and whether
+    /// it must have been, before anything more of it is let go.
+    fn decided(&self, rules: &Rules, seen: &[Fired]) -> (Vec<(Self, i64)>, bool) {
+        let first = self.first(Domain::Processing);
+        let Some((down, first)) = self.restart.zip(first).filter(|(down, it)| it.1 <= down.to)
+        else {
+            return (Vec::new(), false);
+        };
+        let ways = rules.overdue.iter().filter_map(|policy| self.decide(*policy, down, seen));
+        (ways.map(|it| (it, down.to)).collect(), self.release(first) <= down.to)
+    }
+
+    /// What may come of processing time that passes, by the system's clock, and when.
+    fn ticks(&self, latest: i64, rules: &Rules, seen: &[Fired]) -> Vec<(Self, i64)> {
+        let (mut next, must_decide) = self.decided(rules, seen);
+        let release = self.first(Domain::Processing).map(|first| self.release(first));
+        if let Some(release) = release.filter(|release| !must_decide && *release <= latest) {
+            let mut it = self.clone();
+            if it.advance(Domain::Processing, release, seen) {
+                next.push((it, release));
+            }
+        }
+        next
+    }
+
+    /// All that the key may have come to by the end of an engine, `clock` being what its clock read:
+    /// all that was seen has fired.
+    pub(crate) fn at_the_end(&self, rules: &Rules, clock: &[i64], seen: &[Fired]) -> Vec<Self> {
+        let latest = clock.iter().copied().max().unwrap_or(i64::MIN);
+        let first = self.first(Domain::Processing).map(|first| self.release(first));
+        if self.fired >= seen.len() && first.is_none_or(|first| first > latest) {
+            return vec![self.clone()];
+        }
+        let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
+        let ways = self.reachable(rules, &Window { clock, advances }, seen);
+        let ways: BTreeSet<Self> = ways.into_iter().map(|(it, _)| it).collect();
+        ways.into_iter().filter(|it| it.fired >= seen.len()).collect()
+    }
+
+    /// All ways in which the lane may have come further, each with the latest time that must have
+    /// passed for it. Advances of the two domains go in any order.
+    fn reachable(
+        &self,
+        rules: &Rules,
+        window: &Window<'_>,
+        seen: &[Fired],
+    ) -> BTreeSet<(Self, i64)> {
+        let latest = window.clock.iter().copied().max();
+        let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
+        let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
+        while let Some((it, ticked)) = open.pop() {
+            let mut next = Vec::new();
+            for domain in [Domain::Event, Domain::Processing] {
+                let place = domain as usize;
+                if domain == Domain::Event || rules.is_manual {
+                    let advances = &rules.advances[place][..window.advances[place].1];
+                    let to =
+                        advances.iter().find(|to| it.reached[place].is_none_or(|at| **to > at));
+                    let mut it = it.clone();
+                    if to.is_some_and(|to| it.reach(domain, *to, seen)) {
+                        next.push((it, ticked));
+                    }
+                } else if let Some(latest) = latest {
+                    let ticks = it.ticks(latest, rules, seen).into_iter();
+                    next.extend(ticks.map(|(it, at)| (it, ticked.max(at))));
+                }
+            }
+            open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
+        }
+        found
+    }
+
+    /// All ways in which the lane may have come further before an operation, and what the
+    /// namespace's clock may then have read.
+    pub(crate) fn before(
+        &self,
+        rules: &Rules,
+        window: &Window<'_>,
+        seen: &[Fired],
+    ) -> Vec<(Self, Option<i64>)> {
+        let mut found = self.reachable(rules, window, seen);
+        found.retain(|(it, _)| {
+            (0..2).all(|place| {
+                let least = window.advances[place].0;
+                least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
+            })
+        });
+        let mut all = Vec::new();
+        for (it, ticked) in found {
+            if rules.is_manual {
+                all.push((it.reached[1], it));
+            } else {
+                let clock = window.clock.iter().filter(|now| **now >= ticked);
+                all.extend(clock.map(|now| (Some(*now), it.clone())));
+            }
+        }
+        all.into_iter().map(|(now, it)| (it, now)).collect()
+    }
+}
+
+/// Nothing is under way: all that is due has fired and was seen, in the order in which it was seen.
+/// Returns the candidates of which that is true.
+pub(crate) fn settle_all(
+    candidates: &[Candidate],
+    rules: &Rules,
+    reached: [Option<i64>; 2],
+    now: i64,
+    seen: &[Fired],
+) -> Vec<Candidate> {
+    let until = [reached[0], if rules.is_manual { reached[1] } else { Some(now) }];
+    let is_due = |it: &Candidate, domain: Domain| {
+        let release = it.first(domain).map(|first| it.release(first));
+        release.is_some_and(|release| until[domain as usize].is_some_and(|until| release <= until))
+    };
+    let told = if rules.is_manual { 2 } else { 1 };
+    let mut settled = BTreeSet::new();
+    let mut open = candidates.to_vec();
+    while let Some(mut it) = open.pop() {
+        let next = seen.get(it.fired).map(|next| next.timer.domain);
+        if next != Some(Domain::Event) {
+            let (decided, must_decide) = it.decided(rules, seen);
+            open.extend(decided.into_iter().map(|(it, _)| it));
+            if must_decide {
+                continue;
+            }
+            it.restart = None;
+        }
+        if let Some(domain) = next {
+            let release = it.first(domain).map(|first| it.release(first));
+            if let Some(release) = release.filter(|_| is_due(&it, domain))
+                && it.advance(domain, release, seen)
+            {
+                open.push(it);
+            }
+            continue;
+        }
+        if Domain::ALL.iter().any(|domain| is_due(&it, *domain)) || !it.unseen.is_empty() {
+            continue;
+        }
+        if it.reached[..told].iter().zip(&reached).any(|(at, to)| at > to) {
+            continue;
+        }
+        it.reached[..told].copy_from_slice(&reached[..told]);
+        settled.insert(it);
+    }
+    settled.into_iter().collect()
+}
