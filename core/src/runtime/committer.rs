@@ -88,6 +88,10 @@ impl Committer {
         if self.turns.is_empty() {
             return Ok(is_anything);
         }
+        if !self.blocks.is_empty() && !self.common.has_journals() && !self.journal.has_begun() {
+            self.journal.hold_next()?;
+            self.publish_room();
+        }
         if !self.blocks.is_empty() && !self.common.has_journals() {
             let source = Error::new(ErrorKind::StorageFull, "not every shard has room for a file");
             return Err(DiskFault::new(JOURNAL_FOLDER, "begin the log in", source));
