@@ -30,6 +30,8 @@ pub(super) struct Worker {
     index: ShardIndex,
     common: Arc<Common>,
     queue: Receiver<Queued>,
+    /// What was received and not yet taken in: a shard that waits for room takes nothing.
+    received: Option<Queued>,
     shard: Shard,
     turns: Turns,
     /// Turns that went to the committer.
@@ -59,17 +61,17 @@ impl Worker {
         outputs: Option<Sender<Publish>>,
     ) -> Self {
         let (turns_sent, busy, walked_ms) = (0, Duration::ZERO, i64::MIN);
-        Self { index, common, queue, shard, turns, turns_sent, outputs, busy, walked_ms }
+        let received = None;
+        Self { index, common, queue, received, shard, turns, turns_sent, outputs, busy, walked_ms }
     }
 
     /// Runs until the engine has stopped.
     pub(super) fn run(mut self) {
         let common = Arc::clone(&self.common);
         let _alive = Alive(&common.cells[self.index.0 as usize]);
-        let mut first = None;
         loop {
             let started = read_stopwatch();
-            let next = self.step(first.take());
+            let next = self.step();
             self.busy += started.elapsed();
             let wait = match next {
                 Next::Now => {
@@ -78,33 +80,37 @@ impl Worker {
                     continue;
                 }
                 // Acquire: what was sent before the engine said so is in the queue.
-                _ if common.is_ended.load(Ordering::Acquire) && self.queue.is_empty() => return,
+                _ if common.is_ended.load(Ordering::Acquire) && self.is_queue_empty() => return,
                 Next::At(time) => until(&common.clock, time),
                 Next::Never => SLEEP_MAX,
             };
+            if self.received.is_some() {
+                std::thread::sleep(wait);
+                continue;
+            }
             match self.queue.recv_timeout(wait) {
-                Ok(queued) => first = Some(queued),
+                Ok(queued) => self.received = Some(queued),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Takes one turn, `first` before the rest of the queue.
-    pub(super) fn step(&mut self, mut first: Option<Queued>) -> Next {
+    /// Takes one turn.
+    pub(super) fn step(&mut self) -> Next {
         let common = Arc::clone(&self.common);
         let look = common.clock.look();
         let now = Timestamp::from_millis(look.now_ms);
         let cells = &common.cells[self.index.0 as usize];
-        let queue = &self.queue;
+        let room = self.room(&common);
+        let (queue, received) = (&self.queue, &mut self.received);
         let mut inbox = || {
-            let queued = first.take().or_else(|| queue.try_recv().ok())?;
+            let queued = received.take().or_else(|| queue.try_recv().ok())?;
             cells.queue_bytes.fetch_sub(queued.cost_bytes, Ordering::Relaxed);
             cells.queue_depth.fetch_sub(1, Ordering::Relaxed);
             Some(queued.message)
         };
         let is_stopping = common.is_stopping.load(Ordering::Acquire);
-        let room = self.room(&common);
         let (turn, next) = self.shard.turn(now, look.is_held || is_stopping, room, &mut inbox);
         if !turn.is_empty() {
             self.hand_over(&common, turn, now);
@@ -116,7 +122,7 @@ impl Worker {
 
     /// Whether nothing waits in its queue.
     pub(super) fn is_queue_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.received.is_none() && self.queue.is_empty()
     }
 
     fn room(&self, common: &Common) -> Room {
