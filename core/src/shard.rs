@@ -419,10 +419,18 @@ impl Shard {
 
     fn idle_silent(&mut self, now: Timestamp) {
         for place in 0..self.controls.len() {
-            if self.controls[place].next_idle().is_none_or(|at| at > now) {
+            let lane = LaneIndex(self.first_lane + place as u16);
+            let is_due = |it: &Self| it.controls[place].next_idle().is_some_and(|at| at <= now);
+            if let Some(at) = self.lanes[place].restarted_at()
+                && is_due(self)
+                && self.controls[place].is_deaf_until(at)
+            {
+                self.record_control(lane, &ControlRecord::Restarted { at });
+                self.controls[place].restarted(at);
+            }
+            if !is_due(self) {
                 continue;
             }
-            let lane = LaneIndex(self.first_lane + place as u16);
             self.record_control(lane, &ControlRecord::IdleSilent);
             self.controls[place].idle_silent(now, &mut self.effects);
         }

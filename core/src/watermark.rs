@@ -108,6 +108,13 @@ impl Sources {
         (SourceResult::Advanced, self.combine())
     }
 
+    /// Nobody could be heard before this time: silence counts from there.
+    pub(crate) fn restarted(&mut self, at: Timestamp) {
+        for source in self.by_name.values_mut() {
+            source.spoke_at = source.spoke_at.max(at);
+        }
+    }
+
     /// Marks sources idle that were silent for too long. Returns the combined watermark if it moved.
     pub(crate) fn idle_silent(&mut self, now: Timestamp, idle_after_ms: i64) -> Option<Timestamp> {
         for source in self.by_name.values_mut() {
@@ -312,6 +319,17 @@ mod tests {
         assert_eq!(sources.idle_silent(at(160), 100), None, "all idle, the maximum stands already");
         assert_eq!(sources.next_idle(100), None);
         assert!(sources.status().iter().all(|source| source.idle));
+    }
+
+    #[test]
+    fn silence_counts_from_the_restart() {
+        let mut sources = Sources::default();
+        sources.change("a", to(5), at(0));
+        sources.change("b", to(9), at(60));
+        sources.restarted(at(50));
+        assert_eq!(sources.next_idle(100), Some(at(150)));
+        assert_eq!(sources.idle_silent(at(150), 100), Some(at(9)), "the slower one, alone");
+        assert_eq!(sources.next_idle(100), Some(at(160)));
     }
 
     #[test]

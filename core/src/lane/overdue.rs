@@ -31,6 +31,11 @@ impl Lane {
         }
     }
 
+    /// When the service came back, if it had been down.
+    pub(crate) fn restarted_at(&self) -> Option<Timestamp> {
+        self.downtime.map(|it| it.to)
+    }
+
     /// Decides what becomes of the timers of a namespace that were due at the restart, if there are
     /// some, and begins to do it.
     pub(super) fn decide_overdue(

@@ -48,6 +48,8 @@ pub(crate) enum ControlRecord {
     Command(Box<Asked>),
     /// Time has passed: sources that were silent for too long are idle.
     IdleSilent,
+    /// Nobody could be heard before this time: silence counts from there.
+    Restarted { at: Timestamp },
 }
 
 /// A command with what it depends on.
@@ -117,6 +119,8 @@ pub(crate) struct Controls {
     in_flight: BTreeMap<(NamespaceId, u64), InFlight>,
     /// When a source of a namespace will have been silent for too long.
     idle_agenda: BTreeSet<(Timestamp, Arc<str>)>,
+    /// When the service last came back, as far as that was looked at.
+    heard_from: Timestamp,
 }
 
 #[derive(Debug)]
@@ -138,7 +142,8 @@ impl Controls {
     pub(crate) fn new(lane: u16, lanes: u16) -> Self {
         let (by_name, in_flight) = (BTreeMap::new(), BTreeMap::new());
         let idle_agenda = BTreeSet::new();
-        Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda }
+        let heard_from = Timestamp::MIN;
+        Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda, heard_from }
     }
 
     /// Whether a step is on its way that not every lane has settled.
@@ -412,6 +417,22 @@ impl Controls {
         let waiting = Waiting::new(ticket, true, reply);
         self.send(id, number, Change::Clock(to), None, Some(waiting), effects);
         Ok(None)
+    }
+
+    /// Whether it is not known yet that nobody could be heard before this time.
+    pub(crate) fn is_deaf_until(&self, at: Timestamp) -> bool {
+        self.heard_from < at
+    }
+
+    /// Nobody could be heard before this time.
+    pub(crate) fn restarted(&mut self, at: Timestamp) {
+        self.heard_from = at;
+        for control in self.by_name.values_mut() {
+            control.sources.restarted(at);
+        }
+        for (_, name) in self.idle_agenda.clone() {
+            self.list_idle(&name);
+        }
     }
 
     /// Marks sources idle that were silent for too long.

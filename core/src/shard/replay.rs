@@ -63,6 +63,7 @@ impl Shard {
         let mut control = |record: &ControlRecord, now: Timestamp| match record {
             ControlRecord::Command(asked) => controls.command(NOBODY, asked, now, effects),
             ControlRecord::IdleSilent => controls.idle_silent(now, effects),
+            ControlRecord::Restarted { at } => controls.restarted(*at),
         };
         let gauges = &*self.registry;
         let shared = &mut self.shared;

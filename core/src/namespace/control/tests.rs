@@ -222,6 +222,22 @@ fn silence_idles_a_source_once_and_a_deleted_namespace_never() {
     assert_eq!(world.controls.next_idle(), None);
 }
 
+#[test]
+fn what_was_silent_while_nobody_listened_was_not_silent() {
+    let mut world = World::new();
+    let watermark = crate::namespace::WatermarkConfig {
+        sources: vec!["a".to_owned(), "b".to_owned()],
+        idle_after_ms: Some(100),
+    };
+    world.create("orders", NamespaceConfig { watermark, ..manual() });
+    let at = Timestamp::from_millis;
+    assert_eq!(world.controls.next_idle(), Some(at(100)));
+    assert!(world.controls.is_deaf_until(at(5_000)));
+    world.controls.restarted(at(5_000));
+    assert!(!world.controls.is_deaf_until(at(5_000)));
+    assert_eq!(world.controls.next_idle(), Some(at(5_100)));
+}
+
 /// The answers among effects, in their order.
 fn answers(effects: &[ControlEffect]) -> Vec<(Ticket, CommandReply)> {
     let answers = effects.iter().filter_map(|effect| match effect {
