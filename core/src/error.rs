@@ -47,6 +47,15 @@ pub enum Rejection {
     /// The configuration was changed by somebody else in between.
     #[error("the configuration was changed meanwhile")]
     VersionConflict,
+    /// An element for a namespace whose operator takes none.
+    #[error("the namespace runs the operator `timers`, which takes no elements")]
+    ElementsUnwanted,
+    /// A timer for a namespace whose timers are its function's.
+    #[error("the namespace runs a function, whose timers are its own; send it elements")]
+    TimersOwned,
+    /// An element for an input that the operator does not have.
+    #[error("the operator has {inputs} inputs, there is none with number {input}")]
+    InputUnknown { input: u8, inputs: u8 },
     /// One source more than a namespace has.
     #[error("the namespace has {limit} sources already")]
     SourcesExceeded { limit: usize },
@@ -128,10 +137,13 @@ impl Rejection {
             | Self::OptionFixed { .. }
             | Self::VersionConflict
             | Self::ClockNotManual
+            | Self::ElementsUnwanted
+            | Self::TimersOwned
             | Self::NotDurable => RejectionClass::Conflict,
-            Self::WatermarkUnset | Self::ClockUnset | Self::TimeOverflow { .. } => {
-                RejectionClass::Unprocessable
-            }
+            Self::WatermarkUnset
+            | Self::ClockUnset
+            | Self::InputUnknown { .. }
+            | Self::TimeOverflow { .. } => RejectionClass::Unprocessable,
             Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
@@ -161,6 +173,9 @@ impl Rejection {
             Self::OptionFixed { .. } => "option-fixed",
             Self::VersionConflict => "version-conflict",
             Self::SourceUnknown => "source-not-found",
+            Self::ElementsUnwanted => "elements-unwanted",
+            Self::TimersOwned => "timers-owned",
+            Self::InputUnknown { .. } => "input-not-found",
             Self::WatermarkUnset => "watermark-unset",
             Self::ClockUnset => "clock-unset",
             Self::ClockNotManual => "clock-not-manual",
@@ -182,6 +197,7 @@ impl Rejection {
             }
             Self::NameEmpty | Self::NameTooLong { .. } => Some("name"),
             Self::PayloadTooLarge { .. } => Some("payload"),
+            Self::InputUnknown { .. } => Some("input"),
             Self::WatermarkUnset | Self::ClockUnset => Some("after"),
             Self::DurationNegative { field }
             | Self::OptionInvalid { field, .. }

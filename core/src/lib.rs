@@ -6,6 +6,7 @@
 
 mod due_counts;
 pub mod error;
+pub mod function;
 mod held;
 pub mod key_group;
 mod keyed;

@@ -101,6 +101,7 @@ impl Partition {
                 Ok(self.delete(cx, slot, op.key, hash, *domain, *target))
             }
             Action::DeleteAll => Ok(self.delete_all(cx, slot, hash)),
+            Action::Element(_) => Err(Rejection::ElementsUnwanted),
         }
     }
 

@@ -25,6 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("namespace", &["time", "error", "limits", "output"]),
     ("log", &["time", "key_group", "error", "limits", "op", "output", "namespace"]),
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
+    // What users write, and what calls it.
+    ("function", &["time", "limits", "op"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
     ("stats", &["op", "namespace"]),
     ("held", &["time", "key_group", "namespace"]),

@@ -1,0 +1,79 @@
+//! Which operators there are: by name, how an instance is made from a namespace's options.
+
+use super::error::{FunctionError, Result};
+use super::process::{KeyedProcessFunction, Process};
+use super::{Operator, guarded};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+type Factory = dyn Fn(&Value) -> Result<Box<dyn Operator>> + Send + Sync;
+
+/// The operators that namespaces can run, beside `timers`, which is always there.
+#[derive(Clone, Default)]
+pub struct Operators {
+    by_name: BTreeMap<String, Arc<Factory>>,
+}
+
+impl Operators {
+    /// Adds an operator, in place of the one of this name if there is one. `make` makes an instance
+    /// from the options of a namespace, or says what is wrong with them; each lane of a namespace
+    /// has its own.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: &str,
+        make: impl Fn(&Value) -> Result<Box<dyn Operator>> + Send + Sync + 'static,
+    ) -> Self {
+        self.by_name.insert(name.to_owned(), Arc::new(make));
+        self
+    }
+
+    /// Adds a function that takes no options.
+    #[must_use]
+    pub fn with_function<F: KeyedProcessFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.with(name, move |options| {
+            if !is_nothing(options) {
+                return Err(FunctionError::new("the operator takes no options"));
+            }
+            operator(make())
+        })
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    /// Whether there is one of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Makes an instance of an operator, or says what is wrong with the options. `None`: there is no
+    /// operator of this name.
+    pub(crate) fn make(&self, name: &str, options: &Value) -> Option<Result<Box<dyn Operator>>> {
+        let make = self.by_name.get(name)?;
+        Some(guarded(|| make(options)))
+    }
+}
+
+impl fmt::Debug for Operators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// A typed function as an operator.
+pub fn operator<F: KeyedProcessFunction>(function: F) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(Process::new(function)?))
+}
+
+fn is_nothing(options: &Value) -> bool {
+    options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty)
+}
