@@ -305,7 +305,7 @@ impl Partition {
             }
             cx.settle(slot, domain, prior);
         }
-        // A key without timers is not kept: whatever it had is gone now.
+        // A key without timers and state is not kept: whatever it had is gone now.
         self.is_dirty = true;
         self.drop_if_idle(cx, slot, hash);
         cx.cancelled(cancelled)
@@ -313,7 +313,7 @@ impl Partition {
 
     #[inline]
     fn drop_if_idle(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> bool {
-        let idle = cx.pools.count(slot) == 0;
+        let idle = cx.pools.is_idle(slot);
         if idle {
             cx.pools.remove(&mut self.table, hash, slot);
             cx.stats.keys -= 1;
