@@ -38,6 +38,9 @@ pub enum Rejection {
     /// The namespace still holds timers, and `force` was not said.
     #[error("the namespace holds {timers} timers; force=true removes them")]
     NamespaceNotEmpty { timers: u64 },
+    /// The namespace still holds the state of keys, and `force` was not said.
+    #[error("the namespace holds the state of {keys} keys; force=true removes it")]
+    NamespaceHasState { keys: u64 },
     /// One namespace more than the process holds.
     #[error("there are {limit} namespaces already")]
     NamespacesExceeded { limit: usize },
@@ -134,6 +137,7 @@ impl Rejection {
             Self::PayloadTooLarge { .. } => RejectionClass::TooLarge,
             Self::NamespaceUnknown | Self::SourceUnknown => RejectionClass::NotFound,
             Self::NamespaceNotEmpty { .. }
+            | Self::NamespaceHasState { .. }
             | Self::OptionFixed { .. }
             | Self::VersionConflict
             | Self::ClockNotManual
@@ -165,7 +169,9 @@ impl Rejection {
             Self::DurationNegative { .. } => "invalid-duration",
             Self::OptionInvalid { .. } => "invalid-option",
             Self::NamespaceUnknown => "namespace-not-found",
-            Self::NamespaceNotEmpty { .. } => "namespace-not-empty",
+            Self::NamespaceNotEmpty { .. } | Self::NamespaceHasState { .. } => {
+                "namespace-not-empty"
+            }
             Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
@@ -228,6 +234,7 @@ impl Rejection {
             | Self::NameTooLong { actual, .. }
             | Self::PayloadTooLarge { actual, .. } => Some(*actual as u64),
             Self::NamespaceNotEmpty { timers } => Some(*timers),
+            Self::NamespaceHasState { keys } => Some(*keys),
             _ => None,
         }
     }
@@ -259,4 +266,14 @@ pub enum ReplayFault {
     /// The record's checksum is right, but it says nothing that this version understands.
     #[error("lane {lane}: the record at position {position} cannot be read by this version")]
     RecordUnreadable { lane: u16, position: u64 },
+    /// A namespace runs a function that this program does not have, or cannot make as it was.
+    #[error("a namespace runs a function that this program cannot make: {detail}")]
+    OperatorMissing { detail: String },
+}
+
+impl ReplayFault {
+    /// A function was refused that is needed to go on.
+    pub(crate) fn operator(rejection: &Rejection) -> Self {
+        Self::OperatorMissing { detail: rejection.to_string() }
+    }
 }

@@ -26,6 +26,7 @@ mod snapshot;
 pub mod solo;
 mod stats;
 pub mod storage;
+pub mod testing;
 pub mod time;
 mod timeline;
 mod watermark;

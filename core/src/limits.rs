@@ -17,6 +17,8 @@ pub const CALL_BYTES_MAX: usize = 16 << 20;
 /// Timers that callbacks of one key register so that they are due at once, under one record. One that
 /// goes beyond has failed: it would never end.
 pub const DUE_AT_ONCE_MAX: u32 = 10_000;
+/// How often a callback that fails may be called again.
+pub const RETRIES_MAX: u32 = 100;
 /// Inputs of an operator.
 pub const INPUTS_MAX: u8 = 2;
 /// Timers of one key that a namespace allows unless it says otherwise.

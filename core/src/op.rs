@@ -276,6 +276,19 @@ impl Op<'_> {
     }
 }
 
+impl Op<'_> {
+    /// Refuses what is not for the operator of a namespace: elements are for functions, and timers are
+    /// for `timers`.
+    #[inline]
+    pub fn check_operator(&self, is_function: bool) -> Result<(), Rejection> {
+        match (&self.action, is_function) {
+            (Action::Element(_), false) => Err(Rejection::ElementsUnwanted),
+            (Action::Element(_), true) | (_, false) => Ok(()),
+            (_, true) => Err(Rejection::TimersOwned),
+        }
+    }
+}
+
 fn check_payload(payload: Payload<'_>, limit: usize) -> Result<(), Rejection> {
     let actual = payload.bytes().len();
     if actual > limit {

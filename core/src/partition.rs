@@ -8,7 +8,9 @@
 //! storms invisible. Nothing due is ever stored: a timer registered at or below what was reached
 //! fires within its own record.
 
+mod callback;
 mod context;
+mod function;
 mod producers;
 mod room;
 mod snapshot;
@@ -73,7 +75,18 @@ impl Partition {
         if let Some(found) = slot
             && cx.timeline.is_draining()
         {
-            slot = self.fire_due(cx, found, hash);
+            slot = if cx.operator.is_none() {
+                self.fire_due(cx, found, hash)
+            } else {
+                self.call_due(cx, found, hash)
+            };
+        }
+        if cx.operator.is_some() {
+            // Whoever registers a function's timers is the function.
+            return match &op.action {
+                Action::Element(element) => self.element(cx, slot, op.key, hash, element),
+                _ => Err(Rejection::TimersOwned),
+            };
         }
         let emitted = cx.outputs.count();
         let outcome = self.act(cx, slot, hash, op);
@@ -372,6 +385,10 @@ impl Partition {
                     self.write_first(cx.pools, hash);
                 }
                 self.is_dirty = true;
+                if cx.operator.is_some() {
+                    self.call_earliest(cx, slot, hash, domain);
+                    return;
+                }
                 let more = cx.pools.count(slot) > 1;
                 cx.fire_earliest(slot, hash, domain, more);
                 if self.drop_if_idle(cx, slot, hash) {

@@ -54,14 +54,55 @@ pub(crate) struct Drain {
     pub(crate) next: usize,
     /// By hash of the key: outputs so far under `position`, for keys with more to come.
     pub(crate) ordinals: HashMap<u64, u32, ahash::RandomState>,
+    /// What the namespace's clock reads for the callbacks of a function.
+    pub(crate) clock: Option<Timestamp>,
+    /// By hash of the key: how far a function is under `position`, for keys with more to come.
+    progress: HashMap<u64, Progress, ahash::RandomState>,
+}
+
+/// How far the callbacks of a key are that one record has brought about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Outputs so far.
+    pub(crate) ordinal: u32,
+    /// Timers that they have registered so that they were due at once.
+    pub(crate) due_at_once: u32,
 }
 
 impl Drain {
     /// An advance to `until`, caused by the record at `position`.
     pub(crate) fn new(until: Timestamp, position: u64) -> Self {
         // Fixed seeds: nothing may differ between a run and its replay.
-        let ordinals = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-        Self { until, position, overdue: None, fired: 0, batch: Vec::new(), next: 0, ordinals }
+        let seeds = || ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Self {
+            until,
+            position,
+            overdue: None,
+            fired: 0,
+            batch: Vec::new(),
+            next: 0,
+            ordinals: HashMap::with_hasher(seeds()),
+            clock: Some(until),
+            progress: HashMap::with_hasher(seeds()),
+        }
+    }
+
+    /// How far the callbacks of a key are.
+    pub(crate) fn progress_of(&self, hash: u64) -> Progress {
+        self.progress.get(&hash).copied().unwrap_or_default()
+    }
+
+    /// Notes how far the callbacks of a key are; `None`: they are through.
+    pub(crate) fn keep_progress(&mut self, hash: u64, progress: Option<Progress>) {
+        match progress {
+            Some(progress) => {
+                self.progress.insert(hash, progress);
+            }
+            None if self.progress.is_empty() => {}
+            None => {
+                self.progress.remove(&hash);
+            }
+        }
     }
 }
 

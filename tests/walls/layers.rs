@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["time", "key_group", "error", "limits", "op", "output", "namespace"]),
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // What users write, and what calls it.
-    ("function", &["time", "limits", "op"]),
+    ("function", &["time", "error", "limits", "op", "namespace"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
     ("stats", &["op", "namespace"]),
     ("held", &["time", "key_group", "namespace"]),
@@ -77,6 +77,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_group",
             "limits",
             "error",
+            "function",
             "op",
             "output",
             "query",
@@ -98,6 +99,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_group",
             "limits",
             "error",
+            "function",
             "op",
             "output",
             "query",
@@ -123,6 +125,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_group",
             "limits",
             "error",
+            "function",
             "op",
             "output",
             "query",
@@ -149,6 +152,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_group",
             "limits",
             "error",
+            "function",
             "op",
             "output",
             "namespace",
@@ -165,6 +169,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "key_group",
             "limits",
             "error",
+            "function",
             "op",
             "output",
             "query",
@@ -180,6 +185,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "lane",
             "shard",
         ],
+    ),
+    // The whole engine, for those who test their functions.
+    (
+        "testing",
+        &["time", "error", "op", "output", "namespace", "function", "ports", "storage", "runtime"],
     ),
 ];
 

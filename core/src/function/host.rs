@@ -17,13 +17,22 @@ pub(crate) struct Host {
     now: Option<Timestamp>,
     outputs: Vec<HostOutput>,
     late: u64,
+    failed: u64,
     scratch: Scratch,
 }
+
+type HostTimer = (Domain, Timestamp, Option<String>);
 
 #[derive(Default)]
 struct HostKey {
     state: Option<Vec<u8>>,
-    timers: BTreeSet<(Domain, Timestamp, Option<String>)>,
+    timers: BTreeSet<HostTimer>,
+}
+
+impl HostKey {
+    fn earliest(&self, domain: Domain) -> Option<&HostTimer> {
+        self.timers.iter().find(|timer| timer.0 == domain)
+    }
 }
 
 /// What was emitted.
@@ -38,9 +47,7 @@ pub(crate) struct HostOutput {
 
 impl StoredTimers for HostKey {
     fn find(&self, domain: Domain, id: StoredId<'_>) -> Option<Timestamp> {
-        let is_it = |it: &&(Domain, Timestamp, Option<String>)| {
-            it.0 == domain && StoredId::of(it.1, it.2.as_deref()) == id
-        };
+        let is_it = |it: &&HostTimer| it.0 == domain && StoredId::of(it.1, it.2.as_deref()) == id;
         self.timers.iter().find(is_it).map(|it| it.1)
     }
 
@@ -65,6 +72,7 @@ impl Host {
             now: Some(Timestamp::from_millis(0)),
             outputs: Vec::new(),
             late: 0,
+            failed: 0,
             scratch: Scratch::default(),
         }
     }
@@ -91,20 +99,20 @@ impl Host {
         let at = CallAt { key, timestamp, domain: None, watermark, processing_time, state };
         let outcome = process_element(&mut *self.operator, at, it, &mut self.scratch, element);
         self.apply(key);
-        self.fire();
+        self.fire_key(key, None);
         outcome
     }
 
     /// Moves the watermark and fires what is due.
     pub(crate) fn advance_watermark(&mut self, to: i64) {
         self.watermark = Some(Timestamp::from_millis(to));
-        self.fire();
+        self.advance(Domain::Event);
     }
 
     /// Moves the clock and fires what is due.
     pub(crate) fn advance_clock(&mut self, to: i64) {
         self.now = Some(Timestamp::from_millis(to));
-        self.fire();
+        self.advance(Domain::Processing);
     }
 
     /// What was emitted since the last call.
@@ -115,6 +123,11 @@ impl Host {
     /// Elements that the operator found late.
     pub(crate) fn late(&self) -> u64 {
         self.late
+    }
+
+    /// Timers at which the operator has failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// The state of a key.
@@ -133,35 +146,55 @@ impl Host {
         self.keys.len()
     }
 
-    /// Fires the earliest due timer, over all keys, until none is due.
-    fn fire(&mut self) {
+    /// Fires what is due in a domain, over all keys in the order of time; after each timer, what its
+    /// key has due in the other one.
+    fn advance(&mut self, domain: Domain) {
         loop {
-            let due = |domain| if domain == Domain::Event { self.watermark } else { self.now };
-            let all =
-                self.keys.iter().flat_map(|(key, it)| it.timers.iter().map(move |t| (t, key)));
-            let first = all
-                .filter(|((domain, time, _), _)| Some(*time) <= due(*domain))
-                .min_by_key(|((domain, time, name), key)| (*domain, *time, *key, name));
-            let Some((timer, key)) = first.map(|(timer, key)| (timer.clone(), key.clone())) else {
-                return;
-            };
-            let it = self.keys.get_mut(&key).expect("it has a timer");
-            it.timers.remove(&timer);
-            let (domain, time, name) = &timer;
-            let at = CallAt {
-                key: &key,
-                timestamp: *time,
-                domain: Some(*domain),
-                watermark: self.watermark,
-                processing_time: self.now,
-                state: it.state.as_deref(),
-            };
-            let id = TimerId::of_stored(name.as_deref());
-            let fired = TimerFired { domain: *domain, time: *time, id };
-            on_timer(&mut *self.operator, at, it, &mut self.scratch, fired)
-                .expect("no timer fails in these tests");
-            self.apply(&key);
+            let due = self.due(domain);
+            let all = self.keys.iter().filter_map(|(key, it)| Some((it.earliest(domain)?, key)));
+            let first = all.filter(|(timer, _)| Some(timer.1) <= due).min();
+            let Some((_, key)) = first else { return };
+            let key = key.clone();
+            self.fire_one(&key, domain);
+            self.fire_key(&key, Some(domain));
         }
+    }
+
+    fn due(&self, domain: Domain) -> Option<Timestamp> {
+        if domain == Domain::Event { self.watermark } else { self.now }
+    }
+
+    /// Fires what is due of a key, save in the domain `but`.
+    fn fire_key(&mut self, key: &[u8], but: Option<Domain>) {
+        let is_due = |host: &Self, domain: Domain| {
+            let earliest = host.keys.get(key).and_then(|it| it.earliest(domain));
+            earliest.is_some_and(|(_, time, _)| Some(*time) <= host.due(domain))
+        };
+        let domains = || Domain::ALL.into_iter().filter(|domain| Some(*domain) != but);
+        while let Some(domain) = domains().find(|domain| is_due(self, *domain)) {
+            self.fire_one(key, domain);
+        }
+    }
+
+    fn fire_one(&mut self, key: &[u8], domain: Domain) {
+        let Some(it) = self.keys.get_mut(key) else { return };
+        let Some(timer) = it.earliest(domain).cloned() else { return };
+        it.timers.remove(&timer);
+        let (_, time, name) = &timer;
+        let at = CallAt {
+            key,
+            timestamp: *time,
+            domain: Some(domain),
+            watermark: self.watermark,
+            processing_time: self.now,
+            state: it.state.as_deref(),
+        };
+        let id = TimerId::of_stored(name.as_deref());
+        let fired = TimerFired { domain, time: *time, id };
+        if on_timer(&mut *self.operator, at, it, &mut self.scratch, fired).is_err() {
+            self.failed += 1;
+        }
+        self.apply(key);
     }
 
     fn apply(&mut self, key: &[u8]) {

@@ -26,6 +26,7 @@ pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
 pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, OutputTag};
 pub use error::{FunctionError, Result};
 pub use process::KeyedProcessFunction;
+pub(crate) use process::decode_state;
 pub use registry::{Operators, operator};
 pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
 pub use timer::{FunctionTimer, TimerId};

@@ -155,14 +155,27 @@ pub(super) fn load_state<S: Default + DeserializeOwned>(
     version: u32,
     migrate: impl FnOnce(u32, &[u8]) -> Result<S>,
 ) -> Result<S> {
-    let Some(bytes) = call.stored_state() else {
-        return Ok(S::default());
-    };
-    let load = || {
+    match call.stored_state() {
+        None => Ok(S::default()),
+        Some(bytes) => read_state(bytes, version, migrate),
+    }
+}
+
+/// A state as the function wants it.
+pub(crate) fn decode_state<F: KeyedProcessFunction>(bytes: &[u8]) -> Result<F::State> {
+    read_state(bytes, F::STATE_VERSION, F::migrate_state)
+}
+
+fn read_state<S: DeserializeOwned>(
+    bytes: &[u8],
+    version: u32,
+    migrate: impl FnOnce(u32, &[u8]) -> Result<S>,
+) -> Result<S> {
+    let read = || {
         let (its_version, bytes) = state::split_version(bytes)?;
         if its_version == version { state::decode(bytes) } else { migrate(its_version, bytes) }
     };
-    load().map_err(|error| error.while_doing("the key's state cannot be read"))
+    read().map_err(|error| error.while_doing("the key's state cannot be read"))
 }
 
 /// Writes the key's state down as the function has left it.

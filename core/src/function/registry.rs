@@ -3,6 +3,8 @@
 use super::error::{FunctionError, Result};
 use super::process::{KeyedProcessFunction, Process};
 use super::{Operator, guarded};
+use crate::error::Rejection;
+use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,11 +57,34 @@ impl Operators {
         self.by_name.contains_key(name)
     }
 
-    /// Makes an instance of an operator, or says what is wrong with the options. `None`: there is no
-    /// operator of this name.
-    pub(crate) fn make(&self, name: &str, options: &Value) -> Option<Result<Box<dyn Operator>>> {
-        let make = self.by_name.get(name)?;
-        Some(guarded(|| make(options)))
+    /// Refuses a configuration that names an operator that is not there, or options that it does not
+    /// take.
+    pub fn check(&self, config: &NamespaceConfig) -> Result<(), Rejection> {
+        self.make(config).map(drop)
+    }
+
+    /// An instance of the function that a namespace runs; `None`: it runs none.
+    pub(crate) fn make(
+        &self,
+        config: &NamespaceConfig,
+    ) -> Result<Option<Box<dyn Operator>>, Rejection> {
+        if !config.runs_function() {
+            return Ok(None);
+        }
+        let name = &config.operator;
+        let Some(make) = self.by_name.get(name) else {
+            let known = self.names().map(|name| format!(", `{name}`")).collect::<String>();
+            let detail =
+                format!("there is no operator `{name}`; there is `{OPERATOR_TIMERS}`{known}");
+            return Err(Rejection::OptionInvalid { field: "operator", detail });
+        };
+        match guarded(|| make(&config.options)) {
+            Ok(operator) => Ok(Some(operator)),
+            Err(error) => {
+                let detail = format!("operator `{name}`: {error}");
+                Err(Rejection::OptionInvalid { field: "options", detail })
+            }
+        }
     }
 }
 

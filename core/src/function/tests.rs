@@ -1,6 +1,7 @@
 use super::host::{Host, HostOutput};
 use super::*;
 use crate::limits::{CALL_BYTES_MAX, STATE_BYTES_MAX};
+use crate::namespace::NamespaceConfig;
 use crate::op::Payload;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -368,16 +369,21 @@ fn operators_are_made_by_name_from_options() {
             operator(Average)
         });
     assert_eq!(operators.names().collect::<Vec<_>>(), ["script", "sized"]);
-    let check = |name: &str, options: serde_json::Value, expected: Option<Result<(), &str>>| {
-        let made = operators.make(name, &options);
-        let made = made.map(|made| made.map(drop).map_err(|error| error.to_string()));
-        assert_eq!(made, expected.map(|it| it.map_err(str::to_owned)));
+    let check = |name: &str, options: serde_json::Value, expected: Result<(), &str>| {
+        let operator = name.to_owned();
+        let config = NamespaceConfig { operator, options, ..NamespaceConfig::default() };
+        let made = operators.check(&config).map_err(|rejection| rejection.to_string());
+        assert_eq!(made, expected.map_err(str::to_owned));
     };
-    check("script", json!(null), Some(Ok(())));
-    check("script", json!({}), Some(Ok(())));
-    check("script", json!({"a": 1}), Some(Err("the operator takes no options")));
-    check("sized", json!({"size": 3}), Some(Ok(())));
-    check("sized", json!({}), Some(Err("no size")));
-    check("sized", json!({"size": 30}), Some(Err("the callback panicked: size 30")));
-    check("timers", json!({}), None);
+    check("script", json!(null), Ok(()));
+    check("script", json!({}), Ok(()));
+    let unwanted = "options: operator `script`: the operator takes no options";
+    check("script", json!({"a": 1}), Err(unwanted));
+    check("sized", json!({"size": 3}), Ok(()));
+    check("sized", json!({}), Err("options: operator `sized`: no size"));
+    let panicked = "options: operator `sized`: the callback panicked: size 30";
+    check("sized", json!({"size": 30}), Err(panicked));
+    check("timers", json!({}), Ok(()));
+    let unknown = "operator: there is no operator `none`; there is `timers`, `script`, `sized`";
+    check("none", json!({}), Err(unknown));
 }

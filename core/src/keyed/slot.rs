@@ -57,11 +57,6 @@ impl Class {
     pub(crate) const fn links_state(self) -> bool {
         matches!(self, Self::Stated | Self::StatedUnnamed | Self::StatedDefault)
     }
-
-    /// Whether there is no timer.
-    pub(crate) const fn has_no_timer(self) -> bool {
-        matches!(self, Self::Idle | Self::Stated)
-    }
 }
 
 const KEY_INLINE_BYTES: usize = 15;

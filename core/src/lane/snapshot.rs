@@ -2,6 +2,7 @@
 //! for whoever writes them.
 
 use super::{Lane, LaneNamespace, Shared};
+use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout};
 use crate::output::NamespaceId;
 use crate::ports::Gauges;
@@ -20,13 +21,21 @@ impl Lane {
     /// Puts back what the lane knew; it is new and has applied nothing yet.
     ///
     /// An advance that was under way is over: partitions are written once they have nothing due
-    /// left. Control records that waited for it are sent again by their namespaces' homes.
-    pub(crate) fn load_head(&mut self, head: LaneHead, gauges: &dyn Gauges) {
+    /// left. Control records that waited for it are sent again by their namespaces' homes. Refused if
+    /// a function that it needs cannot be made.
+    pub(crate) fn load_head(
+        &mut self,
+        shared: &Shared,
+        head: LaneHead,
+        gauges: &dyn Gauges,
+    ) -> Result<(), ReplayFault> {
         debug_assert!(self.position == 1 && self.by_id.is_empty(), "the lane is new");
         self.position = head.position + 1;
         for it in head.namespaces {
-            self.admit(LaneNamespace::from_head(it, gauges));
+            let it = LaneNamespace::from_head(shared, it, gauges);
+            self.admit(it.map_err(|rejection| ReplayFault::operator(&rejection))?);
         }
+        Ok(())
     }
 
     /// Puts a partition back, which must not be there yet; nothing happens if the namespace is not
@@ -87,10 +96,14 @@ impl LaneNamespace {
         }
     }
 
-    fn from_head(head: NamespaceHead, gauges: &dyn Gauges) -> Self {
+    fn from_head(
+        shared: &Shared,
+        head: NamespaceHead,
+        gauges: &dyn Gauges,
+    ) -> Result<Self, Rejection> {
         let NamespaceHead { id, config, applied_number, manual_now, domains } = head;
         let gauge = gauges.gauge(id);
-        let mut it = Self::new(id, config, applied_number, Timestamp::MIN, gauge);
+        let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
         for (domain, head) in Domain::ALL.into_iter().zip(domains) {
             let time = it.timeline.of_mut(domain);
@@ -101,7 +114,7 @@ impl LaneNamespace {
             }
         }
         it.manual_now = manual_now;
-        it
+        Ok(it)
     }
 }
 

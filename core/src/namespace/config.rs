@@ -4,7 +4,7 @@
 
 use crate::error::Rejection;
 use crate::limits::{
-    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, SOURCES_MAX,
+    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, RETRIES_MAX, SOURCES_MAX,
     TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct NamespaceConfig {
     /// The keyed function it runs; `timers` turns each due timer into a fire.
     pub operator: String,
+    /// What the function is to be made of; what may stand here is its own business.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub options: serde_json::Value,
     /// Whose clock processing time follows.
     pub clock: ClockKind,
     /// Times are rounded down to a multiple of this.
@@ -23,6 +26,12 @@ pub struct NamespaceConfig {
     pub spread_ms: i64,
     /// What happens to an event timer registered at or below the watermark.
     pub late_timers: LateTimers,
+    /// An element is late if its timestamp is at or below the watermark less this.
+    pub lateness_ms: i64,
+    /// What happens to elements that are late.
+    pub late_elements: LateElements,
+    /// What happens when the function fails.
+    pub on_error: OnError,
     /// Where its watermark comes from.
     pub watermark: WatermarkConfig,
     /// What a touch without `after` means; `None`: it must say.
@@ -55,6 +64,40 @@ pub enum LateTimers {
     Fire,
     /// It waits for the next watermark, as Flink has it. Refused until it is there.
     NextWatermark,
+}
+
+/// What happens to elements that are late. They are counted either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LateElements {
+    /// The function never sees them.
+    #[default]
+    Drop,
+    /// The function never sees them; they go to the side output `late`, as they came.
+    SideOutput,
+    /// The function sees them like any other.
+    Process,
+}
+
+/// What happens when a function fails at an element or a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnError {
+    /// How often it is called again, at once, before it has failed for good.
+    pub retry: u32,
+    /// What comes then.
+    pub then: ErrorPolicy,
+}
+
+/// What happens when a function has failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorPolicy {
+    /// The element or timer is passed over: counted, and told to the side output `errors`.
+    #[default]
+    Skip,
+    /// The namespace stops. Refused until it is there.
+    Stop,
 }
 
 /// What happens to processing timers that fell due while the service was down, or the namespace
@@ -154,10 +197,14 @@ impl Default for NamespaceConfig {
     fn default() -> Self {
         Self {
             operator: OPERATOR_TIMERS.to_owned(),
+            options: serde_json::Value::Null,
             clock: ClockKind::System,
             resolution_ms: 1,
             spread_ms: 0,
             late_timers: LateTimers::Fire,
+            lateness_ms: 0,
+            late_elements: LateElements::Drop,
+            on_error: OnError::default(),
             watermark: WatermarkConfig::default(),
             touch_after_ms: None,
             overdue: OverduePolicy::Fire,
@@ -171,13 +218,33 @@ impl Default for NamespaceConfig {
 pub const OPERATOR_TIMERS: &str = "timers";
 
 impl NamespaceConfig {
-    /// Refuses what cannot be, naming the field.
+    /// Whether it runs a function.
+    pub fn runs_function(&self) -> bool {
+        self.operator != OPERATOR_TIMERS
+    }
+
+    /// Refuses what cannot be, naming the field. Which functions there are, and what options they
+    /// take, is not known here: [`crate::function::Operators::check`].
     pub fn validate(&self) -> Result<(), Rejection> {
         let invalid =
             |field: &'static str, detail: String| Err(Rejection::OptionInvalid { field, detail });
-        if self.operator != OPERATOR_TIMERS {
-            let detail = format!("there is no operator `{}`; there is `timers`", self.operator);
-            return invalid("operator", detail);
+        if !self.runs_function() {
+            if !is_nothing(&self.options) {
+                return invalid("options", "the operator `timers` takes none".to_owned());
+            }
+        } else if !is_identifier(&self.operator) {
+            return invalid("operator", format!("`{}` is not a name: {NAME_RULE}", self.operator));
+        } else if self.limits.timers.is_some() {
+            // A callback has its position when it asks: it is too late to refuse it.
+            let detail =
+                "holds for the operator `timers` only; `limits.timers_per_key` holds for all";
+            return invalid("limits.timers", detail.to_owned());
+        }
+        if self.on_error.then == ErrorPolicy::Stop {
+            return invalid("on_error.then", "`stop` is not there yet; there is `skip`".to_owned());
+        }
+        if self.on_error.retry > RETRIES_MAX {
+            return invalid("on_error.retry", format!("allowed is 0 to {RETRIES_MAX}"));
         }
         if self.late_timers == LateTimers::NextWatermark {
             let detail = "`next_watermark` is not there yet; there is `fire`".to_owned();
@@ -192,6 +259,7 @@ impl NamespaceConfig {
             ("spread", self.spread_ms, 0),
             ("touch_after", self.touch_after_ms.unwrap_or(0), 0),
             ("overdue.over", over_ms, 1),
+            ("lateness", self.lateness_ms, 0),
             ("watermark.idle_after", self.watermark.idle_after_ms.unwrap_or(1), 1),
         ] {
             if !(least..=WINDOW_MS_MAX).contains(&value) {
@@ -216,9 +284,10 @@ impl NamespaceConfig {
         }
         for (index, source) in self.watermark.sources.iter().enumerate() {
             if !is_identifier(source) {
-                let detail =
-                    format!("`{source}` is not a name: [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}");
-                return invalid("watermark.sources", detail);
+                return invalid(
+                    "watermark.sources",
+                    format!("`{source}` is not a name: {NAME_RULE}"),
+                );
             }
             if self.watermark.sources[..index].contains(source) {
                 return invalid("watermark.sources", format!("`{source}` stands twice"));
@@ -226,6 +295,12 @@ impl NamespaceConfig {
         }
         Ok(())
     }
+}
+
+const NAME_RULE: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}";
+
+fn is_nothing(options: &serde_json::Value) -> bool {
+    options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 /// Whether a text can name a namespace, a source, a subscription or a producer:
@@ -253,7 +328,15 @@ mod tests {
     #[test]
     fn the_default_is_valid_and_each_bad_field_is_named() {
         assert_eq!(NamespaceConfig::default().validate(), Ok(()));
-        check_refused("operator", |config| config.operator = "nope".to_owned());
+        check_refused("operator", |config| config.operator = "no name".to_owned());
+        check_refused("options", |config| config.options = serde_json::json!({"size": 1}));
+        check_refused("limits.timers", |config| {
+            config.operator = "count".to_owned();
+            config.limits.timers = Some(5);
+        });
+        check_refused("lateness", |config| config.lateness_ms = -1);
+        check_refused("on_error.then", |config| config.on_error.then = ErrorPolicy::Stop);
+        check_refused("on_error.retry", |config| config.on_error.retry = RETRIES_MAX + 1);
         check_refused("late_timers", |config| config.late_timers = LateTimers::NextWatermark);
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);

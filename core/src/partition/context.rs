@@ -3,11 +3,12 @@
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
+use crate::function::{Operator, Scratch};
 use crate::held::Held;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::namespace::{NamespaceConfig, OverduePolicy};
 use crate::op::{Applied, Payload, ResultKind};
-use crate::output::{NamespaceId, OutputId, OutputRecord, OutputWriter};
+use crate::output::{NamespaceId, OutputId, OutputKind, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
 use crate::timeline::{Armed, DomainTime, Timeline};
@@ -21,6 +22,10 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a NamespaceConfig,
     pub(crate) outputs: &'a mut OutputWriter,
     pub(crate) stats: &'a mut Stats,
+    /// The function that the namespace runs, if it does.
+    pub(crate) operator: Option<&'a mut (dyn Operator + 'static)>,
+    /// What its callbacks ask for.
+    pub(crate) scratch: &'a mut Scratch,
     /// Processing timers on the system clock by second, over all namespaces of the shard.
     pub(crate) near: Option<&'a mut SecondCounts>,
     pub(crate) namespace: NamespaceId,
@@ -334,7 +339,16 @@ impl Context<'_> {
         let id = self.output_id(hash, cause);
         let key = self.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         if cause.is_restart {
             self.outputs.push_restarted(&record);
         } else {
@@ -356,7 +370,16 @@ impl Context<'_> {
         let id = self.output_id(hash, cause);
         let key = self.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         self.outputs.push_overdue(&record);
         self.stats.fired[domain as usize] += 1;
     }
@@ -373,7 +396,16 @@ impl Context<'_> {
     ) {
         let cause = self.own_cause(domain);
         let (id, due_by) = (self.output_id(hash, cause), cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         self.outputs.push_overdue(&record);
         self.stats.fired[domain as usize] += 1;
     }

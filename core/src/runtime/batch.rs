@@ -60,6 +60,7 @@ impl Batch {
         let index = self.pushed;
         self.pushed += 1;
         op.check(self.namespace.config.limits.payload_bytes)?;
+        op.check_operator(self.namespace.config.runs_function())?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
         if let Some((producer, sequence)) = &self.producer {

@@ -15,6 +15,7 @@ use super::savepoints::{SavepointAsked, SavepointInfo};
 use super::storage_options::StorageOptions;
 use super::threads;
 use crate::error::Rejection;
+use crate::function::Operators;
 use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
@@ -49,6 +50,9 @@ pub struct EngineOptions {
     pub output_bytes_max: usize,
     /// The adjusted clock.
     pub clock: ClockOptions,
+    /// The functions that namespaces can run. What a data directory holds of one can be opened only
+    /// while it is here.
+    pub operators: Operators,
 }
 
 impl Default for EngineOptions {
@@ -63,6 +67,7 @@ impl Default for EngineOptions {
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
             clock: ClockOptions::default(),
+            operators: Operators::default(),
         }
     }
 }
@@ -128,6 +133,7 @@ pub struct Engine {
 struct Inner {
     common: Arc<Common>,
     queue_bytes_max: usize,
+    operators: Operators,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -151,7 +157,8 @@ impl Engine {
     /// The handle to the parts that share this.
     pub(super) fn over(common: Arc<Common>, options: &EngineOptions) -> Self {
         let queue_bytes_max = options.queue_bytes_max;
-        let inner = Inner { common, queue_bytes_max, threads: Mutex::default() };
+        let operators = options.operators.clone();
+        let inner = Inner { common, queue_bytes_max, operators, threads: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -263,6 +270,19 @@ impl Engine {
         });
     }
 
+    /// The state of a key, as the namespace's function has written it down; none if it has none.
+    pub fn key_state(
+        &self,
+        namespace: &NamespaceEntry,
+        key: &[u8],
+        reply: Reply<Result<Option<Vec<u8>>, Rejection>>,
+    ) {
+        let (namespace, key) = (namespace.id, key.to_vec());
+        self.ask(self.shard_of(&key), reply, |reply| {
+            Message::Read(Read::State { namespace, key, reply })
+        });
+    }
+
     /// One named timer of a key; none if it is not registered, or due.
     pub fn key_timer(
         &self,
@@ -341,12 +361,19 @@ impl Engine {
         reply: Reply<Result<CommandReply, Rejection>>,
     ) {
         let entry = self.common().namespaces.get(name);
-        let pending = entry.map_or(0, |entry| entry.pending());
+        if let Command::Put { config, .. } = &command
+            && let Err(rejection) = self.inner.operators.check(config)
+        {
+            // Refused before it is written down: what is written down can be run.
+            reply(Err(rejection));
+            return;
+        }
+        let [pending, keys] = entry.map_or([0; 2], |entry| [entry.pending(), entry.keys()]);
         let name = name.to_owned();
         let may_begin = matches!(command, Command::Put { .. } | Command::Delete { .. });
         let cursor = may_begin.then(|| self.outputs().latest().0);
         self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
-            let asked = Box::new(Asked { name, command, settle, pending, cursor });
+            let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
             Message::Command(CommandRequest { asked, reply })
         });
     }

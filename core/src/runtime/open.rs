@@ -82,7 +82,8 @@ fn open_memory(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<
     let workers = queues.into_iter().enumerate().map(|(index, queue)| {
         let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
         let index = ShardIndex(index as u16);
-        let shard = Shard::new(index, layout, Pace::default(), registry);
+        let shard = Shard::new(index, layout, Pace::default(), registry)
+            .with_operators(options.operators.clone());
         Worker::new(index, Arc::clone(&common), queue, shard, Turns::Memory, None)
     });
     let workers = workers.collect();
@@ -267,6 +268,7 @@ impl Opening<'_> {
             shard.add_applied_numbers(&mut numbers);
         }
         for shard in &mut shards {
+            shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
             if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
@@ -402,6 +404,7 @@ impl Opening<'_> {
         let shards = (0..self.layout.shards()).map(|index| {
             let registry = Arc::clone(registry);
             Shard::new(ShardIndex(index), self.layout, Pace::default(), registry)
+                .with_operators(self.options.operators.clone())
         });
         let shards = shards.collect();
         LoadedShards { shards, as_of: AsOf::default(), catalog: Catalog::default(), keys: 0 }
@@ -428,7 +431,7 @@ impl Opening<'_> {
         let catalog = load(manifest, &self.identity.directory_id, layout, fetch, |part| {
             match part {
                 Loaded::Head { lane, head } => {
-                    it.shards[layout.shard_of(lane).0 as usize].load_head(lane, head);
+                    it.shards[layout.shard_of(lane).0 as usize].load_head(lane, head)?;
                 }
                 Loaded::Controls { lane, state } => {
                     it.shards[layout.shard_of(lane).0 as usize].load_controls(lane, state);

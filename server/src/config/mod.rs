@@ -349,6 +349,7 @@ impl ServerConfig {
                     StepPolicy::Jump => OnStep::Jump,
                 },
             },
+            ..EngineOptions::default()
         }
     }
 }

@@ -10,8 +10,8 @@ use super::problem::{Problem, kinds};
 use super::time::clip;
 use serde_json::{Map, Value, json};
 use stormwheel::namespace::{
-    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, OverduePolicy, Retention,
-    WatermarkConfig,
+    ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
+    OPERATOR_TIMERS, OnError, OverduePolicy, Retention, WatermarkConfig,
 };
 
 /// The whole configuration, from a `PUT` body: what is left out is the default.
@@ -30,6 +30,35 @@ pub fn merge_config(standing: &NamespaceConfig, body: &[u8]) -> Result<Namespace
 
 /// As api.md shows it.
 pub fn config_json(config: &NamespaceConfig) -> Value {
+    let mut it = plain_json(config);
+    if config.runs_function() {
+        // What only a function has to do with.
+        if !config.options.is_null() {
+            it["options"] = config.options.clone();
+        }
+        it["lateness"] = json!(format_duration(config.lateness_ms));
+        it["late_elements"] = json!(word_of(&LATE_ELEMENTS, config.late_elements));
+        it["on_error"] = json!({
+            "retry": config.on_error.retry,
+            "then": word_of(&ERROR_POLICIES, config.on_error.then),
+        });
+    }
+    it
+}
+
+const LATE_ELEMENTS: [(&str, LateElements); 3] = [
+    ("drop", LateElements::Drop),
+    ("side_output", LateElements::SideOutput),
+    ("process", LateElements::Process),
+];
+const ERROR_POLICIES: [(&str, ErrorPolicy); 2] =
+    [("skip", ErrorPolicy::Skip), ("stop", ErrorPolicy::Stop)];
+
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
+    words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word)
+}
+
+fn plain_json(config: &NamespaceConfig) -> Value {
     json!({
         "operator": config.operator,
         "clock": match config.clock {
@@ -113,8 +142,10 @@ fn merge(target: &mut Value, patch: Value) {
 fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
     let defaults = NamespaceConfig::default();
     let mut top = Section::open("", document)?;
+    let operator = top.text("operator")?.unwrap_or(defaults.operator);
+    let function = function_of(&mut top, operator != OPERATOR_TIMERS)?;
     let config = NamespaceConfig {
-        operator: top.text("operator")?.unwrap_or(defaults.operator),
+        operator,
         clock: top
             .word("clock", &[("system", ClockKind::System), ("manual", ClockKind::Manual)])?,
         resolution_ms: top.duration("resolution")?.unwrap_or(defaults.resolution_ms),
@@ -128,18 +159,37 @@ fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
         overdue: overdue_of(top.section("overdue")?)?,
         retention: retention_of(top.section("retention")?)?,
         limits: limits_of(top.section("limits")?)?,
+        ..function
     };
-    top.section("options")?.close()?;
-    top.only_duration("lateness", 0)?;
-    top.only("late_elements", &json!("drop"))?;
-    let mut on_error = top.section("on_error")?;
-    on_error.only("retry", &json!(3))?;
-    on_error.only_duration("backoff", 1_000)?;
-    on_error.only("then", &json!("stop"))?;
-    on_error.close()?;
     top.close()?;
     config.validate()?;
     Ok(config)
+}
+
+/// What only a function has to do with; `timers` takes it at its default, where it promises nothing.
+fn function_of(top: &mut Section, is_function: bool) -> Result<NamespaceConfig, Problem> {
+    let defaults = NamespaceConfig::default();
+    if !is_function {
+        top.section("options")?.close()?;
+        top.only_duration("lateness", 0)?;
+        top.only("late_elements", &json!("drop"))?;
+        let mut on_error = top.section("on_error")?;
+        on_error.only("retry", &json!(3))?;
+        on_error.only_duration("backoff", 1_000)?;
+        on_error.only("then", &json!("stop"))?;
+        on_error.close()?;
+        return Ok(defaults);
+    }
+    let options = top.take("options").unwrap_or(Value::Null);
+    let lateness_ms = top.duration("lateness")?.unwrap_or(defaults.lateness_ms);
+    let late_elements = top.word("late_elements", &LATE_ELEMENTS)?;
+    let mut section = top.section("on_error")?;
+    let retry = section.count("retry")?.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let retry = retry.unwrap_or(defaults.on_error.retry);
+    section.only_duration("backoff", 0)?;
+    let on_error = OnError { retry, then: section.word("then", &ERROR_POLICIES)? };
+    section.close()?;
+    Ok(NamespaceConfig { options, lateness_ms, late_elements, on_error, ..defaults })
 }
 
 fn watermark_of(mut section: Section) -> Result<WatermarkConfig, Problem> {
