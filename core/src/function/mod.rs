@@ -1,6 +1,7 @@
 //! Functions: what a namespace runs instead of turning its timers into fires.
 //!
-//! Users write a [`KeyedProcessFunction`], over types of their own. What a partition calls is an
+//! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
+//! of their own. What a partition calls is an
 //! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
 //! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
 //! that takes place before the callback has returned, and nothing at all if it fails: so a failing
@@ -9,6 +10,7 @@
 //! This module knows nothing of partitions, lanes and logs.
 
 mod call;
+mod co_process;
 mod context;
 mod error;
 #[cfg(test)]
@@ -23,11 +25,13 @@ mod timer;
 
 pub(crate) use call::CallAt;
 pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
+pub use co_process::KeyedCoProcessFunction;
+pub(crate) use co_process::decode_co_state;
 pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, OutputTag};
 pub use error::{FunctionError, Result};
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
-pub use registry::{Operators, operator};
+pub use registry::{Operators, co_operator, operator};
 pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
 pub use timer::{FunctionTimer, TimerId};
 pub(crate) use timer::{StoredId, StoredTimers};

@@ -76,10 +76,7 @@ pub trait KeyedProcessFunction: Send + 'static {
     /// [postcard](https://docs.rs/postcard) has it.
     fn migrate_state(version: u32, bytes: &[u8]) -> Result<Self::State> {
         let _ = bytes;
-        Err(FunctionError::new(format!(
-            "it is of version {version}, this function has version {} and takes no other over",
-            Self::STATE_VERSION
-        )))
+        refuse_version(version, Self::STATE_VERSION)
     }
 
     /// An element of the key has come.
@@ -137,6 +134,13 @@ impl<F: KeyedProcessFunction> Operator for Process<F> {
     }
 }
 
+/// No other version is taken over.
+pub(super) fn refuse_version<S>(found: u32, own: u32) -> Result<S> {
+    Err(FunctionError::new(format!(
+        "it is of version {found}, this function has version {own} and takes no other over"
+    )))
+}
+
 /// An element as the function wants it.
 pub(super) fn decode_input<I: DeserializeOwned>(element: &Element<'_>) -> Result<I> {
     match element.value {
@@ -166,7 +170,7 @@ pub(crate) fn decode_state<F: KeyedProcessFunction>(bytes: &[u8]) -> Result<F::S
     read_state(bytes, F::STATE_VERSION, F::migrate_state)
 }
 
-fn read_state<S: DeserializeOwned>(
+pub(super) fn read_state<S: DeserializeOwned>(
     bytes: &[u8],
     version: u32,
     migrate: impl FnOnce(u32, &[u8]) -> Result<S>,

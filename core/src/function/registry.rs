@@ -1,5 +1,6 @@
 //! Which operators there are: by name, how an instance is made from a namespace's options.
 
+use super::co_process::{CoProcess, KeyedCoProcessFunction};
 use super::error::{FunctionError, Result};
 use super::process::{KeyedProcessFunction, Process};
 use super::{Operator, guarded};
@@ -40,10 +41,21 @@ impl Operators {
         make: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
         self.with(name, move |options| {
-            if !is_nothing(options) {
-                return Err(FunctionError::new("the operator takes no options"));
-            }
+            refuse_options(options)?;
             operator(make())
+        })
+    }
+
+    /// Adds a function of two inputs that takes no options.
+    #[must_use]
+    pub fn with_co_function<F: KeyedCoProcessFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.with(name, move |options| {
+            refuse_options(options)?;
+            co_operator(make())
         })
     }
 
@@ -73,9 +85,9 @@ impl Operators {
         }
         let name = &config.operator;
         let Some(make) = self.by_name.get(name) else {
-            let known = self.names().map(|name| format!(", `{name}`")).collect::<String>();
-            let detail =
-                format!("there is no operator `{name}`; there is `{OPERATOR_TIMERS}`{known}");
+            let known: Vec<&str> = [OPERATOR_TIMERS].into_iter().chain(self.names()).collect();
+            let known = known.join("`, `");
+            let detail = format!("there is no operator `{name}`; there is `{known}`");
             return Err(Rejection::OptionInvalid { field: "operator", detail });
         };
         match guarded(|| make(&config.options)) {
@@ -99,6 +111,14 @@ pub fn operator<F: KeyedProcessFunction>(function: F) -> Result<Box<dyn Operator
     Ok(Box::new(Process::new(function)?))
 }
 
-fn is_nothing(options: &Value) -> bool {
-    options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty)
+/// A typed function of two inputs as an operator.
+pub fn co_operator<F: KeyedCoProcessFunction>(function: F) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(CoProcess::new(function)?))
+}
+
+fn refuse_options(options: &Value) -> Result<()> {
+    if options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok(());
+    }
+    Err(FunctionError::new("the operator takes no options"))
 }

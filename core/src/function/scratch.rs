@@ -24,6 +24,8 @@ pub(crate) struct Scratch {
     /// The new state, if there is one.
     state: Vec<u8>,
     is_late: bool,
+    /// Room for the name of the timer that fires.
+    name: String,
     /// Something that was asked for cannot be had: the callback has failed, whatever it returns.
     failure: Option<FunctionError>,
 }
@@ -94,6 +96,17 @@ impl Scratch {
         self.state.clear();
         self.is_late = false;
         self.failure = None;
+    }
+
+    /// An empty text for the name of the timer that fires.
+    pub(crate) fn take_name(&mut self) -> String {
+        std::mem::take(&mut self.name)
+    }
+
+    /// The text is not needed any more.
+    pub(crate) fn give_name(&mut self, mut name: String) {
+        name.clear();
+        self.name = name;
     }
 
     /// The callback fails, unless it has already.

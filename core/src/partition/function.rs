@@ -177,9 +177,13 @@ impl Partition {
         }
         cx.stats.fired[domain as usize] += 1;
         // The name has to outlive the timer.
-        let name = cx.pools.blob(cell).0.map(str::to_owned);
+        let mut buffer = cx.scratch.take_name();
+        let name = cx.pools.blob(cell).0.map(|name| {
+            buffer.push_str(name);
+            &*buffer
+        });
+        let about = About::Timer { domain, time: cell.time, name };
         cx.pools.free_blob(cell);
-        let about = About::Timer { domain, time: cell.time, name: name.as_deref() };
         let called = cx.call(Some(slot), &[], run, about);
         let applied =
             called.and_then(|()| self.apply_asked(cx, Some(slot), &[], hash, run, &about));
@@ -188,6 +192,7 @@ impl Partition {
             let key = cx.pools.key(slot).to_vec();
             cx.fail(run, &key, hash, &about, &error);
         }
+        cx.scratch.give_name(buffer);
     }
 
     /// Applies what a callback has asked for, or nothing of it. Returns the key's slot, if it has one.

@@ -72,8 +72,8 @@ pub use operator::{Emitted, HarnessSnapshot, OperatorHarness};
 
 use crate::error::Rejection;
 use crate::function::{
-    FunctionTimer, KeyedProcessFunction, Operators, OutputTag, Result as FunctionResult,
-    decode_state,
+    FunctionTimer, KeyedCoProcessFunction, KeyedProcessFunction, Operators, OutputTag,
+    Result as FunctionResult, decode_co_state, decode_state,
 };
 use crate::namespace::NamespaceConfig;
 use crate::op::{Payload, ResultKind};
@@ -96,10 +96,51 @@ pub struct Output<T> {
     pub value: T,
 }
 
+/// What a harness is of: a function, with its types.
+pub trait HarnessOf {
+    /// What the function keeps for each key.
+    type State;
+    /// What it emits.
+    type Output;
+
+    /// A state that was written down.
+    fn decode_state(bytes: &[u8]) -> FunctionResult<Self::State>;
+}
+
+/// A [`KeyedProcessFunction`].
+pub struct One<F>(PhantomData<fn() -> F>);
+
+/// A [`KeyedCoProcessFunction`].
+pub struct Two<F>(PhantomData<fn() -> F>);
+
+impl<F: KeyedProcessFunction> HarnessOf for One<F> {
+    type State = F::State;
+    type Output = F::Output;
+
+    fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
+        decode_state::<F>(bytes)
+    }
+}
+
+impl<F: KeyedCoProcessFunction> HarnessOf for Two<F> {
+    type State = F::State;
+    type Output = F::Output;
+
+    fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
+        decode_co_state::<F>(bytes)
+    }
+}
+
+/// A harness of a function with one input.
+pub type Harness<F> = TypedHarness<One<F>>;
+
+/// A harness of a function with two inputs.
+pub type CoHarness<F> = TypedHarness<Two<F>>;
+
 /// A harness of one function. See the module.
-pub struct Harness<F> {
+pub struct TypedHarness<T> {
     inner: OperatorHarness,
-    function: PhantomData<fn() -> F>,
+    function: PhantomData<fn() -> T>,
 }
 
 impl<F: KeyedProcessFunction> Harness<F> {
@@ -114,10 +155,7 @@ impl<F: KeyedProcessFunction> Harness<F> {
         make: impl Fn() -> F + Send + Sync + 'static,
         config: NamespaceConfig,
     ) -> Result<Self, Rejection> {
-        let operators = Operators::default().with_function(FUNCTION, make);
-        let config = NamespaceConfig { operator: FUNCTION.to_owned(), ..config };
-        let inner = OperatorHarness::new(operators, config)?;
-        Ok(Self { inner, function: PhantomData })
+        Self::of(Operators::default().with_function(FUNCTION, make), config)
     }
 
     /// Hands an element over, encoded as JSON, and lets everything happen that follows from it.
@@ -127,12 +165,76 @@ impl<F: KeyedProcessFunction> Harness<F> {
         value: impl Serialize,
         timestamp_ms: i64,
     ) -> Result<ResultKind, Rejection> {
-        let value = serde_json::to_vec(&value).map_err(|error| Rejection::OptionInvalid {
+        self.process(key.as_ref(), 0, &value, timestamp_ms)
+    }
+
+    /// Starts again with another version of the function: what keys hold is the new one's.
+    pub fn upgrade<G: KeyedProcessFunction>(
+        mut self,
+        make: impl Fn() -> G + Send + Sync + 'static,
+    ) -> Result<Harness<G>, Fault> {
+        let operators = Operators::default().with_function(FUNCTION, make);
+        self.inner.restart_with(operators)?;
+        Ok(Harness { inner: self.inner, function: PhantomData })
+    }
+}
+
+impl<F: KeyedCoProcessFunction> CoHarness<F> {
+    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
+    /// an instance of the function for each lane, and after each restart.
+    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
+    }
+
+    /// The same, configured otherwise; the operator and the clock are the harness's.
+    pub fn with_config(
+        make: impl Fn() -> F + Send + Sync + 'static,
+        config: NamespaceConfig,
+    ) -> Result<Self, Rejection> {
+        Self::of(Operators::default().with_co_function(FUNCTION, make), config)
+    }
+
+    /// Hands an element of the first input over, and lets everything happen that follows from it.
+    pub fn process_element1(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        self.process(key.as_ref(), 0, &value, timestamp_ms)
+    }
+
+    /// Hands an element of the second input over, and lets everything happen that follows from it.
+    pub fn process_element2(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        self.process(key.as_ref(), 1, &value, timestamp_ms)
+    }
+}
+
+impl<T: HarnessOf> TypedHarness<T> {
+    fn of(operators: Operators, config: NamespaceConfig) -> Result<Self, Rejection> {
+        let config = NamespaceConfig { operator: FUNCTION.to_owned(), ..config };
+        let inner = OperatorHarness::new(operators, config)?;
+        Ok(Self { inner, function: PhantomData })
+    }
+
+    fn process(
+        &mut self,
+        key: &[u8],
+        input: u8,
+        value: &impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        let value = serde_json::to_vec(value).map_err(|error| Rejection::OptionInvalid {
             field: "value",
             detail: error.to_string(),
         })?;
         let timestamp = Timestamp::from_millis(timestamp_ms);
-        self.inner.process(key.as_ref(), 0, Payload::Json(&value), timestamp)
+        self.inner.process(key, input, Payload::Json(&value), timestamp)
     }
 
     /// Moves the watermark, if that is forward, and fires what it makes due.
@@ -146,28 +248,28 @@ impl<F: KeyedProcessFunction> Harness<F> {
     }
 
     /// What was emitted to the main output since this was called last; for each key in its order.
-    pub fn take_outputs(&mut self) -> Vec<Output<F::Output>>
+    pub fn take_outputs(&mut self) -> Vec<Output<T::Output>>
     where
-        F::Output: DeserializeOwned,
+        T::Output: DeserializeOwned,
     {
         self.take(None)
     }
 
     /// The same, the values alone.
-    pub fn take_values(&mut self) -> Vec<F::Output>
+    pub fn take_values(&mut self) -> Vec<T::Output>
     where
-        F::Output: DeserializeOwned,
+        T::Output: DeserializeOwned,
     {
         self.take(None).into_iter().map(|output| output.value).collect()
     }
 
     /// What was emitted to a side output since this was called last; for each key in its order.
     /// Elements that are late may be in `late`, what the function has failed at is in `errors`.
-    pub fn take_side_outputs<T: DeserializeOwned>(&mut self, tag: &OutputTag<T>) -> Vec<Output<T>> {
+    pub fn take_side_outputs<S: DeserializeOwned>(&mut self, tag: &OutputTag<S>) -> Vec<Output<S>> {
         self.take(Some(tag.name()))
     }
 
-    fn take<T: DeserializeOwned>(&mut self, tag: Option<&str>) -> Vec<Output<T>> {
+    fn take<S: DeserializeOwned>(&mut self, tag: Option<&str>) -> Vec<Output<S>> {
         let outputs = self.inner.take_outputs(tag).into_iter().map(|it| Output {
             value: serde_json::from_slice(&it.value).expect("it is read as what it was written as"),
             key: it.key,
@@ -182,8 +284,8 @@ impl<F: KeyedProcessFunction> Harness<F> {
     }
 
     /// The state of a key; `None`: it has none, so the function would see the default.
-    pub fn state(&mut self, key: impl AsRef<[u8]>) -> FunctionResult<Option<F::State>> {
-        self.inner.state(key.as_ref()).map(|bytes| decode_state::<F>(&bytes)).transpose()
+    pub fn state(&mut self, key: impl AsRef<[u8]>) -> FunctionResult<Option<T::State>> {
+        self.inner.state(key.as_ref()).map(|bytes| T::decode_state(&bytes)).transpose()
     }
 
     /// How many keys hold a state or timers.
@@ -214,15 +316,5 @@ impl<F: KeyedProcessFunction> Harness<F> {
     /// The same, on so many threads (or what would be threads): 1 to 8.
     pub fn rescale(&mut self, shards: u16) {
         self.inner.rescale(shards);
-    }
-
-    /// Starts again with another version of the function: what keys hold is the new one's.
-    pub fn upgrade<G: KeyedProcessFunction>(
-        mut self,
-        make: impl Fn() -> G + Send + Sync + 'static,
-    ) -> Result<Harness<G>, Fault> {
-        let operators = Operators::default().with_function(FUNCTION, make);
-        self.inner.restart_with(operators)?;
-        Ok(Harness { inner: self.inner, function: PhantomData })
     }
 }

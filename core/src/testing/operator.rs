@@ -249,7 +249,7 @@ impl OperatorHarness {
     }
 
     fn checkpoint(&mut self) {
-        let done = self.ask(|engine, reply| engine.checkpoint(reply));
+        let done = self.ask(Engine::checkpoint);
         done.expect("a store in memory takes it");
     }
 

@@ -7,6 +7,7 @@ use crate::function::{Call, Context, OnTimerContext, Operator, TimerFired, opera
 use crate::limits::DUE_AT_ONCE_MAX;
 use crate::namespace::{LateElements, OnError};
 use crate::op::{Action, Element, Op};
+use crate::solo::Solo;
 use crate::time::Domain;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -442,4 +443,119 @@ fn an_operator_over_bytes_may_judge_itself_what_is_late() {
     let mut host = Host::new(Box::new(Judge));
     host.element("k", 9, "1").expect("it takes anything");
     assert_eq!((host.late(), host.keys()), (1, 0));
+}
+
+/// Pairs an order with its payment; whatever is alone after ten of event time goes to `alone`.
+struct Pairs;
+
+const ALONE: OutputTag<(Option<u32>, Option<String>)> = OutputTag::new("alone");
+
+impl KeyedCoProcessFunction for Pairs {
+    type Input1 = u32;
+    type Input2 = String;
+    type State = (Option<u32>, Option<String>);
+    type Output = (u32, String);
+
+    fn process_element1(
+        &mut self,
+        order: u32,
+        state: &mut Self::State,
+        ctx: &mut Context<Self::Output>,
+    ) -> FunctionResult<()> {
+        state.0 = Some(order);
+        pair(state, ctx);
+        Ok(())
+    }
+
+    fn process_element2(
+        &mut self,
+        payment: String,
+        state: &mut Self::State,
+        ctx: &mut Context<Self::Output>,
+    ) -> FunctionResult<()> {
+        state.1 = Some(payment);
+        pair(state, ctx);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        _: Timestamp,
+        state: &mut Self::State,
+        ctx: &mut OnTimerContext<Self::Output>,
+    ) -> FunctionResult<()> {
+        ctx.emit_to(&ALONE, std::mem::take(state));
+        Ok(())
+    }
+}
+
+fn pair(state: &mut (Option<u32>, Option<String>), ctx: &mut Context<(u32, String)>) {
+    if let (Some(order), Some(payment)) = (&state.0, &state.1) {
+        ctx.emit((*order, payment.clone()));
+        *state = (None, None);
+        ctx.timers().delete_all();
+    } else {
+        let time = ctx.timestamp() + 10;
+        ctx.timers().named("timeout").register_event_time(time);
+    }
+}
+
+#[test]
+fn two_inputs_share_the_state_and_the_timers_of_a_key() {
+    let mut harness = CoHarness::new(|| Pairs);
+    harness.process_element1("a", 7, 1).expect("taken");
+    harness.process_element2("b", "cash", 2).expect("taken");
+    harness.crash();
+    harness.process_element2("a", "card", 3).expect("taken");
+    assert_eq!(harness.take_values(), [(7, "card".to_owned())]);
+    harness.rescale(3);
+    harness.advance_watermark(12);
+    let alone = harness.take_side_outputs(&ALONE).remove(0);
+    assert_eq!((alone.value, alone.timestamp), ((None, Some("cash".to_owned())), Some(ms(12))));
+    assert_eq!((harness.keys(), harness.state("b")), (0, Ok(None)));
+    assert_eq!(harness.process_element1("a", "no number", 20), Ok(ResultKind::Failed));
+}
+
+/// Keeps eight bytes, and a timer.
+struct Eight;
+
+impl Operator for Eight {
+    fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> FunctionResult<()> {
+        let count = call.state().map_or(0, |state| state[0]).wrapping_add(1);
+        call.set_state(&[count; 8]);
+        let time = element.timestamp + 60_000;
+        call.timers().register_event_time(time);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: &mut Call<'_>, _: TimerFired<'_>) -> FunctionResult<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_key_with_eight_bytes_of_state_and_a_timer_takes_less_than_a_hundred() {
+    const KEYS: usize = 200_000;
+    let operators = Operators::default().with("eight", |_| Ok(Box::new(Eight)));
+    let operator = "eight".to_owned();
+    let config = NamespaceConfig { operator, ..NamespaceConfig::default() };
+    let mut solo = Solo::with_operators(&config, operators, ms(0)).expect("a legal configuration");
+    let keys: Vec<String> = (0..KEYS).map(|n| format!("device-{n:08}")).collect();
+    for keys in keys.chunks(1_000) {
+        let ops: Vec<Op<'_>> = keys
+            .iter()
+            .enumerate()
+            .map(|(n, key)| {
+                let (timestamp, input, value) = (ms(n as i64), 0, Payload::Json(b"1"));
+                let element = Element { timestamp, input, value };
+                Op { key: key.as_bytes(), action: Action::Element(element) }
+            })
+            .collect();
+        assert!(solo.apply(&ops, ms(0)).iter().all(Result::is_ok));
+    }
+    let memory = solo.memory();
+    let bytes: usize = memory.iter().map(|(_, bytes)| bytes).sum();
+    assert!(bytes <= 100 * KEYS, "{} bytes a key: {memory:?}", bytes / KEYS);
+    let lists = memory.iter().find(|(part, _)| *part == "timer_lists").map(|(_, bytes)| *bytes);
+    assert_eq!(lists, Some(0), "the slot holds both");
 }
