@@ -197,6 +197,11 @@ impl ResultKind {
         Self::Failed,
     ];
 
+    /// Whether only an element has it.
+    pub const fn is_of_element(self) -> bool {
+        matches!(self, Self::Processed | Self::Late | Self::Failed)
+    }
+
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

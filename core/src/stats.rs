@@ -27,8 +27,6 @@ pub(crate) struct Stats {
     pub(crate) retries: u64,
     /// Timers of event time that callbacks at the final watermark wanted, which could never be due.
     pub(crate) refused_at_the_end: u64,
-    /// Values that a function has emitted.
-    pub(crate) values: u64,
     /// Timers pending now, by domain.
     pub(crate) pending: [u64; 2],
     /// Keys held now.

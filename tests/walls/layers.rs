@@ -189,7 +189,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The whole engine, for those who test their functions.
     (
         "testing",
-        &["time", "error", "op", "output", "namespace", "function", "ports", "storage", "runtime"],
+        &[
+            "time",
+            "error",
+            "limits",
+            "op",
+            "output",
+            "namespace",
+            "function",
+            "ports",
+            "storage",
+            "solo",
+            "runtime",
+        ],
     ),
 ];
 

@@ -9,6 +9,8 @@
 //!
 //! This module knows nothing of partitions, lanes and logs.
 
+#[cfg(test)]
+pub(crate) mod busy;
 mod call;
 mod co_process;
 mod context;

@@ -1,3 +1,5 @@
+//! Typed functions in a host of a few lines: what a callback sees, asks for and leaves behind.
+
 use super::host::{Host, HostOutput};
 use super::*;
 use crate::limits::{CALL_BYTES_MAX, STATE_BYTES_MAX};

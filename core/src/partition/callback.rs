@@ -259,7 +259,6 @@ impl Context<'_> {
             ordinal: run.progress.ordinal,
         };
         run.progress.ordinal += 1;
-        self.stats.values += 1;
         let fire_at = about.timestamp();
         let record = OutputRecord {
             id,

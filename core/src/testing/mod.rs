@@ -62,8 +62,6 @@
 //! # Ok::<(), stormwheel::error::Rejection>(())
 //! ```
 
-#[cfg(test)]
-pub(crate) mod busy;
 mod operator;
 #[cfg(test)]
 mod tests;

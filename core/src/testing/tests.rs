@@ -1,7 +1,7 @@
 //! Functions in the engine: against a host in a few lines, and whatever goes wrong in between.
 
-use super::busy::{Busy, Sum};
 use super::*;
+use crate::function::busy::{Busy, Sum};
 use crate::function::host::Host;
 use crate::function::{Call, Context, OnTimerContext, Operator, TimerFired, operator};
 use crate::limits::DUE_AT_ONCE_MAX;

@@ -86,7 +86,8 @@ pub struct Outcome;
 
 impl PartialSchema for Outcome {
     fn schema() -> RefOr<Schema> {
-        let words = ResultKind::ALL.map(ResultKind::as_str);
+        let of_timers = ResultKind::ALL.into_iter().filter(|result| !result.is_of_element());
+        let words: Vec<&str> = of_timers.map(ResultKind::as_str).collect();
         Schema::Object(string().enum_values(Some(words)).build()).into()
     }
 }

@@ -13,6 +13,7 @@ mod oracle;
 mod overdue;
 
 use super::*;
+use crate::function::busy::Busy;
 use crate::lane::AsOf;
 use crate::log::{LaneBlock, Record, encode_op, split_record};
 use crate::namespace::{
@@ -22,7 +23,6 @@ use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::snapshot::Part;
-use crate::testing::busy::Busy;
 use crate::time::Domain;
 use oracle::{Fire, Oracle};
 use proptest::test_runner::{RngAlgorithm, TestRng};

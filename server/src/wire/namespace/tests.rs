@@ -68,9 +68,35 @@ fn every_field_is_read() {
         overdue: OverduePolicy::Spread { over_ms: 600_000 },
         retention: Retention { age_ms: 7_200_000, bytes: 1_000 },
         limits: NamespaceLimits { timers: Some(5), timers_per_key: 6, payload_bytes: 7_168 },
+        ..NamespaceConfig::default()
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config_json(&expected)), Ok(expected));
+}
+
+#[test]
+fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
+    let function = json!({
+        "operator": "count", "options": {"size": 3}, "lateness": "5s",
+        "late_elements": "side_output", "on_error": {"retry": 2, "then": "skip"}
+    });
+    let config = parse(&function).unwrap();
+    let expected = NamespaceConfig {
+        operator: "count".to_owned(),
+        options: json!({"size": 3}),
+        lateness_ms: 5_000,
+        late_elements: LateElements::SideOutput,
+        on_error: OnError { retry: 2, then: ErrorPolicy::Skip },
+        ..NamespaceConfig::default()
+    };
+    assert_eq!(config, expected);
+    assert_eq!(parse(&config_json(&expected)), Ok(expected));
+    let plain = NamespaceConfig { operator: "count".to_owned(), ..NamespaceConfig::default() };
+    assert_eq!(parse(&config_json(&plain)), Ok(plain));
+    assert!(config_json(&NamespaceConfig::default()).get("on_error").is_none());
+    let stop = json!({"operator": "count", "on_error": {"then": "stop"}});
+    let problem = parse(&stop).unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("on_error.then"));
 }
 
 #[test]
@@ -88,7 +114,7 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({"resolution": "0s"}), option, "resolution", "allowed is 1"),
         (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
         (json!({"late_timers": "next_watermark"}), option, "late_timers", "not there yet"),
-        (json!({"operator": "windows"}), option, "operator", "timers"),
+        (json!({"operator": "no name"}), option, "operator", "is not a name"),
         (json!({"watermark": []}), option, "watermark", "an object"),
         (json!({"watermark": {"sources": [1]}}), option, "watermark.sources", "array of texts"),
         (json!({"watermark": {"sources": ["-"]}}), option, "watermark.sources", "not a name"),

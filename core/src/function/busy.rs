@@ -1,8 +1,6 @@
 //! A function for tests that leaves nothing out.
 
-use crate::function::{
-    Context, FunctionError, KeyedProcessFunction, OnTimerContext, OutputTag, Result,
-};
+use super::{Context, FunctionError, KeyedProcessFunction, OnTimerContext, OutputTag, Result};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
