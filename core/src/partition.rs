@@ -35,6 +35,8 @@ pub(crate) struct Partition {
     is_dirty: bool,
     /// The snapshot of it that is being written.
     writing: Option<Box<Writing>>,
+    /// The position as of which it was loaded; 0: it was not.
+    as_of: u64,
 }
 
 impl Partition {
@@ -378,6 +380,14 @@ impl Partition {
         let Some(release) = cx.release(slot, domain) else {
             return;
         };
+        if domain == Domain::Event && self.is_through(cx, hash) {
+            if cx.waits_for_watermark(release) {
+                cx.park(slot, release);
+            } else {
+                cx.rearm(slot, domain);
+            }
+            return;
+        }
         if release <= until {
             let taken_at = cx.pools.armed(slot, domain);
             if taken_at == Some(release) {

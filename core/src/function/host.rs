@@ -16,6 +16,8 @@ pub(crate) struct Host {
     watermark: Option<Timestamp>,
     now: Option<Timestamp>,
     outputs: Vec<HostOutput>,
+    /// Event timers that are due wait for the next watermark, save in its own advance.
+    pub(crate) late_timers_wait: bool,
     late: u64,
     failed: u64,
     scratch: Scratch,
@@ -71,6 +73,7 @@ impl Host {
             watermark: None,
             now: Some(Timestamp::from_millis(0)),
             outputs: Vec::new(),
+            late_timers_wait: false,
             late: 0,
             failed: 0,
             scratch: Scratch::default(),
@@ -170,7 +173,9 @@ impl Host {
             let earliest = host.keys.get(key).and_then(|it| it.earliest(domain));
             earliest.is_some_and(|(_, time, _)| Some(*time) <= host.due(domain))
         };
-        let domains = || Domain::ALL.into_iter().filter(|domain| Some(*domain) != but);
+        let waits = |domain| self.late_timers_wait && domain == Domain::Event;
+        let wanted = Domain::ALL.map(|domain| Some(domain) != but && !waits(domain));
+        let domains = || Domain::ALL.into_iter().filter(|domain| wanted[*domain as usize]);
         while let Some(domain) = domains().find(|domain| is_due(self, *domain)) {
             self.fire_one(key, domain);
         }

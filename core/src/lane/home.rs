@@ -5,7 +5,7 @@ use crate::error::Rejection;
 use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{ClockKind, NamespaceConfig, Step};
+use crate::namespace::{ClockKind, LateTimers, NamespaceConfig, Step};
 use crate::op::{Payload, PayloadBuf, TimerView};
 use crate::output::{NamespaceId, OutputWriter};
 use crate::partition::{Context, Partition};
@@ -300,7 +300,11 @@ impl LaneNamespace {
         mut each: impl FnMut(Cell),
     ) {
         let time = self.timeline.of(domain);
-        let mut is_due = true;
+        // Where late timers wait, what is due between two advances is waiting.
+        let waits = domain == Domain::Event
+            && self.config.late_timers == LateTimers::NextWatermark
+            && time.drain.is_none();
+        let mut is_due = !waits;
         pools.for_each(slot, domain, |cell| {
             // In the order of firing: behind one that waits all wait.
             is_due = is_due && Some(time.release_at(pools, slot, cell.time)) <= time.reached;

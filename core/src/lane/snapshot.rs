@@ -39,7 +39,7 @@ impl Lane {
     }
 
     /// Puts a partition back, which must not be there yet; nothing happens if the namespace is not
-    /// on this lane. `what` is how faults call the snapshot.
+    /// on this lane. It is as of `position`; `what` is how faults call the snapshot.
     #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
     pub(crate) fn load_partition(
         &mut self,
@@ -47,6 +47,7 @@ impl Lane {
         layout: Layout,
         namespace: NamespaceId,
         group: KeyGroup,
+        position: u64,
         now: Timestamp,
         what: &str,
         bytes: &[u8],
@@ -61,7 +62,7 @@ impl Lane {
             return Err(SnapshotFault::damaged(what, 0, detail));
         }
         it.ensure_partition(group, first_group, groups);
-        it.with_partition(shared, index, group, 0, now, |partition, cx| {
+        it.with_partition(shared, index, group, position, now, |partition, cx| {
             partition.load(cx, layout, group, what, bytes)
         })?;
         self.list_on_agenda(home);

@@ -62,7 +62,7 @@ pub enum LateTimers {
     /// It fires at once.
     #[default]
     Fire,
-    /// It waits for the next watermark, as Flink has it. Refused until it is there.
+    /// It waits for the next watermark, as Flink has it: for functions only.
     NextWatermark,
 }
 
@@ -246,9 +246,10 @@ impl NamespaceConfig {
         if self.on_error.retry > RETRIES_MAX {
             return invalid("on_error.retry", format!("allowed is 0 to {RETRIES_MAX}"));
         }
-        if self.late_timers == LateTimers::NextWatermark {
-            let detail = "`next_watermark` is not there yet; there is `fire`".to_owned();
-            return invalid("late_timers", detail);
+        if self.late_timers == LateTimers::NextWatermark && !self.runs_function() {
+            let detail = "`next_watermark` is for functions; for the operator `timers` it is not \
+                          there yet, only `fire`";
+            return invalid("late_timers", detail.to_owned());
         }
         let over_ms = match self.overdue {
             OverduePolicy::Spread { over_ms } => over_ms,

@@ -16,7 +16,7 @@ use super::{Context, Partition};
 use crate::error::Rejection;
 use crate::function::{EmittedValue, FunctionError, NewState, Scratch, StoredId, TimerChange};
 use crate::keyed::{Cell, Identity, NameClass, SlotIndex};
-use crate::namespace::LateElements;
+use crate::namespace::{LateElements, LateTimers};
 use crate::op::{Applied, Element, Outcome, ResultKind};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Progress;
@@ -104,6 +104,9 @@ impl Partition {
     ) -> Option<SlotIndex> {
         for domain in Domain::ALL {
             let Some(mut run) = cx.run_of_drain(domain, hash) else { continue };
+            if domain == Domain::Event && self.is_through(cx, hash) {
+                continue;
+            }
             let armed = Armed::of(cx, Some(slot));
             // In the same order as if the wheel had given them out.
             while cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time)) {
@@ -141,7 +144,21 @@ impl Partition {
         self.finish(cx, slot, hash, armed, Some(domain));
     }
 
-    /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn.
+    /// Whether the advance of event time that is under way is over for a key: what is due of it by now
+    /// waits for the next one. So it is where late timers wait, once something has come behind the
+    /// advance; and where the advance is followed that a snapshot has seen.
+    pub(super) fn is_through(&self, cx: &Context<'_>, hash: u64) -> bool {
+        cx.config.late_timers == LateTimers::NextWatermark
+            && cx
+                .timeline
+                .of(Domain::Event)
+                .drain
+                .as_ref()
+                .is_some_and(|drain| drain.position <= self.as_of || drain.passes_by(hash))
+    }
+
+    /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn,
+    /// and in event time where late timers wait for the next watermark.
     fn fire_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,8 +167,10 @@ impl Partition {
         run: &mut Run,
         but: Option<Domain>,
     ) {
+        let waits = cx.config.late_timers == LateTimers::NextWatermark;
         let is_due = |cx: &Context<'_>, domain: Domain| {
             Some(domain) != but
+                && !(waits && domain == Domain::Event)
                 && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
         };
         while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, *domain)) {

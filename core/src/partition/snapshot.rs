@@ -202,6 +202,7 @@ impl Partition {
             }
         }
         self.producers = Producers::new(reader.producers().to_vec());
+        self.as_of = cx.position;
         Ok(())
     }
 }

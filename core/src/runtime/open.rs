@@ -439,7 +439,8 @@ impl Opening<'_> {
                 Loaded::Partition { lane, namespace, group, position, what, bytes } => {
                     let shard = &mut it.shards[layout.shard_of(lane).0 as usize];
                     let now_ms = manifest.now_ms;
-                    it.keys += shard.load_partition(lane, namespace, group, now_ms, what, bytes)?;
+                    it.keys += shard
+                        .load_partition(lane, namespace, group, position, now_ms, what, bytes)?;
                     self.storage.progress.loaded_keys.store(it.keys, Ordering::Relaxed);
                     it.as_of.insert(namespace, group, position);
                 }

@@ -33,12 +33,15 @@ impl Shard {
         self.controls[place] = Controls::from_state(lane.0, self.layout.lanes(), state);
     }
 
-    /// Puts a partition back; returns how many keys it has. `what` is how faults call the snapshot.
+    /// Puts a partition back that is as of `position`; returns how many keys it has. `what` is how
+    /// faults call the snapshot.
+    #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
     pub(crate) fn load_partition(
         &mut self,
         lane: LaneIndex,
         namespace: NamespaceId,
         group: KeyGroup,
+        position: u64,
         now_ms: i64,
         what: &str,
         bytes: &[u8],
@@ -47,7 +50,7 @@ impl Shard {
         let (layout, shared) = (self.layout, &mut self.shared);
         let lane = &mut self.lanes[(lane.0 - self.first_lane) as usize];
         let before = shared.stats.keys;
-        lane.load_partition(shared, layout, namespace, group, now, what, bytes)?;
+        lane.load_partition(shared, layout, namespace, group, position, now, what, bytes)?;
         Ok(shared.stats.keys - before)
     }
 

@@ -5,7 +5,7 @@ use crate::function::busy::{Busy, Sum};
 use crate::function::host::Host;
 use crate::function::{Call, Context, OnTimerContext, Operator, TimerFired, operator};
 use crate::limits::DUE_AT_ONCE_MAX;
-use crate::namespace::{LateElements, OnError};
+use crate::namespace::{LateElements, LateTimers, OnError};
 use crate::op::{Action, Element, Op};
 use crate::solo::Solo;
 use crate::time::Domain;
@@ -58,11 +58,15 @@ fn by_key(outputs: impl IntoIterator<Item = (String, Option<i64>, String)>) -> B
     found
 }
 
-fn play(deeds: &[Deed]) {
-    let config =
-        NamespaceConfig { late_elements: LateElements::Process, ..NamespaceConfig::default() };
+fn play(deeds: &[Deed], late_timers: LateTimers) {
+    let config = NamespaceConfig {
+        late_elements: LateElements::Process,
+        late_timers,
+        ..NamespaceConfig::default()
+    };
     let mut harness = Harness::with_config(|| Busy, config).expect("a legal configuration");
     let mut host = Host::new(operator(Busy).expect("a state that can be written down"));
+    host.late_timers_wait = late_timers == LateTimers::NextWatermark;
     let (mut watermark, mut clock) = (0, 0);
     for deed in deeds {
         match deed {
@@ -125,8 +129,11 @@ fn play(deeds: &[Deed]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn whatever_happens_it_is_as_in_a_host_to_which_nothing_does(deeds in deeds()) {
-        play(&deeds);
+    fn whatever_happens_it_is_as_in_a_host_to_which_nothing_does(
+        deeds in deeds(),
+        waits in any::<bool>(),
+    ) {
+        play(&deeds, if waits { LateTimers::NextWatermark } else { LateTimers::Fire });
     }
 }
 
@@ -178,6 +185,31 @@ fn timers_at_or_below_the_watermark_fire_at_once_and_in_order() {
     harness.process_element("k", [(0, 56)], 60).expect("taken");
     harness.advance_watermark(100);
     assert_eq!(timer_times(&mut harness), [51, 56, 59]);
+}
+
+#[test]
+fn late_timers_may_wait_for_the_next_watermark() {
+    let late_timers = LateTimers::NextWatermark;
+    let mut harness = busy(NamespaceConfig { late_timers, ..NamespaceConfig::default() });
+    harness.advance_watermark(50);
+    harness.process_element("k", [(0, 44), (0, 37), (0, 51), (1, 0)], 60).expect("taken");
+    assert_eq!(timer_times(&mut harness), [0], "the clock has come to 0");
+    // What 0 has registered was due at once, too, and waits as well.
+    let waiting = [3, 37, 44, 51].map(ms).to_vec();
+    let times = |harness: &mut Harness<Busy>| -> Vec<Timestamp> {
+        harness.timers("k").iter().map(|timer| timer.time).collect()
+    };
+    assert_eq!(times(&mut harness), waiting);
+    harness.advance_watermark(50);
+    harness.crash();
+    harness.restart();
+    harness.rescale(2);
+    assert_eq!(times(&mut harness), waiting);
+    assert_eq!(timer_times(&mut harness), [] as [i64; 0]);
+    harness.process_element("k", [(2, 44)], 60).expect("taken");
+    harness.advance_watermark(51);
+    // 3 has registered 2, which the same advance makes due.
+    assert_eq!(timer_times(&mut harness), [3, 2, 37, 51]);
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl World {
                 let (shared, layout, now) = (&mut it.shared, it.layout, it.now);
                 let (id, group) = (namespace, KeyGroup(group));
                 let mut load =
-                    |id| it.lane.load_partition(shared, layout, id, group, now, "p", &bytes);
+                    |id| it.lane.load_partition(shared, layout, id, group, 0, now, "p", &bytes);
                 assert_eq!(load(id), Ok(()));
                 assert!(load(id).is_err(), "it is there already");
                 assert_eq!(load(NamespaceId(99)), Ok(()));
@@ -456,7 +456,7 @@ fn what_does_not_belong_into_a_partition_is_refused() {
         let mut it = World::empty(0);
         it.lane.load_head(&it.shared, head.clone(), &NoGauges).expect("it needs no function");
         let (shared, layout, now) = (&mut it.shared, it.layout, it.now);
-        let loaded = it.lane.load_partition(shared, layout, IDS[0], group, now, "p", bytes);
+        let loaded = it.lane.load_partition(shared, layout, IDS[0], group, 0, now, "p", bytes);
         match loaded {
             Ok(()) => assert_eq!(expected, ""),
             Err(fault) => assert!(fault.to_string().contains(expected), "{fault}"),
