@@ -7,6 +7,7 @@ use crate::limits::{
     IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, RETRIES_MAX, SOURCES_MAX,
     TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
 };
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a namespace runs and how.
@@ -153,6 +154,18 @@ pub struct WatermarkConfig {
     pub sources: Vec<String>,
     /// A source that was silent for so long is idle; `None`: never by itself.
     pub idle_after_ms: Option<i64>,
+    /// Elements are out of order by no more than this, and their timestamps move their source;
+    /// `None`: only what is said of a source moves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<i64>,
+}
+
+impl WatermarkConfig {
+    /// The watermark that elements up to this timestamp bring, if they bring one: one that is as late
+    /// as the delay allows, and of this very timestamp, may still come.
+    pub fn after(&self, newest: Timestamp) -> Option<Timestamp> {
+        Some(newest.saturating_add(-self.delay_ms?).saturating_add(-1))
+    }
 }
 
 /// How long outputs are kept.
@@ -232,6 +245,11 @@ impl NamespaceConfig {
             if !is_nothing(&self.options) {
                 return invalid("options", "the operator `timers` takes none".to_owned());
             }
+            if self.watermark.delay_ms.is_some() {
+                let detail = "`bounded` follows the timestamps of elements, and the operator \
+                              `timers` takes none; there is `explicit`";
+                return invalid("watermark.strategy", detail.to_owned());
+            }
         } else if !is_identifier(&self.operator) {
             return invalid("operator", format!("`{}` is not a name: {NAME_RULE}", self.operator));
         } else if self.limits.timers.is_some() {
@@ -261,6 +279,7 @@ impl NamespaceConfig {
             ("touch_after", self.touch_after_ms.unwrap_or(0), 0),
             ("overdue.over", over_ms, 1),
             ("lateness", self.lateness_ms, 0),
+            ("watermark.delay", self.watermark.delay_ms.unwrap_or(0), 0),
             ("watermark.idle_after", self.watermark.idle_after_ms.unwrap_or(1), 1),
         ] {
             if !(least..=WINDOW_MS_MAX).contains(&value) {
@@ -345,6 +364,11 @@ mod tests {
         check_refused("overdue.over", |config| {
             config.overdue = OverduePolicy::Spread { over_ms: 0 };
         });
+        check_refused("watermark.strategy", |config| config.watermark.delay_ms = Some(1));
+        check_refused("watermark.delay", |config| {
+            config.operator = "count".to_owned();
+            config.watermark.delay_ms = Some(-1);
+        });
         check_refused("watermark.idle_after", |config| config.watermark.idle_after_ms = Some(0));
         check_refused("retention.age", |config| config.retention.age_ms = 0);
         check_refused("limits.timers_per_key", |config| config.limits.timers_per_key = 0);
@@ -366,6 +390,18 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains("\"overdue\":{\"spread\":{\"over_ms\":5}}"), "{text}");
         assert_eq!(serde_json::from_str::<NamespaceConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_bounded_watermark_stands_just_before_what_may_still_come() {
+        let after = |delay_ms, newest| {
+            let watermark = WatermarkConfig { delay_ms, ..WatermarkConfig::default() };
+            watermark.after(Timestamp::from_millis(newest)).map(Timestamp::as_millis)
+        };
+        assert_eq!(after(None, 10), None);
+        assert_eq!(after(Some(0), 10), Some(9));
+        assert_eq!(after(Some(5), 10), Some(4));
+        assert_eq!(after(Some(5), i64::MIN + 3), Some(i64::MIN));
     }
 
     #[test]

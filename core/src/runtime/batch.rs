@@ -53,6 +53,17 @@ impl Batch {
         self.producer = Some((name.to_owned(), sequence));
     }
 
+    /// The batch goes on where another one of the same request ends, after so many pushes. Before the
+    /// first push.
+    pub fn goes_on_after(&mut self, pushed: u32) {
+        self.pushed = pushed;
+    }
+
+    /// Pushes so far, refused ones and those of the batches that it goes on after included.
+    pub const fn pushed(&self) -> u32 {
+        self.pushed
+    }
+
     /// Checks an operation and takes it in. Outcomes come back in the order of the pushes that
     /// were taken; a refused one takes no place.
     #[inline]

@@ -226,8 +226,12 @@ pub struct NamespaceConfig {
 
 #[derive(ToSchema)]
 pub struct WatermarkConfig {
+    /// `explicit`, or `bounded`: the timestamps of elements move their source.
     #[schema(example = "explicit")]
     pub strategy: Option<String>,
+    /// With `bounded`, and only there: how much out of order elements may be.
+    #[schema(example = "5s")]
+    pub delay: Option<String>,
     /// Sources that hold time back until each has reported.
     pub sources: Option<Vec<String>>,
     /// A source that was silent for so long holds nothing back.
@@ -400,7 +404,9 @@ pub struct Checkpoints {
     pub checkpoints: Vec<Checkpoint>,
 }
 
+mod elements;
 mod savepoints;
+pub use elements::{ElementError, ElementLine, ElementsTaken};
 pub use savepoints::{Savepoint, SavepointNamespace, SavepointRequest, Savepoints};
 
 #[derive(ToSchema)]

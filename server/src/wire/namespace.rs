@@ -23,7 +23,8 @@ pub fn parse_config(body: &[u8]) -> Result<NamespaceConfig, Problem> {
 pub fn merge_config(standing: &NamespaceConfig, body: &[u8]) -> Result<NamespaceConfig, Problem> {
     let mut merged = config_json(standing);
     let patch = parse_body(body)?;
-    forget_over(&mut merged, &patch);
+    forget_with(&mut merged, &patch, ["overdue", "policy", "spread", "over"]);
+    forget_with(&mut merged, &patch, ["watermark", "strategy", "bounded", "delay"]);
     merge(&mut merged, patch);
     config_of(merged)
 }
@@ -71,11 +72,7 @@ fn plain_json(config: &NamespaceConfig) -> Value {
             LateTimers::Fire => "fire",
             LateTimers::NextWatermark => "next_watermark",
         },
-        "watermark": {
-            "strategy": "explicit",
-            "sources": config.watermark.sources,
-            "idle_after": config.watermark.idle_after_ms.map(format_duration),
-        },
+        "watermark": watermark_json(&config.watermark),
         "retention": {
             "age": format_duration(config.retention.age_ms),
             "bytes": format_bytes(config.retention.bytes),
@@ -90,6 +87,19 @@ fn plain_json(config: &NamespaceConfig) -> Value {
     })
 }
 
+fn watermark_json(watermark: &WatermarkConfig) -> Value {
+    let mut it = json!({
+        "strategy": "explicit",
+        "sources": watermark.sources,
+        "idle_after": watermark.idle_after_ms.map(format_duration),
+    });
+    if let Some(delay_ms) = watermark.delay_ms {
+        it["strategy"] = json!("bounded");
+        it["delay"] = json!(format_duration(delay_ms));
+    }
+    it
+}
+
 fn overdue_json(overdue: OverduePolicy) -> Value {
     match overdue {
         OverduePolicy::Fire => json!({ "policy": "fire" }),
@@ -101,13 +111,14 @@ fn overdue_json(overdue: OverduePolicy) -> Value {
     }
 }
 
-/// A patch to another overdue policy takes `over` away with the one that it belonged to.
-fn forget_over(standing: &mut Value, patch: &Value) {
-    let policy = patch.get("overdue").and_then(|overdue| overdue.get("policy"));
-    if policy.is_some_and(|policy| policy != "spread")
-        && let Some(overdue) = standing.get_mut("overdue").and_then(Value::as_object_mut)
+/// A patch to another word than `owner` takes the field away that belonged to that.
+fn forget_with(standing: &mut Value, patch: &Value, names: [&str; 4]) {
+    let [section, word, owner, field] = names;
+    let patched = patch.get(section).and_then(|section| section.get(word));
+    if patched.is_some_and(|word| word != owner)
+        && let Some(section) = standing.get_mut(section).and_then(Value::as_object_mut)
     {
-        overdue.remove("over");
+        section.remove(field);
     }
 }
 
@@ -193,13 +204,18 @@ fn function_of(top: &mut Section, is_function: bool) -> Result<NamespaceConfig, 
 }
 
 fn watermark_of(mut section: Section) -> Result<WatermarkConfig, Problem> {
-    section.only("strategy", &json!("explicit"))?;
-    section.only_duration("delay", 0)?;
+    let is_bounded = section.word("strategy", &[("explicit", false), ("bounded", true)])?;
+    let delay_ms = section.optional("delay", Section::duration)?;
+    let path = section.path("delay");
     let config = WatermarkConfig {
         sources: section.texts("sources")?,
         idle_after_ms: section.optional("idle_after", Section::duration)?,
+        delay_ms: if is_bounded { delay_ms.or(Some(0)) } else { None },
     };
     section.close()?;
+    if !is_bounded && delay_ms.is_some_and(|delay_ms| delay_ms != 0) {
+        return Err(invalid(&path, "only the strategy `bounded` has one"));
+    }
     Ok(config)
 }
 

@@ -63,6 +63,7 @@ fn every_field_is_read() {
         watermark: WatermarkConfig {
             sources: vec!["a".to_owned(), "b".to_owned()],
             idle_after_ms: Some(5_000),
+            delay_ms: None,
         },
         touch_after_ms: Some(60_000),
         overdue: OverduePolicy::Spread { over_ms: 600_000 },
@@ -122,9 +123,15 @@ fn what_is_wrong_is_named_by_its_path() {
             json!({"watermark": {"strategy": "max"}}),
             option,
             "watermark.strategy",
-            "does not have other values yet, only \"explicit\"",
+            "`explicit`, `bounded`",
         ),
-        (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "yet, only \"0s\""),
+        (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "only the strategy"),
+        (
+            json!({"operator": "f", "watermark": {"strategy": "bounded", "delay": "-1s"}}),
+            option,
+            "watermark.delay",
+            "allowed is 0",
+        ),
         (json!({"lateness": "1s"}), option, "lateness", "yet"),
         (json!({"late_elements": "emit"}), option, "late_elements", "yet"),
         (json!({"overdue": {"policy": "wait"}}), option, "overdue.policy", "`spread`, `shift`"),
@@ -273,4 +280,19 @@ proptest! {
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
         let _ = merge_config(&NamespaceConfig::default(), &body);
     }
+}
+
+#[test]
+fn a_delay_goes_with_the_strategy_that_has_one() {
+    let body = json!({"operator": "count", "watermark": {"strategy": "bounded"}});
+    let bounded = parse(&body).unwrap();
+    assert_eq!(bounded.watermark.delay_ms, Some(0), "none is said");
+    let patch = br#"{"watermark":{"delay":"5s"}}"#;
+    let bounded = merge_config(&bounded, patch).unwrap();
+    assert_eq!(bounded.watermark.delay_ms, Some(5_000));
+    assert_eq!(config_json(&bounded)["watermark"]["delay"], "5s");
+    let patch = br#"{"watermark":{"strategy":"explicit"}}"#;
+    let explicit = merge_config(&bounded, patch).unwrap();
+    assert_eq!(explicit.watermark.delay_ms, None);
+    assert_eq!(config_json(&explicit)["watermark"].get("delay"), None);
 }

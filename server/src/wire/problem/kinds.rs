@@ -53,7 +53,7 @@ kinds! {
          `field` names it, `detail` lists those that are known.";
     MISSING_FIELD = 400 "missing-field", "A field is missing",
         "Something that must be said was left out; `field` names it.\n\n\
-         A registration says exactly one of `at` and `after`; a delete says `name`, `at` or `fire_at`; each line of a batch says `op` and `key`.";
+         A registration says exactly one of `at` and `after`; a delete says `name`, `at` or `fire_at`; each line of a batch says `op` and `key`; an element says `key`, `value` and, where there is event time, `timestamp`.";
     INVALID_FIELD = 400 "invalid-field", "A field has a wrong value",
         "A field is of the wrong type, out of its bounds, or at odds with another one; `field` names it and `detail` says what is allowed.";
     INVALID_QUERY = 400 "invalid-query", "A query parameter is wrong",
@@ -156,6 +156,9 @@ kinds! {
     UNSUPPORTED_MEDIA_TYPE = 415 "unsupported-media-type", "This content type is not taken here",
         "The Content-Type or Content-Encoding of the body is not one that this address reads.\n\n\
          Single requests take application/json; batches take application/x-ndjson or application/vnd.apache.arrow.stream; bodies may be gzip or zstd.";
+    FUNCTION_FAILED = 422 "function-failed", "The function failed at this element",
+        "The namespace's function returned an error or panicked at the element, also when it was called again, and `on_error` says to pass over what fails. Nothing that it asked for there took place; its neighbours stand.\n\n\
+         The side output `errors` (GET …/outputs?tag=errors) has the element and the message. Sending the element again would come to the same.";
     INPUT_NOT_FOUND = 422 "input-not-found", "The operator has no such input",
         "The element names an input by a number, from 0 on, that the namespace's operator does not have.\n\n\
          Leave `input` out for an operator with one input.";
