@@ -47,13 +47,13 @@ pub(super) async fn run(mut exchange: Exchange<'_>) -> Result<Response<Body>, Pr
     }
     let media = exchange.head.body_media(exchange.bound.route.reads.media())?;
     let body = exchange.read_body().await?;
-    let (elements, script) = match read(&exchange, &namespace, media, &body, None)? {
-        Some(read) => read,
-        None => {
-            let untimed = Some(untimed(&exchange, &namespace).await?);
-            let read = read(&exchange, &namespace, media, &body, untimed)?;
-            read.ok_or_else(|| Problem::new(&kinds::INTERNAL, "the elements were not read"))?
-        }
+    let mut found = read(&exchange, &namespace, media, &body, None)?;
+    if found.is_none() {
+        let untimed = Some(untimed(&exchange, &namespace).await?);
+        found = read(&exchange, &namespace, media, &body, untimed)?;
+    }
+    let Some((elements, script)) = found else {
+        return Err(Problem::new(&kinds::INTERNAL, "the elements were not read"));
     };
     drop(body);
     let Carried { outcomes, moved } = carry_out(&exchange, &namespace, &source, script).await?;
@@ -225,7 +225,7 @@ async fn carry_out(
 ) -> Result<Carried, Problem> {
     let engine = &exchange.app.engine;
     let (mut outcomes, mut moved) = (Vec::new(), None);
-    // Once something is refused by load, or the source does not move, nothing more is taken.
+    // Once something is refused in this way, or the source does not move, nothing more is taken.
     let mut stopped: Option<Rejection> = None;
     for step in script.steps {
         let (to, lines) = match step {
@@ -242,13 +242,16 @@ async fn carry_out(
                     continue;
                 }
                 let answers: Vec<Outcome> = ask(|reply| engine.submit(batch, reply)).await?;
-                stopped = load_in(&answers);
+                stopped = end_of(&answers);
                 let newest = newest(&answers, &timestamps);
-                let taken = answers.into_iter().map(|answer| match answer {
-                    Ok(applied) => Ok(Told::Element(applied.result)),
-                    Err(rejection) => Err(rejection),
-                });
-                outcomes.extend(taken);
+                let taken = answers
+                    .into_iter()
+                    .map(|answer| answer.map(|applied| Told::Element(applied.result)));
+                if outcomes.is_empty() {
+                    outcomes = taken.collect();
+                } else {
+                    outcomes.extend(taken);
+                }
                 let to = newest.and_then(|newest| namespace.config.watermark.after(newest));
                 match to.filter(|_| stopped.is_none()) {
                     Some(to) => (to, 0),
@@ -278,10 +281,14 @@ async fn carry_out(
     Ok(Carried { outcomes, moved })
 }
 
-/// The first refusal by load.
-fn load_in(answers: &[Outcome]) -> Option<Rejection> {
+/// The first refusal behind which nothing goes on: by load, or the namespace is gone (and one that
+/// has taken its name meanwhile has nothing to do with this).
+fn end_of(answers: &[Outcome]) -> Option<Rejection> {
     let mut refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
-    refusals.find(|rejection| kinds::of_rejection(rejection).is_load()).cloned()
+    let ends = |rejection: &&Rejection| {
+        **rejection == Rejection::NamespaceUnknown || kinds::of_rejection(rejection).is_load()
+    };
+    refusals.find(ends).cloned()
 }
 
 /// The newest of the elements that were taken: what was refused moves no time.

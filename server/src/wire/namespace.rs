@@ -55,7 +55,7 @@ const LATE_ELEMENTS: [(&str, LateElements); 3] = [
 const ERROR_POLICIES: [(&str, ErrorPolicy); 2] =
     [("skip", ErrorPolicy::Skip), ("stop", ErrorPolicy::Stop)];
 
-fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
+fn word_of<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word)
 }
 

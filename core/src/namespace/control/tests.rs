@@ -200,6 +200,7 @@ fn silence_idles_a_source_once_and_a_deleted_namespace_never() {
     let watermark = crate::namespace::WatermarkConfig {
         sources: vec!["a".to_owned(), "b".to_owned()],
         idle_after_ms: Some(100),
+        delay_ms: None,
     };
     world.create("orders", NamespaceConfig { watermark, ..manual() });
     let at = Timestamp::from_millis;
@@ -298,7 +299,8 @@ fn a_listed_source_that_is_forgotten_stays_away() {
     let mut world = World::new();
     let listed = |names: &[&str], spread_ms| {
         let sources = names.iter().map(|name| (*name).to_owned()).collect();
-        let watermark = crate::namespace::WatermarkConfig { sources, idle_after_ms: None };
+        let watermark =
+            crate::namespace::WatermarkConfig { sources, idle_after_ms: None, delay_ms: None };
         NamespaceConfig { spread_ms, watermark, ..manual() }
     };
     world.create("orders", listed(&["a", "b"], 0));

@@ -107,16 +107,13 @@ impl<'a> ElementColumns<'a> {
             fields.input = Some(read_input(input, row)?);
         }
         fields.given = fields.given.with(Field::Value);
-        fields.value = match &self.value {
-            Some(column) => match column.get(row) {
-                Some(value) => Some(read_json(Field::Value, &value)?),
-                None => None,
-            },
-            None => {
-                write_object(&self.fields, row, object)?;
-                let text = std::str::from_utf8(object);
-                Some(PayloadField::Json(text.expect("JSON was written, and that is UTF-8")))
-            }
+        fields.value = if let Some(column) = &self.value {
+            let value = column.get(row);
+            value.map(|value| read_json(Field::Value, &value)).transpose()?
+        } else {
+            write_object(&self.fields, row, object)?;
+            let text = std::str::from_utf8(object);
+            Some(PayloadField::Json(text.expect("JSON was written, and that is UTF-8")))
         };
         Ok(fields)
     }

@@ -136,6 +136,7 @@ fn config() -> impl Strategy<Value = NamespaceConfig> {
             watermark: WatermarkConfig {
                 sources: sources.into_iter().map(str::to_owned).collect(),
                 idle_after_ms: idle,
+                delay_ms: None,
             },
             ..NamespaceConfig::default()
         }
