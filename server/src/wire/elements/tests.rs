@@ -45,7 +45,7 @@ fn check(body: &str, taken: &[&str], errors: &[(usize, &str, &str)]) {
     let mut intake = intake();
     let elements = intake.read_lines(body.as_bytes()).unwrap();
     assert_eq!(intake.sink.taken, taken);
-    let outcomes: Vec<_> = taken.iter().map(|_| processed()).collect();
+    let outcomes: Vec<_> = taken.iter().map(|_| PROCESSED).collect();
     let summary = summary(&elements, &outcomes, None);
     let told = summary["errors"].as_array().unwrap();
     assert_eq!(told.len(), errors.len(), "{summary}");
@@ -56,9 +56,7 @@ fn check(body: &str, taken: &[&str], errors: &[(usize, &str, &str)]) {
     }
 }
 
-fn processed() -> Result<Told, Rejection> {
-    Ok(Told::Element(ResultKind::Processed))
-}
+const PROCESSED: Result<Told, Rejection> = Ok(Told::Element(ResultKind::Processed));
 
 fn summary(
     elements: &Elements,
@@ -122,7 +120,7 @@ fn an_element_without_a_timestamp_asks_first() {
     let mut intake = Intake::new(Recorder::default(), Some(Err(wants)));
     let elements = intake.read_lines(body).unwrap();
     assert_eq!(intake.sink.taken, ["a 1 1"]);
-    let summary = summary(&elements, &[processed()], None);
+    let summary = summary(&elements, &[PROCESSED], None);
     assert_eq!(summary["errors"][0]["error"]["field"], "timestamp");
     // One that is wrong in itself does not ask.
     let mut intake = Intake::new(Recorder::default(), None);
@@ -138,7 +136,7 @@ fn the_summary_adds_up() {
     intake.sink.refuse_key = Some((b"b", Rejection::PayloadTooLarge { limit: 1, actual: 2 }));
     let elements = intake.read_lines((body + "{\"watermark\":9}").as_bytes()).unwrap();
     let outcomes = [
-        processed(),
+        PROCESSED,
         Ok(Told::Element(ResultKind::Late)),
         Ok(Told::Element(ResultKind::Failed)),
         Err(Rejection::QueueFull { retry_after_ms: 5 }),
