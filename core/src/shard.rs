@@ -63,6 +63,17 @@ impl Default for Pace {
     }
 }
 
+impl Pace {
+    /// So much at a time; 0: as much as by default.
+    pub(crate) fn of_slice(slice: u32) -> Self {
+        let whole = Self::default();
+        match slice {
+            0 => whole,
+            _ => Self { ops: slice, messages: slice, budget: slice, ..whole },
+        }
+    }
+}
+
 /// What is asked for again this soon when there is no room for it now.
 const ROOM_WAIT_MS: i64 = 5;
 /// When a request that was refused for a full disk makes sense again.

@@ -44,6 +44,9 @@ pub struct EngineOptions {
     pub max_parallelism: u16,
     /// Pin each shard's thread to a core.
     pub pin: bool,
+    /// Timers that a shard fires, and operations that it takes in, before it looks at its queue and the
+    /// clock again; 0: as many as take some hundred microseconds. What comes out does not depend on it.
+    pub slice: u32,
     /// Bytes of requests that may wait for one shard.
     pub queue_bytes_max: usize,
     /// Bytes of outputs that are kept.
@@ -64,6 +67,7 @@ impl Default for EngineOptions {
             lanes: 0,
             max_parallelism: 0,
             pin: false,
+            slice: 0,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
             clock: ClockOptions::default(),

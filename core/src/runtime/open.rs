@@ -82,7 +82,7 @@ fn open_memory(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<
     let workers = queues.into_iter().enumerate().map(|(index, queue)| {
         let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
         let index = ShardIndex(index as u16);
-        let shard = Shard::new(index, layout, Pace::default(), registry)
+        let shard = Shard::new(index, layout, Pace::of_slice(options.slice), registry)
             .with_operators(options.operators.clone());
         Worker::new(index, Arc::clone(&common), queue, shard, Turns::Memory, None)
     });
@@ -403,7 +403,8 @@ impl Opening<'_> {
     fn new_shards(&self, registry: &Arc<dyn Registry>) -> LoadedShards {
         let shards = (0..self.layout.shards()).map(|index| {
             let registry = Arc::clone(registry);
-            Shard::new(ShardIndex(index), self.layout, Pace::default(), registry)
+            let pace = Pace::of_slice(self.options.slice);
+            Shard::new(ShardIndex(index), self.layout, pace, registry)
                 .with_operators(self.options.operators.clone())
         });
         let shards = shards.collect();

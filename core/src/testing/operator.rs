@@ -3,7 +3,9 @@
 
 use crate::error::Rejection;
 use crate::function::{FunctionTimer, Operators, TimerId};
-use crate::namespace::{ClockChange, ClockKind, Command, NamespaceConfig, SourceChange};
+use crate::namespace::{
+    ClockChange, ClockKind, Command, CommandReply, NamespaceConfig, SourceChange, SourceResult,
+};
 use crate::op::{Action, Element, Op, Outcome, Payload, ResultKind};
 use crate::output::{Cursor, OutputId, OutputKind, OutputRecord};
 use crate::ports::{MachineClock, SnapshotStore};
@@ -46,6 +48,8 @@ pub struct OperatorHarness {
     cursor: Cursor,
     /// Those that were read, and not taken.
     outputs: Vec<Emitted>,
+    /// It goes on as soon as it has an answer.
+    is_eager: bool,
 }
 
 /// Everything that a harness was at one moment.
@@ -80,7 +84,16 @@ impl OperatorHarness {
             operators,
             ..EngineOptions::default()
         };
+        Self::with_options(options, config)
+    }
+
+    /// The same, over an engine of these options.
+    pub fn with_options(
+        options: EngineOptions,
+        config: NamespaceConfig,
+    ) -> Result<Self, Rejection> {
         let mut it = Self {
+            is_eager: false,
             node: None,
             disk: MemoryDisk::default(),
             store: MemoryStore::new(),
@@ -127,13 +140,37 @@ impl OperatorHarness {
         });
         let engine = self.node().engine().clone();
         ask(&engine, reply);
-        self.settle();
+        while self.is_eager && answer.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            if !self.step_all() {
+                break;
+            }
+        }
+        if !self.is_eager {
+            self.settle();
+        }
         let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         answer.expect("what was asked is answered before there is nothing left to do")
     }
 
-    fn command(&mut self, command: Command) -> Result<(), Rejection> {
-        self.ask(|engine, reply| engine.command(NAMESPACE, command, true, reply)).map(drop)
+    /// Lets each part take one step. Returns whether one of them had anything to do.
+    fn step_all(&mut self) -> bool {
+        let node = self.node();
+        let mut is_busy = false;
+        for part in node.parts() {
+            is_busy |= node.step(part).expect("a disk in memory does not fail");
+        }
+        is_busy
+    }
+
+    /// From now on a call returns once it has its answer, although timers may still be firing: what is
+    /// asked next comes in between. [`OperatorHarness::take_all`] waits for all of them.
+    pub fn go_ahead(&mut self) {
+        self.is_eager = true;
+    }
+
+    fn command(&mut self, command: Command) -> Result<CommandReply, Rejection> {
+        let settle = !self.is_eager;
+        self.ask(|engine, reply| engine.command(NAMESPACE, command, settle, reply))
     }
 
     fn namespace(&mut self) -> Arc<NamespaceEntry> {
@@ -168,20 +205,33 @@ impl OperatorHarness {
     /// Moves the watermark, if that is forward, and fires what it makes due.
     pub fn advance_watermark(&mut self, to_ms: i64) {
         let change = SourceChange::Watermark(Timestamp::from_millis(to_ms));
-        self.command(Command::Source { source: SOURCE.to_owned(), change })
-            .expect("the namespace is there, and takes a source");
+        self.change_source(SOURCE, change).expect("the namespace is there, and takes a source");
     }
 
-    /// Moves the clock, if that is forward, and fires what it makes due.
-    pub fn advance_clock(&mut self, to_ms: i64) {
-        self.command(Command::Clock(ClockChange::Set(Timestamp::from_millis(to_ms))))
-            .expect("the namespace is there, and has a manual clock");
+    /// Moves, idles or forgets one of several sources of the watermark, and fires what that makes due.
+    pub fn change_source(
+        &mut self,
+        source: &str,
+        change: SourceChange,
+    ) -> Result<SourceResult, Rejection> {
+        let reply = self.command(Command::Source { source: source.to_owned(), change })?;
+        let CommandReply::Source { result, .. } = reply else {
+            unreachable!("a source answers for itself")
+        };
+        Ok(result)
+    }
+
+    /// Moves the clock, if that is forward, and fires what it makes due. Returns whether it was.
+    pub fn advance_clock(&mut self, to_ms: i64) -> bool {
+        let command = Command::Clock(ClockChange::Set(Timestamp::from_millis(to_ms)));
+        let reply = self.command(command).expect("the namespace is there, and has a manual clock");
+        matches!(reply, CommandReply::Clock { advanced: true, .. })
     }
 
     /// Changes the configuration.
     pub fn configure(&mut self, config: NamespaceConfig) -> Result<(), Rejection> {
         let config = NamespaceConfig { clock: ClockKind::Manual, ..config };
-        self.command(Command::Put { config, expected_version: None })
+        self.command(Command::Put { config, expected_version: None }).map(drop)
     }
 
     /// What was emitted to the main output (`None`) or to a side output since this was called last,
@@ -192,7 +242,14 @@ impl OperatorHarness {
         self.outputs.extract_if(.., is_wanted).collect()
     }
 
+    /// The same, of all outputs.
+    pub fn take_all(&mut self) -> Vec<Emitted> {
+        self.read();
+        std::mem::take(&mut self.outputs)
+    }
+
     fn read(&mut self) {
+        self.settle();
         let engine = self.node().engine().clone();
         let namespace = self.namespace().id;
         let mut after = self.cursor.max(engine.outputs().earliest(namespace));
@@ -279,7 +336,7 @@ impl OperatorHarness {
 
     /// The same, on so many threads (or what would be threads): 1 to 8.
     pub fn rescale(&mut self, shards: u16) {
-        self.options.shards = shards.clamp(1, LANES);
+        self.options.shards = shards.clamp(1, self.options.lanes);
         self.restart();
     }
 
