@@ -38,6 +38,9 @@ pub enum Rejection {
     /// The namespace still holds timers, and `force` was not said.
     #[error("the namespace holds {timers} timers; force=true removes them")]
     NamespaceNotEmpty { timers: u64 },
+    /// The namespace still holds the state of keys, and `force` was not said.
+    #[error("the namespace holds the state of {keys} keys; force=true removes it")]
+    NamespaceHasState { keys: u64 },
     /// One namespace more than the process holds.
     #[error("there are {limit} namespaces already")]
     NamespacesExceeded { limit: usize },
@@ -47,6 +50,15 @@ pub enum Rejection {
     /// The configuration was changed by somebody else in between.
     #[error("the configuration was changed meanwhile")]
     VersionConflict,
+    /// An element for a namespace whose operator takes none.
+    #[error("the namespace runs the operator `timers`, which takes no elements")]
+    ElementsUnwanted,
+    /// A timer for a namespace whose timers are its function's.
+    #[error("the namespace runs a function, whose timers are its own; send it elements")]
+    TimersOwned,
+    /// An element for an input that the operator does not have.
+    #[error("the operator has {inputs} inputs, there is none with number {input}")]
+    InputUnknown { input: u8, inputs: u8 },
     /// One source more than a namespace has.
     #[error("the namespace has {limit} sources already")]
     SourcesExceeded { limit: usize },
@@ -133,14 +145,18 @@ impl Rejection {
                 RejectionClass::NotFound
             }
             Self::NamespaceNotEmpty { .. }
+            | Self::NamespaceHasState { .. }
             | Self::OptionFixed { .. }
             | Self::VersionConflict
             | Self::ClockNotManual
             | Self::SavepointUnderWay
+            | Self::ElementsUnwanted
+            | Self::TimersOwned
             | Self::NotDurable => RejectionClass::Conflict,
-            Self::WatermarkUnset | Self::ClockUnset | Self::TimeOverflow { .. } => {
-                RejectionClass::Unprocessable
-            }
+            Self::WatermarkUnset
+            | Self::ClockUnset
+            | Self::InputUnknown { .. }
+            | Self::TimeOverflow { .. } => RejectionClass::Unprocessable,
             Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
@@ -162,7 +178,9 @@ impl Rejection {
             Self::DurationNegative { .. } => "invalid-duration",
             Self::OptionInvalid { .. } => "invalid-option",
             Self::NamespaceUnknown => "namespace-not-found",
-            Self::NamespaceNotEmpty { .. } => "namespace-not-empty",
+            Self::NamespaceNotEmpty { .. } | Self::NamespaceHasState { .. } => {
+                "namespace-not-empty"
+            }
             Self::NamespacesExceeded { .. }
             | Self::SourcesExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
@@ -170,6 +188,9 @@ impl Rejection {
             Self::OptionFixed { .. } => "option-fixed",
             Self::VersionConflict => "version-conflict",
             Self::SourceUnknown => "source-not-found",
+            Self::ElementsUnwanted => "elements-unwanted",
+            Self::TimersOwned => "timers-owned",
+            Self::InputUnknown { .. } => "input-not-found",
             Self::WatermarkUnset => "watermark-unset",
             Self::ClockUnset => "clock-unset",
             Self::ClockNotManual => "clock-not-manual",
@@ -193,6 +214,7 @@ impl Rejection {
             }
             Self::NameEmpty | Self::NameTooLong { .. } => Some("name"),
             Self::PayloadTooLarge { .. } => Some("payload"),
+            Self::InputUnknown { .. } => Some("input"),
             Self::WatermarkUnset | Self::ClockUnset => Some("after"),
             Self::DurationNegative { field }
             | Self::OptionInvalid { field, .. }
@@ -223,6 +245,7 @@ impl Rejection {
             | Self::NameTooLong { actual, .. }
             | Self::PayloadTooLarge { actual, .. } => Some(*actual as u64),
             Self::NamespaceNotEmpty { timers } => Some(*timers),
+            Self::NamespaceHasState { keys } => Some(*keys),
             _ => None,
         }
     }
@@ -254,4 +277,14 @@ pub enum ReplayFault {
     /// The record's checksum is right, but it says nothing that this version understands.
     #[error("lane {lane}: the record at position {position} cannot be read by this version")]
     RecordUnreadable { lane: u16, position: u64 },
+    /// A namespace runs a function that this program does not have, or cannot make as it was.
+    #[error("a namespace runs a function that this program cannot make: {detail}")]
+    OperatorMissing { detail: String },
+}
+
+impl ReplayFault {
+    /// A function was refused that is needed to go on.
+    pub(crate) fn operator(rejection: &Rejection) -> Self {
+        Self::OperatorMissing { detail: rejection.to_string() }
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) use replay::AsOf;
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
+use crate::function::{Operators, Scratch};
 use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::keyed::Pools;
 use crate::log::{KeyRecord, LaneBlock, encode_control, encode_step, encode_tick};
@@ -43,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     /// Processing timers on the system clock, by second.
     pub(crate) near: SecondCounts,
+    /// The functions that namespaces can run.
+    pub(crate) operators: Operators,
+    /// What the callback at hand asks for.
+    pub(crate) scratch: Scratch,
 }
 
 /// A block begins with room for no more than this.
@@ -342,10 +347,13 @@ impl Lane {
         let body = serde_json::to_vec(&change).expect("a change is plain data");
         encode_step(&mut record, namespace, number, &body);
         let position = self.take_position(&record);
-        self.change(shared, Step { namespace, number, change }, position, now, gauges);
+        self.change(shared, Step { namespace, number, change }, position, now, gauges).expect(
+            "what a namespace cannot run is refused before its configuration is written down",
+        );
     }
 
-    /// Changes what a step, which has its position, is there to change.
+    /// Changes what a step, which has its position, is there to change. Refused only if it needs a
+    /// function that there is not: then nothing can be made of the lane.
     fn change(
         &mut self,
         shared: &mut Shared,
@@ -353,7 +361,7 @@ impl Lane {
         position: u64,
         now: Timestamp,
         gauges: &dyn Gauges,
-    ) {
+    ) -> Result<(), Rejection> {
         let Step { namespace, number, change } = step;
         let home = self.find(namespace);
         let done = |is_settled| StepDone { namespace, number, is_settled, timers: 0 };
@@ -363,24 +371,23 @@ impl Lane {
         match (change, home) {
             (Change::Configure(config), None) => {
                 let gauge = gauges.gauge(namespace);
-                let it = LaneNamespace::new(namespace, config, number, now, gauge);
+                let it = LaneNamespace::new(shared, namespace, config, number, now, gauge)?;
                 self.admit(it);
                 self.acknowledge(namespace, number, 0);
             }
             (Change::Configure(config), Some(home)) => {
-                let it = self.home_mut(home);
-                if it.config.clock != config.clock {
-                    it.is_restarted = false;
-                    it.restart_clock(shared, config.clock, now);
-                }
-                it.config = config;
+                self.home_mut(home).configure(shared, config, now)?;
                 self.list_on_agenda(home);
                 self.acknowledge(namespace, number, 0);
             }
             (Change::Watermark(to), Some(home)) => {
                 self.done.push(done(false));
-                self.home_mut(home).settling = Some(number);
-                self.begin_drain(home, Domain::Event, Drain::new(to, position));
+                let it = self.home_mut(home);
+                it.settling = Some(number);
+                let mut drain = Drain::new(to, position);
+                drain.clock = it.now(now);
+                it.timeline.unpark(&mut shared.entries);
+                self.begin_drain(home, Domain::Event, drain);
             }
             (Change::Clock(to), Some(home)) => {
                 self.done.push(done(false));
@@ -395,6 +402,7 @@ impl Lane {
             }
             (_, None) => self.acknowledge(namespace, number, 0),
         }
+        Ok(())
     }
 
     fn admit(&mut self, it: LaneNamespace) {

@@ -6,6 +6,7 @@
 
 mod due_counts;
 pub mod error;
+pub mod function;
 mod held;
 pub mod key_group;
 mod keyed;
@@ -25,6 +26,7 @@ mod snapshot;
 pub mod solo;
 mod stats;
 pub mod storage;
+pub mod testing;
 pub mod time;
 mod timeline;
 mod watermark;

@@ -10,6 +10,17 @@ pub const IDENTIFIER_BYTES_MAX: usize = 128;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a payload that a namespace allows unless it says otherwise.
 pub const PAYLOAD_BYTES_DEFAULT: usize = 65_536;
+/// Bytes of a key's state. A callback that leaves more has failed.
+pub const STATE_BYTES_MAX: usize = 1 << 20;
+/// Bytes that one callback emits, or names timers with. One that goes beyond has failed.
+pub const CALL_BYTES_MAX: usize = 16 << 20;
+/// Timers that callbacks of one key register so that they are due at once, under one record. One that
+/// goes beyond has failed: it would never end.
+pub const DUE_AT_ONCE_MAX: u32 = 10_000;
+/// How often a callback that fails may be called again.
+pub const RETRIES_MAX: u32 = 100;
+/// Inputs of an operator.
+pub const INPUTS_MAX: u8 = 2;
 /// Timers of one key that a namespace allows unless it says otherwise.
 pub const TIMERS_PER_KEY_DEFAULT: u32 = 10_000;
 /// Timers of one key, whatever a namespace allows.

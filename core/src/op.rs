@@ -4,7 +4,7 @@
 //! there on it is a record. An [`Outcome`] answers it.
 
 use crate::error::Rejection;
-use crate::limits::{KEY_BYTES_MAX, NAME_BYTES_MAX, WINDOW_MS_MAX};
+use crate::limits::{INPUTS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, WINDOW_MS_MAX};
 use crate::time::{Domain, Timestamp};
 
 /// The name that a touch moves unless it names another.
@@ -42,6 +42,19 @@ pub enum Action<'a> {
     },
     /// Cancels all timers of the key, in both domains.
     DeleteAll,
+    /// Hands an element to the namespace's operator.
+    Element(Element<'a>),
+}
+
+/// An element: something has happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Element<'a> {
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// On which of the operator's inputs it came, from 0.
+    pub input: u8,
+    /// What it is.
+    pub value: Payload<'a>,
 }
 
 /// The registration of one timer.
@@ -160,11 +173,17 @@ pub enum ResultKind {
     Absent,
     /// A producer sent this sequence before.
     Repeated,
+    /// The operator has seen the element.
+    Processed,
+    /// The element was late, and went where the namespace wants late ones.
+    Late,
+    /// The operator has failed at the element, and the namespace passes over what fails.
+    Failed,
 }
 
 impl ResultKind {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Created,
         Self::Replaced,
         Self::Unchanged,
@@ -173,7 +192,15 @@ impl ResultKind {
         Self::Cancelled,
         Self::Absent,
         Self::Repeated,
+        Self::Processed,
+        Self::Late,
+        Self::Failed,
     ];
+
+    /// Whether only an element has it.
+    pub const fn is_of_element(self) -> bool {
+        matches!(self, Self::Processed | Self::Late | Self::Failed)
+    }
 
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -186,6 +213,9 @@ impl ResultKind {
             Self::Cancelled => "cancelled",
             Self::Absent => "absent",
             Self::Repeated => "repeated",
+            Self::Processed => "processed",
+            Self::Late => "late",
+            Self::Failed => "failed",
         }
     }
 }
@@ -239,8 +269,37 @@ impl Op<'_> {
                 check_windows(*resolution_ms, *spread_ms)
             }
             Action::Delete { .. } | Action::DeleteAll => Ok(()),
+            Action::Element(element) => {
+                if element.input >= INPUTS_MAX {
+                    let detail =
+                        format!("is {}, allowed is 0 to {}", element.input, INPUTS_MAX - 1);
+                    return Err(Rejection::OptionInvalid { field: "input", detail });
+                }
+                check_payload(element.value, payload_bytes_max)
+            }
         }
     }
+}
+
+impl Op<'_> {
+    /// Refuses what is not for the operator of a namespace: elements are for functions, and timers are
+    /// for `timers`.
+    #[inline]
+    pub fn check_operator(&self, is_function: bool) -> Result<(), Rejection> {
+        match (&self.action, is_function) {
+            (Action::Element(_), false) => Err(Rejection::ElementsUnwanted),
+            (Action::Element(_), true) | (_, false) => Ok(()),
+            (_, true) => Err(Rejection::TimersOwned),
+        }
+    }
+}
+
+fn check_payload(payload: Payload<'_>, limit: usize) -> Result<(), Rejection> {
+    let actual = payload.bytes().len();
+    if actual > limit {
+        return Err(Rejection::PayloadTooLarge { limit, actual });
+    }
+    Ok(())
 }
 
 #[inline]
@@ -252,10 +311,7 @@ fn check_register(register: &Register<'_>, payload_bytes_max: usize) -> Result<(
         return Err(Rejection::DurationNegative { field: "after" });
     }
     if let Some(payload) = register.payload {
-        let (limit, actual) = (payload_bytes_max, payload.bytes().len());
-        if actual > limit {
-            return Err(Rejection::PayloadTooLarge { limit, actual });
-        }
+        check_payload(payload, payload_bytes_max)?;
     }
     check_windows(register.resolution_ms, register.spread_ms)
 }
@@ -332,5 +388,12 @@ mod tests {
         let touch = |after_ms| Action::Touch { name: "t", domain: Domain::Event, after_ms };
         check(b"k", touch(0), None);
         check(b"k", touch(-1), Some(("after", 0)));
+        let element = |input, bytes| {
+            let value = Payload::Json(bytes);
+            Action::Element(Element { timestamp: Timestamp::MIN, input, value })
+        };
+        check(b"k", element(1, &long[..100]), None);
+        check(b"k", element(2, b"{}"), Some(("input", 0)));
+        check(b"k", element(0, &long[..101]), Some(("payload", 100)));
     }
 }

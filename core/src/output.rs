@@ -1,4 +1,5 @@
-//! Output records: what an operator emitted, with an id that replay reproduces.
+//! Output records: what an operator emitted, with an id that replay reproduces. A record is a fire,
+//! or a value of a function; the two are written down alike.
 //!
 //! A slice of firing writes its records into an [`OutputWriter`], one buffer without an allocation
 //! a record; the output log gives the block its place in the one sequence of the process and hands
@@ -101,8 +102,36 @@ pub struct OutputRecord<'a> {
     pub fire_at: Timestamp,
     /// The tick (processing time) or the watermark (event time) that made it due.
     pub due_by: Timestamp,
-    /// What travelled with the timer.
+    /// What travelled with the timer, or the value.
     pub payload: Option<Payload<'a>>,
+    /// A fire, or a value.
+    pub kind: OutputKind<'a>,
+}
+
+/// What an output record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind<'a> {
+    /// A timer has fired.
+    Fire,
+    /// A function has emitted a value, which is the payload. The domain and `fire_at` are those of
+    /// the timer at which it did (`due_by` is the same as `fire_at`, and there is no name); an
+    /// element counts as of event time, at its timestamp.
+    Value {
+        /// The side output that it went to; `None`: the main one.
+        tag: Option<&'a str>,
+        /// Its timestamp, if it has one.
+        timestamp: Option<Timestamp>,
+    },
+}
+
+impl<'a> OutputKind<'a> {
+    /// The side output that it went to; `None`: the main one.
+    pub const fn tag(self) -> Option<&'a str> {
+        match self {
+            Self::Fire => None,
+            Self::Value { tag, .. } => tag,
+        }
+    }
 }
 
 impl OutputRecord<'_> {
@@ -120,7 +149,17 @@ const FLAG_PAYLOAD: u8 = 2;
 const FLAG_BINARY: u8 = 4;
 const FLAG_OVERDUE: u8 = 8;
 const FLAG_RESTART: u8 = 16;
-const FLAGS_KNOWN: u8 = FLAG_EVENT | FLAG_PAYLOAD | FLAG_BINARY | FLAG_OVERDUE | FLAG_RESTART;
+/// It is a value: the name is its tag, and its timestamp stands where `due_by` is.
+const FLAG_VALUE: u8 = 32;
+/// It is a value without a timestamp.
+const FLAG_TIMELESS: u8 = 64;
+const FLAGS_KNOWN: u8 = FLAG_EVENT
+    | FLAG_PAYLOAD
+    | FLAG_BINARY
+    | FLAG_OVERDUE
+    | FLAG_RESTART
+    | FLAG_VALUE
+    | FLAG_TIMELESS;
 
 /// Collects the output records of one namespace on one lane.
 ///
@@ -183,20 +222,30 @@ impl OutputWriter {
             Some(Payload::Json(_)) => flags |= FLAG_PAYLOAD,
             Some(Payload::Binary(_)) => flags |= FLAG_PAYLOAD | FLAG_BINARY,
         }
+        let (name, due_by) = match record.kind {
+            OutputKind::Fire => (record.name, record.due_by),
+            OutputKind::Value { tag, timestamp } => {
+                flags |= FLAG_VALUE;
+                if timestamp.is_none() {
+                    flags |= FLAG_TIMELESS;
+                }
+                (tag, timestamp.unwrap_or(record.fire_at))
+            }
+        };
         let mut head = [0; HEAD_BYTES];
         head[0..8].copy_from_slice(&record.fire_at.as_millis().to_le_bytes());
-        head[8..16].copy_from_slice(&record.due_by.as_millis().to_le_bytes());
+        head[8..16].copy_from_slice(&due_by.as_millis().to_le_bytes());
         head[16..24].copy_from_slice(&record.id.position.to_le_bytes());
         head[24..32].copy_from_slice(&record.id.key_hash.to_le_bytes());
         head[32..36].copy_from_slice(&record.id.ordinal.to_le_bytes());
         head[36..40].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
         head[40..42].copy_from_slice(&(record.key.len() as u16).to_le_bytes());
-        let name_bytes = record.name.map_or(NAME_NONE, |name| name.len() as u16);
+        let name_bytes = name.map_or(NAME_NONE, |name| name.len() as u16);
         head[42..44].copy_from_slice(&name_bytes.to_le_bytes());
         head[44] = flags;
         self.bytes.extend_from_slice(&head);
         self.bytes.extend_from_slice(record.key);
-        self.bytes.extend_from_slice(record.name.unwrap_or_default().as_bytes());
+        self.bytes.extend_from_slice(name.unwrap_or_default().as_bytes());
         self.bytes.extend_from_slice(record.payload.map_or(&[], |payload| payload.bytes()));
         self.count += 1;
     }
@@ -242,7 +291,10 @@ impl OutputBytes {
             let payload_bytes = head.int(36) as usize;
             let name = &tail[key_bytes..tail.len() - payload_bytes];
             let has_payload = head.flags() & FLAG_PAYLOAD != 0;
+            let is_value = head.flags() & FLAG_VALUE != 0;
             let is_sound = head.flags() & !FLAGS_KNOWN == 0
+                && (has_payload || !is_value)
+                && (is_value || head.flags() & FLAG_TIMELESS == 0)
                 && (has_payload || (payload_bytes == 0 && head.flags() & FLAG_BINARY == 0))
                 && std::str::from_utf8(name).is_ok();
             if !is_sound {
@@ -387,6 +439,9 @@ impl<'a> Iterator for OutputIter<'a> {
         let (name, rest) = rest.split_at(if named { name_bytes as usize } else { 0 });
         let (payload, rest) = rest.split_at(head.int(36) as usize);
         self.rest = rest;
+        let name = named.then(|| std::str::from_utf8(name).expect("names were text when pushed"));
+        let (fire_at, due_by) = (head.fire_at(), Timestamp::from_millis(head.long(8) as i64));
+        let is_value = flags & FLAG_VALUE != 0;
         Some(OutputRecord {
             id: OutputId {
                 namespace: self.block.namespace,
@@ -396,100 +451,24 @@ impl<'a> Iterator for OutputIter<'a> {
                 ordinal: head.int(32),
             },
             key,
-            name: named.then(|| std::str::from_utf8(name).expect("names were text when pushed")),
+            name: if is_value { None } else { name },
             domain: if flags & FLAG_EVENT == 0 { Domain::Processing } else { Domain::Event },
-            fire_at: head.fire_at(),
-            due_by: Timestamp::from_millis(head.long(8) as i64),
+            fire_at,
+            due_by: if is_value { fire_at } else { due_by },
             payload: match flags & (FLAG_PAYLOAD | FLAG_BINARY) {
                 0 => None,
                 FLAG_PAYLOAD => Some(Payload::Json(payload)),
                 _ => Some(Payload::Binary(payload)),
+            },
+            kind: if is_value {
+                let timestamp = (flags & FLAG_TIMELESS == 0).then_some(due_by);
+                OutputKind::Value { tag: name, timestamp }
+            } else {
+                OutputKind::Fire
             },
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_come_back_as_they_went_in() {
-        let namespace = NamespaceId(7);
-        let id = |ordinal| OutputId {
-            namespace,
-            lane: 3,
-            position: u64::MAX - 1,
-            key_hash: 0xdead_beef,
-            ordinal,
-        };
-        let key = [b'k'; 1_024];
-        let records = [
-            OutputRecord {
-                id: id(0),
-                key: &key,
-                name: Some("expiry"),
-                domain: Domain::Event,
-                fire_at: Timestamp::MIN,
-                due_by: Timestamp::MAX,
-                payload: Some(Payload::Json(b"{\"n\":1}")),
-            },
-            OutputRecord {
-                id: id(1),
-                key: b"\xff",
-                name: None,
-                domain: Domain::Processing,
-                fire_at: Timestamp::from_millis(-5),
-                due_by: Timestamp::from_millis(10),
-                payload: Some(Payload::Binary(b"")),
-            },
-            OutputRecord {
-                id: id(2),
-                key: b"z",
-                name: Some(""),
-                domain: Domain::Processing,
-                fire_at: Timestamp::from_millis(0),
-                due_by: Timestamp::from_millis(0),
-                payload: None,
-            },
-        ];
-        let mut writer = OutputWriter::default();
-        for record in &records {
-            writer.push(record);
-        }
-        let block = writer.finish(namespace, 3);
-        assert!(writer.is_empty());
-        assert_eq!(block.count, 3);
-        assert_eq!(block.iter().collect::<Vec<_>>(), records);
-        assert_eq!(records[1].lateness_ms(), 15);
-        assert_eq!(id(2).to_string(), "7-3-fffffffffffffffe-00000000deadbeef-2");
-
-        let read = |count, bytes: &[u8]| OutputBytes::from_bytes(namespace, 3, count, bytes.into());
-        let bytes = block.as_bytes().to_vec();
-        assert_eq!(read(3, &bytes).unwrap().iter().collect::<Vec<_>>(), records);
-        for cut in 0..bytes.len() {
-            assert!(read(3, &bytes[..cut]).is_none(), "cut at {cut}");
-        }
-        for count in [0, 2, 4, u32::MAX] {
-            assert!(read(count, &bytes).is_none(), "{count} are not there");
-        }
-        // Whatever the bits say: either it is refused, or it can be read to its end.
-        for bit in 0..bytes.len() * 8 {
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            if let Some(block) = read(3, &bytes) {
-                assert_eq!(block.iter().count(), 3);
-            }
-        }
-
-        let counts =
-            |bytes_max| block.pieces(bytes_max).map(|(count, _)| count).collect::<Vec<_>>();
-        assert_eq!(counts(0), [1, 1, 1]);
-        assert_eq!(counts(200), [1, 2]);
-        assert_eq!(counts(usize::MAX), [3]);
-        let kept = block.retain(|record| record.id.ordinal != 1).unwrap();
-        assert_eq!(kept.count, 2);
-        assert_eq!(kept.iter().collect::<Vec<_>>(), [records[0], records[2]]);
-        assert!(kept.retain(|_| false).is_none());
-    }
-}
+mod tests;

@@ -8,7 +8,9 @@
 //! storms invisible. Nothing due is ever stored: a timer registered at or below what was reached
 //! fires within its own record.
 
+mod callback;
 mod context;
+mod function;
 mod producers;
 mod room;
 mod snapshot;
@@ -33,6 +35,8 @@ pub(crate) struct Partition {
     is_dirty: bool,
     /// The snapshot of it that is being written.
     writing: Option<Box<Writing>>,
+    /// The position as of which it was loaded; 0: it was not.
+    as_of: u64,
 }
 
 impl Partition {
@@ -73,7 +77,18 @@ impl Partition {
         if let Some(found) = slot
             && cx.timeline.is_draining()
         {
-            slot = self.fire_due(cx, found, hash);
+            slot = if cx.operator.is_none() {
+                self.fire_due(cx, found, hash)
+            } else {
+                self.call_due(cx, found, hash)
+            };
+        }
+        if cx.operator.is_some() {
+            // Whoever registers a function's timers is the function.
+            return match &op.action {
+                Action::Element(element) => self.element(cx, slot, op.key, hash, element),
+                _ => Err(Rejection::TimersOwned),
+            };
         }
         let emitted = cx.outputs.count();
         let outcome = self.act(cx, slot, hash, op);
@@ -101,6 +116,7 @@ impl Partition {
                 Ok(self.delete(cx, slot, op.key, hash, *domain, *target))
             }
             Action::DeleteAll => Ok(self.delete_all(cx, slot, hash)),
+            Action::Element(_) => Err(Rejection::ElementsUnwanted),
         }
     }
 
@@ -304,7 +320,7 @@ impl Partition {
             }
             cx.settle(slot, domain, prior);
         }
-        // A key without timers is not kept: whatever it had is gone now.
+        // A key without timers and state is not kept: whatever it had is gone now.
         self.is_dirty = true;
         self.drop_if_idle(cx, slot, hash);
         cx.cancelled(cancelled)
@@ -312,7 +328,7 @@ impl Partition {
 
     #[inline]
     fn drop_if_idle(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> bool {
-        let idle = cx.pools.count(slot) == 0;
+        let idle = cx.pools.is_idle(slot);
         if idle {
             cx.pools.remove(&mut self.table, hash, slot);
             cx.stats.keys -= 1;
@@ -364,6 +380,14 @@ impl Partition {
         let Some(release) = cx.release(slot, domain) else {
             return;
         };
+        if domain == Domain::Event && self.is_through(cx, hash) {
+            if cx.waits_for_watermark(release) {
+                cx.park(slot, release);
+            } else {
+                cx.rearm(slot, domain);
+            }
+            return;
+        }
         if release <= until {
             let taken_at = cx.pools.armed(slot, domain);
             if taken_at == Some(release) {
@@ -371,6 +395,10 @@ impl Partition {
                     self.write_first(cx.pools, hash);
                 }
                 self.is_dirty = true;
+                if cx.operator.is_some() {
+                    self.call_earliest(cx, slot, hash, domain);
+                    return;
+                }
                 let more = cx.pools.count(slot) > 1;
                 cx.fire_earliest(slot, hash, domain, more);
                 if self.drop_if_idle(cx, slot, hash) {

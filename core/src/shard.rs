@@ -24,6 +24,7 @@ pub(crate) use turn::{Release, Room, Then, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
+use crate::function::{Operators, Scratch};
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
@@ -59,6 +60,17 @@ pub(crate) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self { ops: 4_096, messages: 256, bytes: 4 << 20, budget: SLICE_DEFAULT }
+    }
+}
+
+impl Pace {
+    /// So much at a time; 0: as much as by default.
+    pub(crate) fn of_slice(slice: u32) -> Self {
+        let whole = Self::default();
+        match slice {
+            0 => whole,
+            _ => Self { ops: slice, messages: slice, budget: slice, ..whole },
+        }
     }
 }
 
@@ -146,6 +158,8 @@ impl Shard {
                 entries: EntryPool::default(),
                 stats: Stats::default(),
                 near: SecondCounts::default(),
+                operators: Operators::default(),
+                scratch: Scratch::default(),
             },
             scans: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -160,6 +174,13 @@ impl Shard {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
         }
+    }
+
+    /// The same, with functions that namespaces can run.
+    #[must_use]
+    pub(crate) fn with_operators(mut self, operators: Operators) -> Self {
+        self.shared.operators = operators;
+        self
     }
 
     /// Takes one turn. `inbox` gives out what waits; with `is_held` no processing time passes.
@@ -333,6 +354,14 @@ impl Shard {
                     lane.home(home).key_timers(&self.shared.pools, group, &key)
                 });
                 self.release(reply, timers.ok_or(Rejection::NamespaceUnknown));
+            }
+            Read::State { namespace, key, reply } => {
+                let (group, home) = self.find_key(namespace, &key);
+                let state = home.map(|home| {
+                    let lane = self.lane(self.layout.lane_of(group));
+                    lane.home(home).key_state(&self.shared.pools, group, &key)
+                });
+                self.release(reply, state.ok_or(Rejection::NamespaceUnknown));
             }
             Read::Timer { namespace, key, domain, name, reply } => {
                 let (group, home) = self.find_key(namespace, &key);

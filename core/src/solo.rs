@@ -24,6 +24,7 @@
 //! ```
 
 use crate::error::Rejection;
+use crate::function::Operators;
 use crate::key_group::{Layout, ShardIndex};
 use crate::limits::{LANES_DEFAULT, MAX_PARALLELISM_DEFAULT};
 use crate::log::encode_op;
@@ -75,13 +76,24 @@ impl Registry for OneNamespace {
 impl Solo {
     /// A namespace of its own, with nothing in it.
     pub fn new(config: &NamespaceConfig, now: Timestamp) -> Result<Self, Rejection> {
+        Self::with_operators(config, Operators::default(), now)
+    }
+
+    /// A namespace of its own that may run one of these functions, with nothing in it.
+    pub fn with_operators(
+        config: &NamespaceConfig,
+        operators: Operators,
+        now: Timestamp,
+    ) -> Result<Self, Rejection> {
         config.validate()?;
+        operators.check(config)?;
         let layout = Layout::new(MAX_PARALLELISM_DEFAULT, LANES_DEFAULT, 1)
             .expect("the defaults are a legal layout");
         let registry = Arc::<OneNamespace>::default();
         let shared = Arc::clone(&registry) as Arc<dyn Registry>;
         let mut solo = Self {
-            shard: Shard::new(ShardIndex(0), layout, Pace::default(), shared),
+            shard: Shard::new(ShardIndex(0), layout, Pace::default(), shared)
+                .with_operators(operators),
             registry,
             inbox: VecDeque::new(),
             payload_bytes_max: config.limits.payload_bytes,
@@ -99,7 +111,8 @@ impl Solo {
         each: impl FnMut(OutputRecord<'_>) + Send,
     ) {
         let (name, reply) = (DEFAULT_NAMESPACE.to_owned(), Box::new(|_| {}));
-        let asked = Box::new(Asked { name, command, settle: false, pending: 0, cursor: None });
+        let (pending, keys, cursor) = (0, 0, None);
+        let asked = Box::new(Asked { name, command, settle: false, pending, keys, cursor });
         let request = CommandRequest { asked, reply };
         self.work(Some(Message::Command(request)), now, each);
     }

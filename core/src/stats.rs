@@ -17,6 +17,16 @@ pub(crate) struct Stats {
     /// Timers that were due at the restart, by what became of them, in the order of
     /// [`OverduePolicy::NAMES`].
     pub(crate) overdue_at_restart: [u64; OverduePolicy::NAMES.len()],
+    /// Elements that a function has seen, and those at which it has failed for good.
+    pub(crate) elements: [u64; 2],
+    /// Elements that were late.
+    pub(crate) late_elements: u64,
+    /// Timers at which a function has failed for good.
+    pub(crate) timers_failed: u64,
+    /// Callbacks that were called again because they had failed.
+    pub(crate) retries: u64,
+    /// Timers of event time that callbacks at the final watermark wanted, which could never be due.
+    pub(crate) refused_at_the_end: u64,
     /// Timers pending now, by domain.
     pub(crate) pending: [u64; 2],
     /// Keys held now.

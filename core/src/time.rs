@@ -7,6 +7,7 @@
 use crate::key_group::xxh3_64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::{Add, Sub};
 
 /// Milliseconds since the Unix epoch, signed.
 #[derive(
@@ -73,6 +74,34 @@ impl Timestamp {
     /// The inverse of [`Timestamp::to_ordered`].
     pub(crate) const fn from_ordered(ordered: u64) -> Self {
         Self((ordered ^ (1 << 63)) as i64)
+    }
+}
+
+/// Later by so many milliseconds, stopping at the ends of the range: functions reckon with times all
+/// the time, and at the final watermark nothing may wrap around.
+impl Add<i64> for Timestamp {
+    type Output = Self;
+
+    fn add(self, millis: i64) -> Self {
+        self.saturating_add(millis)
+    }
+}
+
+/// Earlier by so many milliseconds, stopping at the ends of the range.
+impl Sub<i64> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, millis: i64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+}
+
+/// Milliseconds between two times, stopping at the ends of the range.
+impl Sub for Timestamp {
+    type Output = i64;
+
+    fn sub(self, earlier: Self) -> i64 {
+        self.saturating_since(earlier)
     }
 }
 
@@ -152,6 +181,16 @@ mod tests {
         check_floor(i64::MIN + 1, 1_000, i64::MIN);
         check_floor(i64::MAX, 1_000, i64::MAX);
         check_floor(i64::MAX - 1, 1_000, i64::MAX - 1 - (i64::MAX - 1) % 1_000);
+    }
+
+    #[test]
+    fn reckoning_stops_at_the_ends_of_the_range() {
+        assert_eq!((Timestamp::MAX + 1, Timestamp::MIN - 1), (Timestamp::MAX, Timestamp::MIN));
+        assert_eq!(
+            (Timestamp::MIN - i64::MIN, Timestamp::MAX - Timestamp::MIN),
+            (Timestamp(0), i64::MAX)
+        );
+        assert_eq!(Timestamp(5) - Timestamp(7), -2);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::keyed::{Pools, SlotIndex};
 use crate::namespace::OverduePolicy;
 use crate::time::{Domain, Timestamp};
 use crate::wheel::{EntryPool, Owner, Wheel};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use std::collections::BTreeSet;
 
 /// See the module.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct DomainTime {
     pub(crate) held: Option<Box<Held>>,
     /// No entry of the wheel stands before this.
     pub(crate) wake: Timestamp,
+    /// Entries that wait for the next advance, although time has passed them: not in the wheel.
+    pub(crate) parked: BTreeSet<(Timestamp, u32)>,
 }
 
 /// An advance under way: firing everything due at `until`, slice by slice.
@@ -54,14 +57,68 @@ pub(crate) struct Drain {
     pub(crate) next: usize,
     /// By hash of the key: outputs so far under `position`, for keys with more to come.
     pub(crate) ordinals: HashMap<u64, u32, ahash::RandomState>,
+    /// What the namespace's clock reads for the callbacks of a function.
+    pub(crate) clock: Option<Timestamp>,
+    /// By hash of the key: how far a function is under `position`, for keys with more to come.
+    progress: HashMap<u64, Progress, ahash::RandomState>,
+    /// By hash: keys that have nothing more to do with it, whatever is due of them.
+    through: HashSet<u64, ahash::RandomState>,
+}
+
+/// How far the callbacks of a key are that one record has brought about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Outputs so far.
+    pub(crate) ordinal: u32,
+    /// Timers that they have registered so that they were due at once.
+    pub(crate) due_at_once: u32,
 }
 
 impl Drain {
     /// An advance to `until`, caused by the record at `position`.
     pub(crate) fn new(until: Timestamp, position: u64) -> Self {
         // Fixed seeds: nothing may differ between a run and its replay.
-        let ordinals = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
-        Self { until, position, overdue: None, fired: 0, batch: Vec::new(), next: 0, ordinals }
+        let seeds = || ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Self {
+            until,
+            position,
+            overdue: None,
+            fired: 0,
+            batch: Vec::new(),
+            next: 0,
+            ordinals: HashMap::with_hasher(seeds()),
+            clock: Some(until),
+            progress: HashMap::with_hasher(seeds()),
+            through: HashSet::with_hasher(seeds()),
+        }
+    }
+
+    /// What is due of a key from now on waits for the next advance.
+    pub(crate) fn pass_by(&mut self, hash: u64) {
+        self.through.insert(hash);
+    }
+
+    /// Whether what is due of a key waits for the next advance.
+    pub(crate) fn passes_by(&self, hash: u64) -> bool {
+        !self.through.is_empty() && self.through.contains(&hash)
+    }
+
+    /// How far the callbacks of a key are.
+    pub(crate) fn progress_of(&self, hash: u64) -> Progress {
+        self.progress.get(&hash).copied().unwrap_or_default()
+    }
+
+    /// Notes how far the callbacks of a key are; `None`: they are through.
+    pub(crate) fn keep_progress(&mut self, hash: u64, progress: Option<Progress>) {
+        match progress {
+            Some(progress) => {
+                self.progress.insert(hash, progress);
+            }
+            None if self.progress.is_empty() => {}
+            None => {
+                self.progress.remove(&hash);
+            }
+        }
     }
 }
 
@@ -74,6 +131,7 @@ impl DomainTime {
             drain: None,
             held: None,
             wake: Timestamp::MAX,
+            parked: BTreeSet::new(),
         }
     }
 
@@ -105,6 +163,15 @@ impl Timeline {
         time.wheel.clear(entries);
         let counts = std::mem::take(&mut time.counts);
         *time = DomainTime { counts, ..DomainTime::new(origin) };
+    }
+
+    /// What has waited for the next advance of event time waits for it in the wheel from now on.
+    pub(crate) fn unpark(&mut self, entries: &mut EntryPool) {
+        let time = self.of_mut(Domain::Event);
+        for (at, slot) in std::mem::take(&mut time.parked) {
+            time.wheel.insert(entries, at, slot);
+            time.wake = time.wake.min(at);
+        }
     }
 
     /// One of the domains.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwheel::function::Operators;
 use stormwheel::runtime::{Fault, FaultKind, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -140,7 +141,7 @@ pub fn show_config(args: &ConfigArgs) -> ExitCode {
 }
 
 /// `serve`: runs until it is told to stop.
-pub fn serve(args: &ConfigArgs) -> ExitCode {
+pub fn serve(args: &ConfigArgs, operators: &Operators) -> ExitCode {
     let config = match args.load() {
         Ok(effective) => effective.config,
         Err(message) => return fail(EXIT_USAGE, &message),
@@ -158,7 +159,7 @@ pub fn serve(args: &ConfigArgs) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &format!("threads cannot be started: {error}")),
     };
     let data_dir = config.data_dir.clone();
-    let ended = runtime.block_on(run(config));
+    let ended = runtime.block_on(run(config, operators));
     // Whatever still runs was given its time, and must not hold up the end of the process.
     runtime.shutdown_background();
     match ended {
@@ -213,12 +214,12 @@ fn access_hint(is_refused: bool) -> String {
 }
 
 /// The life of the service; how it ended is the exit code.
-async fn run(config: ServerConfig) -> Result<u8, StartError> {
+async fn run(config: ServerConfig, operators: &Operators) -> Result<u8, StartError> {
     let (shards, in_memory) = (config.shards, config.in_memory);
     let data_dir = config.data_dir.clone();
     let mut signals = StopSignals::listen();
     let server = tokio::select! {
-        started = Server::start(config, Arc::new(SystemClock)) => started?,
+        started = Server::start_with(config, Arc::new(SystemClock), operators) => started?,
         // Recovery has changed nothing that the next one does not find: it can be left at any time.
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the start was over");

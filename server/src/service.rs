@@ -2,6 +2,7 @@
 //!
 //! It can be run in-process: tests and `bench --quick` start it on port 0.
 
+use crate::builder::check_names;
 use crate::config::ServerConfig;
 use crate::http::{Acceptor, App, Routed, Starting, StopSwitch, router};
 use crate::metrics::Throttled;
@@ -10,9 +11,10 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwheel::function::Operators;
 use stormwheel::ports::MachineClock;
 use stormwheel::runtime::{
-    Engine, Fault, FolderDisk, FolderFault, RecoveryProgress, StorageOptions,
+    Engine, EngineOptions, Fault, FolderDisk, FolderFault, RecoveryProgress, StorageOptions,
 };
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -69,7 +71,17 @@ impl Server {
         config: ServerConfig,
         clock: Arc<dyn MachineClock>,
     ) -> Result<RunningServer, StartError> {
+        Self::builder().start(config, clock).await
+    }
+
+    /// The same, with these operators.
+    pub(crate) async fn start_with(
+        config: ServerConfig,
+        clock: Arc<dyn MachineClock>,
+        operators: &Operators,
+    ) -> Result<RunningServer, StartError> {
         config.validate().map_err(StartError::Config)?;
+        check_names(operators)?;
         // The address first: it is what is most often taken, and nothing has to be undone then.
         let address = config.listen;
         let listen = |source| StartError::Listen { address, source };
@@ -83,7 +95,7 @@ impl Server {
         let acceptor = Acceptor::new(routed.clone(), http, throttled.clone());
         let accepting = tokio::spawn(acceptor.run(listener, stop.clone()));
         // If it does not start, the switch is dropped and the listener closes.
-        let engine = start_engine(&config, clock, progress).await?;
+        let engine = start_engine(&config, clock, operators, progress).await?;
         let app = Arc::new(App::new(engine.clone(), config, local, stop, throttled)?);
         routed.ready(router(&app));
         Ok(RunningServer { engine, local, stopping, accepting, shutdown_timeout })
@@ -94,12 +106,14 @@ impl Server {
 async fn start_engine(
     config: &ServerConfig,
     clock: Arc<dyn MachineClock>,
+    operators: &Operators,
     progress: Arc<RecoveryProgress>,
 ) -> Result<Engine, StartError> {
     let (config, runtime) = (config.clone(), Handle::current());
+    let options = EngineOptions { operators: operators.clone(), ..config.engine_options() };
     let started = spawn_blocking(move || {
         let storage = storage_options(&config, runtime, progress)?;
-        Ok(Engine::start(&config.engine_options(), storage, clock)?)
+        Ok(Engine::start(&options, storage, clock)?)
     });
     started.await.unwrap_or(Err(StartError::BrokeOff))
 }

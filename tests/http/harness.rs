@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwheel::runtime::SystemClock;
 use stormwheel_server::config::ServerConfig;
-use stormwheel_server::{RunningServer, Server};
+use stormwheel_server::{RunningServer, Server, ServerBuilder};
 use tokio::net::TcpStream;
 
 /// Far beyond what anything takes; only a hang meets it.
@@ -36,13 +36,21 @@ impl Service {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::start_built(Server::builder(), change).await
+    }
+
+    /// Starts with functions of the test's own.
+    pub(crate) async fn start_built(
+        builder: ServerBuilder,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             in_memory: true,
             ..ServerConfig::default()
         };
         change(&mut config);
-        let server = Server::start(config, Arc::new(SystemClock)).await.unwrap();
+        let server = builder.start(config, Arc::new(SystemClock)).await.unwrap();
         Self { server }
     }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const STARTS_MAX: usize = 3;
 
 /// What to do where the server was not built.
-const HINT: &str = "`cargo build -p stormwheel-server` builds it, and ./test does it for you";
+const HINT: &str = "`cargo build -p stormwheel-server -p count-with-timeout` builds it, and ./test does it for you";
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -117,15 +117,20 @@ impl Server {
 
     /// The same with further arguments.
     pub fn start_with(args: &[&str]) -> Self {
+        Self::start_binary(&server_binary(), args)
+    }
+
+    /// Starts a service that was built around functions of its own.
+    pub fn start_binary(binary: &Path, args: &[&str]) -> Self {
         for _ in 1..STARTS_MAX {
-            if let Ok(server) = Self::try_start(args) {
+            if let Ok(server) = Self::try_start(binary, args) {
                 return server;
             }
         }
-        Self::try_start(args).unwrap_or_else(|reason| panic!("{reason}"))
+        Self::try_start(binary, args).unwrap_or_else(|reason| panic!("{reason}"))
     }
 
-    fn try_start(args: &[&str]) -> Result<Self, String> {
+    fn try_start(binary: &Path, args: &[&str]) -> Result<Self, String> {
         let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let listen = format!("127.0.0.1:{port}");
@@ -135,7 +140,7 @@ impl Server {
         if !args.contains(&"--data-dir") {
             all.push("--in-memory");
         }
-        let process = Process::start(&server_binary(), &all, folder.path(), HINT);
+        let process = Process::start(binary, &all, folder.path(), HINT);
         let mut server = Self { process, port, folder };
         let client = server.client();
         wait_until("the server to be ready", || {
@@ -218,10 +223,15 @@ pub fn refuse_start(args: &[&str]) -> (Option<i32>, String) {
     (code, process.log())
 }
 
-/// The binary that was built beside this test.
+/// The binary `stormwheel`, which was built beside this test.
 pub fn server_binary() -> PathBuf {
+    built_binary("stormwheel")
+}
+
+/// A binary that was built beside this test.
+pub fn built_binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let deps = test.parent().expect("a test lies in target/<profile>/deps");
     let profile = deps.parent().expect("a test lies in target/<profile>/deps");
-    profile.join(format!("stormwheel{}", std::env::consts::EXE_SUFFIX))
+    profile.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }

@@ -53,12 +53,29 @@ impl BytesPool {
         let index = if class == LARGE { self.take_large(total) } else { self.take_cell(class) };
         assert!(index < (1 << INDEX_BITS), "a size class of the byte pool is full");
         let handle = BytesHandle((class as u32) << INDEX_BITS | index);
+        self.fill(handle, parts);
+        handle
+    }
+
+    fn fill(&mut self, handle: BytesHandle, parts: &[&[u8]]) {
         let mut rest = self.cell_mut(handle);
         for part in parts {
             let (here, behind) = rest.split_at_mut(part.len());
             here.copy_from_slice(part);
             rest = behind;
         }
+    }
+
+    /// Stores the parts in place of the string of a handle, where that was if it has the room and no
+    /// smaller cell would do. The old handle must not be used again.
+    pub(crate) fn replace(&mut self, handle: BytesHandle, parts: &[&[u8]]) -> BytesHandle {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let class = CELL_BYTES.partition_point(|cell| *cell < total);
+        if class == LARGE || class != Self::parts(handle).0 {
+            self.free(handle);
+            return self.store(parts);
+        }
+        self.fill(handle, parts);
         handle
     }
 
@@ -163,6 +180,21 @@ mod tests {
         }
         assert_eq!(pool.bytes(), held);
         assert!(pool.classes.iter().all(|class| class.used <= 3));
+    }
+
+    #[test]
+    fn a_string_of_the_same_size_takes_the_place_of_another() {
+        let mut pool = BytesPool::default();
+        let first = pool.store(&[b"12345678"]);
+        let again = pool.replace(first, &[b"8765", b"4321"]);
+        assert_eq!((again, pool.get(again)), (first, &b"87654321"[..]));
+        for size in [9, 1_024, 1_025, 70_000, 3] {
+            let text: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let handle = pool.replace(again, &[&text]);
+            assert_eq!(&pool.get(handle)[..size], text);
+            assert_eq!(pool.replace(handle, &[b"87654321"]), again);
+        }
+        assert_eq!(pool.bytes(), 8);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! A [`KeyTable`] belongs to a partition; the [`Pools`] that its slots, long keys, payloads and
 //! timer lists come from are shared by all partitions of a shard. What a timer is told apart by:
-//! (domain, time) without a name, (domain, name) with one. This module moves timers in and out of
-//! slots and knows nothing of clocks, wheels or firing.
+//! (domain, time) without a name, (domain, name) with one. A key may also have a state, bytes that
+//! outlive its timers. This module moves timers in and out of slots and knows nothing of clocks,
+//! wheels or firing.
 
 mod blob;
 mod bytes;
@@ -11,6 +12,7 @@ mod region;
 mod segments;
 mod several;
 mod slot;
+mod state;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -71,7 +73,7 @@ impl Pools {
         slot
     }
 
-    /// Takes a key without timers out of its table.
+    /// Takes a key without timers and state out of its table.
     #[inline]
     pub(crate) fn remove(&mut self, table: &mut KeyTable, hash: u64, slot: SlotIndex) {
         debug_assert!(self.slots.get(slot).class() == Class::Idle);
@@ -141,7 +143,7 @@ impl Pools {
     #[inline]
     pub(crate) fn count(&self, slot: SlotIndex) -> usize {
         match self.slots.get(slot).class() {
-            Class::Idle => 0,
+            Class::Idle | Class::Stated => 0,
             Class::Several => self.several(slot).len(),
             _ => 1,
         }
@@ -152,7 +154,7 @@ impl Pools {
     pub(crate) fn earliest(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
         let it = self.slots.get(slot);
         match it.class() {
-            Class::Idle => None,
+            Class::Idle | Class::Stated => None,
             Class::Several => self.several(slot).domain(domain).earliest().map(|cell| cell.time),
             _ => (it.domain() == domain).then_some(it.timestamp()),
         }
@@ -163,7 +165,7 @@ impl Pools {
     pub(crate) fn armed(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
         let it = self.slots.get(slot);
         match it.class() {
-            Class::Idle => None,
+            Class::Idle | Class::Stated => None,
             Class::Several => self.several(slot).domain(domain).armed,
             _ => (it.domain() == domain).then_some(it.armed()),
         }
@@ -175,7 +177,7 @@ impl Pools {
     pub(crate) fn set_armed(&mut self, slot: SlotIndex, domain: Domain, armed: Option<Timestamp>) {
         let it = self.slots.get_mut(slot);
         match (it.class(), armed) {
-            (Class::Idle, _) => debug_assert!(armed.is_none()),
+            (Class::Idle | Class::Stated, _) => debug_assert!(armed.is_none()),
             (Class::Several, _) => {
                 self.several_mut(slot).domain_mut(domain).armed = armed;
                 self.narrow(slot);
@@ -211,7 +213,7 @@ impl Pools {
         identity: Identity<'_>,
     ) -> Option<Cell> {
         match self.slots.get(slot).class() {
-            Class::Idle => None,
+            Class::Idle | Class::Stated => None,
             Class::Several => self.several(slot).domain(domain).find(&self.bytes, identity),
             _ => {
                 let (its_domain, cell) = self.only(slot)?;
@@ -250,6 +252,7 @@ impl Pools {
     pub(crate) fn insert(&mut self, slot: SlotIndex, domain: Domain, cell: Cell) {
         match self.slots.get(slot).class() {
             Class::Idle => self.set_only(slot, domain, cell, None),
+            Class::Stated => self.insert_beside_state(slot, domain, cell),
             Class::Several => self.several_insert(slot, domain, cell),
             _ => {
                 self.widen(slot);
@@ -273,7 +276,7 @@ impl Pools {
             return Some(cell);
         }
         let cell = self.timer(slot, domain, identity)?;
-        self.slots.get_mut(slot).set_class(Class::Idle, domain);
+        self.forget_only(slot, domain);
         Some(cell)
     }
 
@@ -289,8 +292,16 @@ impl Pools {
         if its_domain != domain {
             return None;
         }
-        self.slots.get_mut(slot).set_class(Class::Idle, domain);
+        self.forget_only(slot, domain);
         Some(cell)
+    }
+
+    /// The key's one timer is gone; its state stays.
+    #[inline]
+    fn forget_only(&mut self, slot: SlotIndex, domain: Domain) {
+        let it = self.slots.get_mut(slot);
+        let left = if it.class().links_state() { Class::Stated } else { Class::Idle };
+        it.set_class(left, domain);
     }
 
     /// If the key's only timer is the one of this name in this domain: moves it to `time` and says
@@ -320,7 +331,7 @@ impl Pools {
     /// Calls `each` for the key's timers in a domain, in the order of firing.
     pub(crate) fn for_each(&self, slot: SlotIndex, domain: Domain, mut each: impl FnMut(Cell)) {
         match self.slots.get(slot).class() {
-            Class::Idle => {}
+            Class::Idle | Class::Stated => {}
             Class::Several => self.several(slot).domain(domain).for_each(each),
             _ => {
                 if let Some((its_domain, cell)) = self.only(slot)
@@ -332,8 +343,9 @@ impl Pools {
         }
     }
 
-    /// Takes all timers of a key out, with what travelled with them.
+    /// Takes all timers of a key out, with what travelled with them, and its state.
     pub(crate) fn clear(&mut self, slot: SlotIndex) {
+        self.clear_state(slot);
         for domain in Domain::ALL {
             while let Some(cell) = self.take_earliest(slot, domain) {
                 self.free_blob(cell);
@@ -354,13 +366,16 @@ impl Pools {
     #[inline]
     fn only(&self, slot: SlotIndex) -> Option<(Domain, Cell)> {
         let it = self.slots.get(slot);
-        let name = match it.class() {
-            Class::Unnamed => NameClass::Unnamed,
-            Class::Default => NameClass::Default,
-            Class::Named => NameClass::Named,
-            Class::Idle | Class::Several => return None,
+        let link = Link::from_raw(it.link);
+        let (name, link) = match it.class() {
+            Class::Unnamed => (NameClass::Unnamed, link),
+            Class::Default => (NameClass::Default, link),
+            Class::Named => (NameClass::Named, link),
+            Class::StatedUnnamed => (NameClass::Unnamed, Link::NONE),
+            Class::StatedDefault => (NameClass::Default, Link::NONE),
+            Class::Idle | Class::Stated | Class::Several => return None,
         };
-        Some((it.domain(), Cell { time: it.timestamp(), name, link: Link::from_raw(it.link) }))
+        Some((it.domain(), Cell { time: it.timestamp(), name, link }))
     }
 
     fn several(&self, slot: SlotIndex) -> &Several {
@@ -390,9 +405,11 @@ impl Pools {
         let Some((domain, cell)) = self.only(slot) else {
             return;
         };
-        let armed = self.slots.get(slot).armed();
+        let (armed, state) = (self.slots.get(slot).armed(), self.state_link(slot));
         let list = self.lists.take();
-        let timers = self.lists.get_mut(list).domain_mut(domain);
+        let several = self.lists.get_mut(list);
+        several.state = state;
+        let timers = several.domain_mut(domain);
         timers.insert(&self.bytes, cell);
         timers.armed = Some(armed);
         let it = self.slots.get_mut(slot);
@@ -401,10 +418,10 @@ impl Pools {
     }
 
     /// From a list with one timer or none back to a slot that needs no list. Only where the wheel's
-    /// entry can be told by a lag, and the other domain has none.
+    /// entry can be told by a lag, the other domain has none, and the link is free.
     fn narrow(&mut self, slot: SlotIndex) {
         let several = self.several(slot);
-        let left = several.only();
+        let (left, state) = (several.only(), several.state);
         if left.is_none() && several.len() > 0 {
             return;
         }
@@ -415,7 +432,8 @@ impl Pools {
                     if domain == Domain::Event { Domain::Processing } else { Domain::Event };
                 let armed = several.domain(domain).armed;
                 let lag = armed.and_then(|armed| Self::lag(cell.time, armed));
-                if several.domain(other).armed.is_some() || lag.is_none() {
+                let is_linked = state.is_some() && !cell.goes_with_state();
+                if several.domain(other).armed.is_some() || lag.is_none() || is_linked {
                     return;
                 }
                 armed
@@ -425,6 +443,9 @@ impl Pools {
         match left {
             Some((domain, cell)) => self.set_only(slot, domain, cell, armed),
             None => self.slots.get_mut(slot).set_class(Class::Idle, Domain::Processing),
+        }
+        if let Some(state) = state {
+            self.link_state(slot, state);
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Up to [`FEW_MAX`] stand in one small array, sorted so that the earliest is the last and comes
 //! off without moving the others; beyond that an ordered tree takes over, with the names beside it.
-//! Both domains live here, each with the time at which the wheel's live entry for this key stands.
+//! Both domains live here, each with the time at which the wheel's live entry for this key stands;
+//! and the key's state, if it has one, since the slot has only one link.
 
 use super::blob::Link;
 use super::bytes::BytesPool;
+use super::state::StateLink;
 use crate::op::DEFAULT_TIMER_NAME;
 use crate::time::{Domain, Timestamp};
 use std::cmp::Ordering;
@@ -53,6 +55,7 @@ impl Cell {
 #[derive(Debug, Default)]
 pub(crate) struct Several {
     domains: [DomainTimers; 2],
+    pub(crate) state: Option<StateLink>,
 }
 
 /// The lists of a shard, in chunks that stay where they are.

@@ -6,8 +6,11 @@
 //!
 //!  kind:  bits 0-3 length of a key kept inline, 0 for one kept elsewhere
 //!         bit  4   domain of the timer
-//!         bits 5-7 class: no timer, unnamed, the default name, another name, several timers
-//!  link:  what travels with the one timer (`blob`), or where the several are (`list`)
+//!         bits 5-7 class: no timer, unnamed, the default name, another name, several timers; with
+//!                  state: no timer, unnamed, the default name
+//!  link:  what travels with the one timer (`blob`), or where the several are (`list`), or the
+//!         key's state (`state`); a key with a state and a timer that has something else to link
+//!         has a list, and so have all keys with several timers
 //!  lag:   how far the wheel's live entry for this key stands before `time`; behind it if negative
 //!  key:   the bytes; or, for a longer one, its handle (4), its length (2) and its hash (8)
 //! ```
@@ -39,8 +42,21 @@ pub(crate) enum Class {
     Default,
     /// One with another name, which stands in its blob.
     Named,
-    /// Several; `link` says where.
+    /// Several, or one that has a link of its own beside the key's state; `link` says where.
     Several,
+    /// None, but a state.
+    Stated,
+    /// One without a name and payload, and a state.
+    StatedUnnamed,
+    /// One with the default name and without payload, and a state.
+    StatedDefault,
+}
+
+impl Class {
+    /// Whether `link` is the key's state.
+    pub(crate) const fn links_state(self) -> bool {
+        matches!(self, Self::Stated | Self::StatedUnnamed | Self::StatedDefault)
+    }
 }
 
 const KEY_INLINE_BYTES: usize = 15;
@@ -71,7 +87,10 @@ impl Slot {
             1 => Class::Unnamed,
             2 => Class::Default,
             3 => Class::Named,
-            _ => Class::Several,
+            4 => Class::Several,
+            5 => Class::Stated,
+            6 => Class::StatedUnnamed,
+            _ => Class::StatedDefault,
         }
     }
 
@@ -261,7 +280,16 @@ mod tests {
     fn class_and_domain_leave_the_key_alone() {
         let (mut slots, mut bytes) = (SlotPool::default(), BytesPool::default());
         let index = slots.take(&mut bytes, b"key", xxh3_64(b"key"));
-        for class in [Class::Idle, Class::Unnamed, Class::Default, Class::Named, Class::Several] {
+        for class in [
+            Class::Idle,
+            Class::Unnamed,
+            Class::Default,
+            Class::Named,
+            Class::Several,
+            Class::Stated,
+            Class::StatedUnnamed,
+            Class::StatedDefault,
+        ] {
             for domain in Domain::ALL {
                 slots.get_mut(index).set_class(class, domain);
                 assert_eq!(slots.get(index).class(), class);

@@ -1,4 +1,4 @@
-//! One key's timers against a map, through all the forms a slot can take.
+//! One key's timers and state against a map, through all the forms a slot can take.
 
 use super::*;
 use crate::key_group::xxh3_64;
@@ -12,6 +12,7 @@ struct World {
     table: KeyTable,
     slot: SlotIndex,
     oracle: Oracle,
+    state: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -20,13 +21,14 @@ enum Step {
     Take(Domain, i64, Option<String>),
     TakeEarliest(Domain),
     Postpone(Domain, i64),
+    State(Option<Vec<u8>>),
 }
 
 impl World {
     fn new() -> Self {
         let (mut pools, mut table) = (Pools::default(), KeyTable::default());
         let slot = pools.add(&mut table, b"a key that is longer than 15", xxh3_64(b"x"));
-        Self { pools, table, slot, oracle: Oracle::new() }
+        Self { pools, table, slot, oracle: Oracle::new(), state: None }
     }
 
     fn identity(time: i64, name: Option<&str>) -> Identity<'_> {
@@ -101,6 +103,13 @@ impl World {
                 }
                 self.settle(*domain, None);
             }
+            Step::State(state) => {
+                match state {
+                    Some(state) => self.pools.set_state(self.slot, state),
+                    None => self.pools.clear_state(self.slot),
+                }
+                self.state.clone_from(state);
+            }
             Step::Postpone(domain, time) => {
                 let to = Timestamp::from_millis(*time);
                 let name = DEFAULT_TIMER_NAME;
@@ -137,6 +146,9 @@ impl World {
         let expected: Vec<_> = self.oracle.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         assert_eq!(found, expected);
         assert_eq!(self.pools.count(self.slot), expected.len());
+        assert_eq!(self.pools.state(self.slot), self.state.as_deref());
+        let is_idle = expected.is_empty() && self.state.is_none();
+        assert_eq!(self.pools.is_idle(self.slot), is_idle);
     }
 }
 
@@ -157,6 +169,15 @@ fn domains() -> impl Strategy<Value = Domain> {
     prop_oneof![Just(Domain::Event), Just(Domain::Processing)]
 }
 
+fn states() -> impl Strategy<Value = Option<Vec<u8>>> {
+    let bytes = prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        1 => Just(None),
+        3 => bytes.prop_map(Some),
+        1 => (0..20_000_usize).prop_map(|length| Some(vec![7; length])),
+    ]
+}
+
 fn steps() -> impl Strategy<Value = Step> {
     let payload = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
     prop_oneof![
@@ -164,6 +185,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (domains(), times(), names()).prop_map(|(d, t, n)| Step::Take(d, t, n)),
         2 => domains().prop_map(Step::TakeEarliest),
         1 => (domains(), times()).prop_map(|(d, t)| Step::Postpone(d, t)),
+        3 => states().prop_map(Step::State),
     ]
 }
 
@@ -176,7 +198,7 @@ proptest! {
             world.check();
         }
         world.pools.clear(world.slot);
-        prop_assert_eq!(world.pools.count(world.slot), 0);
+        prop_assert!(world.pools.is_idle(world.slot));
         let bytes_of_the_key = 32;
         prop_assert_eq!(world.pools.bytes.bytes(), bytes_of_the_key);
         world.pools.remove(&mut world.table, xxh3_64(b"x"), world.slot);
@@ -199,4 +221,21 @@ fn a_key_with_very_many_timers_keeps_their_order() {
     }
     world.check();
     assert_eq!(world.pools.count(world.slot), 0);
+}
+
+#[test]
+fn a_key_with_a_state_and_a_timer_needs_no_list() {
+    for name in [None, Some(DEFAULT_TIMER_NAME.to_owned())] {
+        let mut world = World::new();
+        world.apply(&Step::State(Some(vec![1; 8])));
+        for time in 0..3 {
+            world.apply(&Step::Put(Domain::Event, time, name.clone(), None));
+            world.apply(&Step::State(Some(vec![time as u8; 8])));
+            world.check();
+            assert_eq!(world.pools.lists.bytes(), 0);
+            world.apply(&Step::TakeEarliest(Domain::Event));
+        }
+        // The key, and a state that has taken its own place each time.
+        assert_eq!(world.pools.bytes.bytes(), 32 + 16);
+    }
 }

@@ -1,9 +1,11 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
 use super::Shared;
+use crate::error::Rejection;
+use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{ClockKind, NamespaceConfig, Step};
+use crate::namespace::{ClockKind, LateTimers, NamespaceConfig, Step};
 use crate::op::{Payload, PayloadBuf, TimerView};
 use crate::output::{NamespaceId, OutputWriter};
 use crate::partition::{Context, Partition};
@@ -11,6 +13,7 @@ use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +22,7 @@ use std::sync::atomic::Ordering;
 pub(crate) struct LaneNamespace {
     pub(crate) id: NamespaceId,
     pub(crate) config: Arc<NamespaceConfig>,
+    function: Function,
     pub(crate) timeline: Timeline,
     /// What the manual clock reads, if there is one and it was set.
     pub(crate) manual_now: Option<Timestamp>,
@@ -44,17 +48,29 @@ pub(crate) struct LaneNamespace {
     gauged: [u64; 3],
 }
 
+/// The function that a namespace runs, an instance for each lane; `None`: it runs none.
+struct Function(Option<Box<dyn Operator>>);
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Function" } else { "None" })
+    }
+}
+
 impl LaneNamespace {
+    /// A namespace with nothing in it; refused if its function cannot be made.
     pub(super) fn new(
+        shared: &Shared,
         id: NamespaceId,
         config: Arc<NamespaceConfig>,
         applied_number: u64,
         now: Timestamp,
         gauge: Arc<NamespaceGauge>,
-    ) -> Self {
+    ) -> Result<Self, Rejection> {
         let origin = origin(config.clock, now);
-        Self {
+        Ok(Self {
             id,
+            function: Function(shared.operators.make(&config)?),
             config,
             timeline: Timeline::new(origin),
             manual_now: None,
@@ -70,12 +86,33 @@ impl LaneNamespace {
             first_group: 0,
             gauge,
             gauged: [0; 3],
+        })
+    }
+
+    /// It is configured anew; refused if its function cannot be made so.
+    pub(super) fn configure(
+        &mut self,
+        shared: &mut Shared,
+        config: Arc<NamespaceConfig>,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let is_same = |a: &NamespaceConfig, b: &NamespaceConfig| {
+            a.operator == b.operator && a.options == b.options
+        };
+        if !is_same(&self.config, &config) {
+            self.function = Function(shared.operators.make(&config)?);
         }
+        if self.config.clock != config.clock {
+            self.is_restarted = false;
+            self.restart_clock(shared, config.clock, now);
+        }
+        self.config = config;
+        Ok(())
     }
 
     /// It follows another clock from now on, which stands elsewhere. The timers that it holds (ones
     /// that came in while that was decided) stay, and wait for the new clock.
-    pub(super) fn restart_clock(&mut self, shared: &mut Shared, clock: ClockKind, now: Timestamp) {
+    fn restart_clock(&mut self, shared: &mut Shared, clock: ClockKind, now: Timestamp) {
         let domain = Domain::Processing;
         self.manual_now = None;
         self.timeline.restart_processing(&mut shared.entries, origin(clock, now));
@@ -163,6 +200,8 @@ impl LaneNamespace {
             config: &self.config,
             outputs: &mut self.outputs,
             stats: &mut shared.stats,
+            operator: self.function.0.as_deref_mut(),
+            scratch: &mut shared.scratch,
             near: is_system.then_some(&mut shared.near),
             namespace: self.id,
             lane,
@@ -225,6 +264,12 @@ impl LaneNamespace {
         timers
     }
 
+    /// The state of one key.
+    pub(crate) fn key_state(&self, pools: &Pools, group: KeyGroup, key: &[u8]) -> Option<Vec<u8>> {
+        let slot = pools.find(self.partition(group)?.table(), key, xxh3_64(key))?;
+        pools.state(slot).map(<[u8]>::to_vec)
+    }
+
     /// The timer of one name, unless it is due.
     pub(crate) fn key_timer(
         &self,
@@ -255,7 +300,11 @@ impl LaneNamespace {
         mut each: impl FnMut(Cell),
     ) {
         let time = self.timeline.of(domain);
-        let mut is_due = true;
+        // Where late timers wait, what is due between two advances is waiting.
+        let waits = domain == Domain::Event
+            && self.config.late_timers == LateTimers::NextWatermark
+            && time.drain.is_none();
+        let mut is_due = !waits;
         pools.for_each(slot, domain, |cell| {
             // In the order of firing: behind one that waits all wait.
             is_due = is_due && Some(time.release_at(pools, slot, cell.time)) <= time.reached;

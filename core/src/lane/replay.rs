@@ -114,7 +114,8 @@ impl Lane {
                 Record::Step { namespace, number, change } => {
                     let change = serde_json::from_slice(change).map_err(|_| unreadable())?;
                     let step = Step { namespace, number, change };
-                    self.change(shared, step, position, now, gauges);
+                    self.change(shared, step, position, now, gauges)
+                        .map_err(|rejection| ReplayFault::operator(&rejection))?;
                 }
                 Record::Control(record) => {
                     let record = serde_json::from_slice(record).map_err(|_| unreadable())?;

@@ -2,6 +2,7 @@
 //! for whoever writes them.
 
 use super::{Lane, LaneNamespace, Shared};
+use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout};
 use crate::output::NamespaceId;
 use crate::ports::Gauges;
@@ -20,17 +21,25 @@ impl Lane {
     /// Puts back what the lane knew; it is new and has applied nothing yet.
     ///
     /// An advance that was under way is over: partitions are written once they have nothing due
-    /// left. Control records that waited for it are sent again by their namespaces' homes.
-    pub(crate) fn load_head(&mut self, head: LaneHead, gauges: &dyn Gauges) {
+    /// left. Control records that waited for it are sent again by their namespaces' homes. Refused if
+    /// a function that it needs cannot be made.
+    pub(crate) fn load_head(
+        &mut self,
+        shared: &Shared,
+        head: LaneHead,
+        gauges: &dyn Gauges,
+    ) -> Result<(), ReplayFault> {
         debug_assert!(self.position == 1 && self.by_id.is_empty(), "the lane is new");
         self.position = head.position + 1;
         for it in head.namespaces {
-            self.admit(LaneNamespace::from_head(it, gauges));
+            let it = LaneNamespace::from_head(shared, it, gauges);
+            self.admit(it.map_err(|rejection| ReplayFault::operator(&rejection))?);
         }
+        Ok(())
     }
 
     /// Puts a partition back, which must not be there yet; nothing happens if the namespace is not
-    /// on this lane. `what` is how faults call the snapshot.
+    /// on this lane. It is as of `position`; `what` is how faults call the snapshot.
     #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
     pub(crate) fn load_partition(
         &mut self,
@@ -38,6 +47,7 @@ impl Lane {
         layout: Layout,
         namespace: NamespaceId,
         group: KeyGroup,
+        position: u64,
         now: Timestamp,
         what: &str,
         bytes: &[u8],
@@ -52,7 +62,7 @@ impl Lane {
             return Err(SnapshotFault::damaged(what, 0, detail));
         }
         it.ensure_partition(group, first_group, groups);
-        it.with_partition(shared, index, group, 0, now, |partition, cx| {
+        it.with_partition(shared, index, group, position, now, |partition, cx| {
             partition.load(cx, layout, group, what, bytes)
         })?;
         self.list_on_agenda(home);
@@ -87,10 +97,14 @@ impl LaneNamespace {
         }
     }
 
-    fn from_head(head: NamespaceHead, gauges: &dyn Gauges) -> Self {
+    fn from_head(
+        shared: &Shared,
+        head: NamespaceHead,
+        gauges: &dyn Gauges,
+    ) -> Result<Self, Rejection> {
         let NamespaceHead { id, config, applied_number, manual_now, domains } = head;
         let gauge = gauges.gauge(id);
-        let mut it = Self::new(id, config, applied_number, Timestamp::MIN, gauge);
+        let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
         for (domain, head) in Domain::ALL.into_iter().zip(domains) {
             let time = it.timeline.of_mut(domain);
@@ -101,7 +115,7 @@ impl LaneNamespace {
             }
         }
         it.manual_now = manual_now;
-        it
+        Ok(it)
     }
 }
 

@@ -11,6 +11,8 @@
 //!  operations on a key (body len is that of the payload):
 //!  24  resolution i64?  spread i64?  name len u8?  key  name?  payload?
 //!
+//!  element (an operation too; the input stands in the flags, time is its timestamp):  24  key  value
+//!
 //!  tick (time is what the clock reached):          24  namespace u64 …
 //!  produced (key len is that of the producer's name, body len the operation's index in its request,
 //!  time the sequence of the request):                24  name  operation on a key
@@ -20,7 +22,7 @@
 //! ```
 
 use crate::namespace::OverduePolicy;
-use crate::op::{Action, DEFAULT_TIMER_NAME, Only, Op, Payload, Register, Target, When};
+use crate::op::{Action, DEFAULT_TIMER_NAME, Element, Only, Op, Payload, Register, Target, When};
 use crate::output::NamespaceId;
 use crate::time::{Domain, Timestamp};
 
@@ -36,6 +38,7 @@ pub(crate) enum RecordKind {
     Control = 7,
     Produced = 8,
     Overdue = 9,
+    Element = 10,
 }
 
 const HEAD_BYTES: usize = 24;
@@ -47,6 +50,8 @@ const VARIANT: u8 = 4;
 const RESOLUTION: u8 = 8;
 const SPREAD: u8 = 16;
 const ONLY_SHIFT: u8 = 5;
+/// Elements have an input where registrations have their condition.
+const INPUT_SHIFT: u8 = 5;
 
 const OVERDUE_BODY_BYTES: usize = 16;
 
@@ -125,6 +130,23 @@ pub(crate) fn encode_op(out: &mut Vec<u8>, namespace: NamespaceId, op: &Op<'_>) 
             head.write(out);
             out.extend_from_slice(op.key);
         }
+        Action::Element(element) => {
+            head.kind = RecordKind::Element as u8;
+            head.flags = element.input << INPUT_SHIFT;
+            head.time = element.timestamp.as_millis();
+            head.body = body_of(Some(element.value));
+            head.write(out);
+            out.extend_from_slice(op.key);
+            out.extend_from_slice(element.value.bytes());
+        }
+    }
+}
+
+const fn body_of(payload: Option<Payload<'_>>) -> u32 {
+    match payload {
+        None => BODY_NONE,
+        Some(Payload::Json(text)) => text.len() as u32,
+        Some(Payload::Binary(bytes)) => bytes.len() as u32 | BODY_BINARY,
     }
 }
 
@@ -142,11 +164,7 @@ fn encode_register(out: &mut Vec<u8>, mut head: Head, key: &[u8], register: &Reg
     if register.name.is_some() {
         head.flags |= NAMED;
     }
-    head.body = match register.payload {
-        None => BODY_NONE,
-        Some(Payload::Json(text)) => text.len() as u32,
-        Some(Payload::Binary(bytes)) => bytes.len() as u32 | BODY_BINARY,
-    };
+    head.body = body_of(register.payload);
     head.write_with_windows(out, register.resolution_ms, register.spread_ms);
     if let Some(name) = register.name {
         out.push(name.len() as u8);
@@ -356,6 +374,11 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let payload_len = if head.body == BODY_NONE { 0 } else { head.body & !BODY_BINARY };
     let (payload, rest) = rest.split_at_checked(payload_len as usize)?;
     let domain = if head.flags & EVENT == 0 { Domain::Processing } else { Domain::Event };
+    let payload = match head.body {
+        BODY_NONE => None,
+        body if body & BODY_BINARY == 0 => Some(Payload::Json(payload)),
+        _ => Some(Payload::Binary(payload)),
+    };
     let time = Timestamp::from_millis(head.time);
     let variant = head.flags & VARIANT != 0;
     let action = match head.kind {
@@ -363,11 +386,7 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
             domain,
             name,
             when: if variant { When::After(head.time) } else { When::At(time) },
-            payload: match head.body {
-                BODY_NONE => None,
-                body if body & BODY_BINARY == 0 => Some(Payload::Json(payload)),
-                _ => Some(Payload::Binary(payload)),
-            },
+            payload,
             resolution_ms,
             spread_ms,
             only: match head.flags >> ONLY_SHIFT {
@@ -390,6 +409,10 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
             },
         },
         4 => Action::DeleteAll,
+        10 => {
+            let (timestamp, input) = (time, head.flags >> INPUT_SHIFT);
+            Action::Element(Element { timestamp, input, value: payload? })
+        }
         _ => return None,
     };
     let op = Op { key, action };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A command to a namespace's control state machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "commands are few, and boxed where they wait")]
 pub enum Command {
     /// Makes a namespace, or replaces the configuration of one.
     Put {

@@ -4,9 +4,10 @@
 
 use crate::error::Rejection;
 use crate::limits::{
-    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, SOURCES_MAX,
+    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, RETRIES_MAX, SOURCES_MAX,
     TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
 };
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a namespace runs and how.
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct NamespaceConfig {
     /// The keyed function it runs; `timers` turns each due timer into a fire.
     pub operator: String,
+    /// What the function is to be made of; what may stand here is its own business.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub options: serde_json::Value,
     /// Whose clock processing time follows.
     pub clock: ClockKind,
     /// Times are rounded down to a multiple of this.
@@ -23,6 +27,12 @@ pub struct NamespaceConfig {
     pub spread_ms: i64,
     /// What happens to an event timer registered at or below the watermark.
     pub late_timers: LateTimers,
+    /// An element is late if its timestamp is at or below the watermark less this.
+    pub lateness_ms: i64,
+    /// What happens to elements that are late.
+    pub late_elements: LateElements,
+    /// What happens when the function fails.
+    pub on_error: OnError,
     /// Where its watermark comes from.
     pub watermark: WatermarkConfig,
     /// What a touch without `after` means; `None`: it must say.
@@ -53,8 +63,42 @@ pub enum LateTimers {
     /// It fires at once.
     #[default]
     Fire,
-    /// It waits for the next watermark, as Flink has it. Refused until it is there.
+    /// It waits for the next watermark, as Flink has it: for functions only.
     NextWatermark,
+}
+
+/// What happens to elements that are late. They are counted either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum LateElements {
+    /// The function never sees them.
+    #[default]
+    Drop,
+    /// The function never sees them; they go to the side output `late`, as they came.
+    SideOutput,
+    /// The function sees them like any other.
+    Process,
+}
+
+/// What happens when a function fails at an element or a timer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnError {
+    /// How often it is called again, at once, before it has failed for good.
+    pub retry: u32,
+    /// What comes then.
+    pub then: ErrorPolicy,
+}
+
+/// What happens when a function has failed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorPolicy {
+    /// The element or timer is passed over: counted, and told to the side output `errors`.
+    #[default]
+    Skip,
+    /// The namespace stops. Refused until it is there.
+    Stop,
 }
 
 /// What happens to processing timers that fell due while the service was down, or the namespace
@@ -110,6 +154,18 @@ pub struct WatermarkConfig {
     pub sources: Vec<String>,
     /// A source that was silent for so long is idle; `None`: never by itself.
     pub idle_after_ms: Option<i64>,
+    /// Elements are out of order by no more than this, and their timestamps move their source;
+    /// `None`: only what is said of a source moves it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<i64>,
+}
+
+impl WatermarkConfig {
+    /// The watermark that elements up to this timestamp bring, if they bring one: one that is as late
+    /// as the delay allows, and of this very timestamp, may still come.
+    pub fn after(&self, newest: Timestamp) -> Option<Timestamp> {
+        Some(newest.saturating_add(-self.delay_ms?).saturating_add(-1))
+    }
 }
 
 /// How long outputs are kept.
@@ -154,10 +210,14 @@ impl Default for NamespaceConfig {
     fn default() -> Self {
         Self {
             operator: OPERATOR_TIMERS.to_owned(),
+            options: serde_json::Value::Null,
             clock: ClockKind::System,
             resolution_ms: 1,
             spread_ms: 0,
             late_timers: LateTimers::Fire,
+            lateness_ms: 0,
+            late_elements: LateElements::Drop,
+            on_error: OnError::default(),
             watermark: WatermarkConfig::default(),
             touch_after_ms: None,
             overdue: OverduePolicy::Fire,
@@ -171,17 +231,43 @@ impl Default for NamespaceConfig {
 pub const OPERATOR_TIMERS: &str = "timers";
 
 impl NamespaceConfig {
-    /// Refuses what cannot be, naming the field.
+    /// Whether it runs a function.
+    pub fn runs_function(&self) -> bool {
+        self.operator != OPERATOR_TIMERS
+    }
+
+    /// Refuses what cannot be, naming the field. Which functions there are, and what options they
+    /// take, is not known here: [`crate::function::Operators::check`].
     pub fn validate(&self) -> Result<(), Rejection> {
         let invalid =
             |field: &'static str, detail: String| Err(Rejection::OptionInvalid { field, detail });
-        if self.operator != OPERATOR_TIMERS {
-            let detail = format!("there is no operator `{}`; there is `timers`", self.operator);
-            return invalid("operator", detail);
+        if !self.runs_function() {
+            if !is_nothing(&self.options) {
+                return invalid("options", "the operator `timers` takes none".to_owned());
+            }
+            if self.watermark.delay_ms.is_some() {
+                let detail = "`bounded` follows the timestamps of elements, and the operator \
+                              `timers` takes none; there is `explicit`";
+                return invalid("watermark.strategy", detail.to_owned());
+            }
+        } else if !is_identifier(&self.operator) {
+            return invalid("operator", format!("`{}` is not a name: {NAME_RULE}", self.operator));
+        } else if self.limits.timers.is_some() {
+            // A callback has its position when it asks: it is too late to refuse it.
+            let detail =
+                "holds for the operator `timers` only; `limits.timers_per_key` holds for all";
+            return invalid("limits.timers", detail.to_owned());
         }
-        if self.late_timers == LateTimers::NextWatermark {
-            let detail = "`next_watermark` is not there yet; there is `fire`".to_owned();
-            return invalid("late_timers", detail);
+        if self.on_error.then == ErrorPolicy::Stop {
+            return invalid("on_error.then", "`stop` is not there yet; there is `skip`".to_owned());
+        }
+        if self.on_error.retry > RETRIES_MAX {
+            return invalid("on_error.retry", format!("allowed is 0 to {RETRIES_MAX}"));
+        }
+        if self.late_timers == LateTimers::NextWatermark && !self.runs_function() {
+            let detail = "`next_watermark` is for functions; for the operator `timers` it is not \
+                          there yet, only `fire`";
+            return invalid("late_timers", detail.to_owned());
         }
         let over_ms = match self.overdue {
             OverduePolicy::Spread { over_ms } => over_ms,
@@ -192,6 +278,8 @@ impl NamespaceConfig {
             ("spread", self.spread_ms, 0),
             ("touch_after", self.touch_after_ms.unwrap_or(0), 0),
             ("overdue.over", over_ms, 1),
+            ("lateness", self.lateness_ms, 0),
+            ("watermark.delay", self.watermark.delay_ms.unwrap_or(0), 0),
             ("watermark.idle_after", self.watermark.idle_after_ms.unwrap_or(1), 1),
         ] {
             if !(least..=WINDOW_MS_MAX).contains(&value) {
@@ -216,9 +304,10 @@ impl NamespaceConfig {
         }
         for (index, source) in self.watermark.sources.iter().enumerate() {
             if !is_identifier(source) {
-                let detail =
-                    format!("`{source}` is not a name: [A-Za-z0-9][A-Za-z0-9._-]{{0,127}}");
-                return invalid("watermark.sources", detail);
+                return invalid(
+                    "watermark.sources",
+                    format!("`{source}` is not a name: {NAME_RULE}"),
+                );
             }
             if self.watermark.sources[..index].contains(source) {
                 return invalid("watermark.sources", format!("`{source}` stands twice"));
@@ -226,6 +315,12 @@ impl NamespaceConfig {
         }
         Ok(())
     }
+}
+
+const NAME_RULE: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}";
+
+fn is_nothing(options: &serde_json::Value) -> bool {
+    options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 /// Whether a text can name a namespace, a source, a subscription or a producer:
@@ -253,13 +348,26 @@ mod tests {
     #[test]
     fn the_default_is_valid_and_each_bad_field_is_named() {
         assert_eq!(NamespaceConfig::default().validate(), Ok(()));
-        check_refused("operator", |config| config.operator = "nope".to_owned());
+        check_refused("operator", |config| config.operator = "no name".to_owned());
+        check_refused("options", |config| config.options = serde_json::json!({"size": 1}));
+        check_refused("limits.timers", |config| {
+            config.operator = "count".to_owned();
+            config.limits.timers = Some(5);
+        });
+        check_refused("lateness", |config| config.lateness_ms = -1);
+        check_refused("on_error.then", |config| config.on_error.then = ErrorPolicy::Stop);
+        check_refused("on_error.retry", |config| config.on_error.retry = RETRIES_MAX + 1);
         check_refused("late_timers", |config| config.late_timers = LateTimers::NextWatermark);
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);
         check_refused("touch_after", |config| config.touch_after_ms = Some(-1));
         check_refused("overdue.over", |config| {
             config.overdue = OverduePolicy::Spread { over_ms: 0 };
+        });
+        check_refused("watermark.strategy", |config| config.watermark.delay_ms = Some(1));
+        check_refused("watermark.delay", |config| {
+            config.operator = "count".to_owned();
+            config.watermark.delay_ms = Some(-1);
         });
         check_refused("watermark.idle_after", |config| config.watermark.idle_after_ms = Some(0));
         check_refused("retention.age", |config| config.retention.age_ms = 0);
@@ -282,6 +390,18 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains("\"overdue\":{\"spread\":{\"over_ms\":5}}"), "{text}");
         assert_eq!(serde_json::from_str::<NamespaceConfig>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_bounded_watermark_stands_just_before_what_may_still_come() {
+        let after = |delay_ms, newest| {
+            let watermark = WatermarkConfig { delay_ms, ..WatermarkConfig::default() };
+            watermark.after(Timestamp::from_millis(newest)).map(Timestamp::as_millis)
+        };
+        assert_eq!(after(None, 10), None);
+        assert_eq!(after(Some(0), 10), Some(9));
+        assert_eq!(after(Some(5), 10), Some(4));
+        assert_eq!(after(Some(5), i64::MIN + 3), Some(i64::MIN));
     }
 
     #[test]

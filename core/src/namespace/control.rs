@@ -62,9 +62,17 @@ pub(crate) struct Asked {
     pub(crate) settle: bool,
     /// Timers that the namespace held, as far as was known when it was asked.
     pub(crate) pending: u64,
+    /// Keys that it held, those that have a state and no timers among them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) keys: u64,
     /// The newest output that there was when it was asked: what begins with it begins behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A numbered control record on its way to all lanes.
@@ -156,6 +164,11 @@ impl Controls {
         self.by_name.contains_key(name)
     }
 
+    /// The configurations of all namespaces.
+    pub(crate) fn configs(&self) -> impl Iterator<Item = &NamespaceConfig> {
+        self.by_name.values().map(|control| &*control.config)
+    }
+
     /// What the namespace's control knows of its state.
     pub(crate) fn status(&self, name: &str) -> Option<NamespaceStatus> {
         let control = self.by_name.get(name)?;
@@ -175,17 +188,19 @@ impl Controls {
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) {
-        let Asked { name, command, settle, pending, cursor } = asked;
-        let (settle, pending, born) = (*settle, *pending, cursor.map(Cursor));
+        let Asked { name, command, settle, pending, keys, cursor } = asked;
+        let (settle, born) = (*settle, cursor.map(Cursor));
         // A command that changes nothing may repeat one that is still under way: what it answers
         // has to be true already.
         let settles = settle || matches!(command, Command::Clock(_));
         let done = match command {
             Command::Put { config, expected_version } => {
-                self.put(ticket, name, config, *expected_version, pending, born, now, effects)
+                let holds_some = *pending > 0 || *keys > 0;
+                self.put(ticket, name, config, *expected_version, holds_some, born, now, effects)
             }
             Command::Delete { force } => {
-                self.delete(ticket, name, *force, pending, born, now, effects)
+                let held = if *force { [0, 0] } else { [*pending, *keys] };
+                self.delete(ticket, name, held, born, now, effects)
             }
             Command::Source { source, change } => {
                 self.source(ticket, name, source, *change, settle, now, effects)
@@ -211,7 +226,7 @@ impl Controls {
         name: &str,
         config: &NamespaceConfig,
         expected_version: Option<u64>,
-        pending: u64,
+        holds_some: bool,
         born: Option<Cursor>,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
@@ -232,7 +247,7 @@ impl Controls {
             ("operator", control.config.operator != config.operator),
             ("clock", control.config.clock != config.clock),
         ] {
-            if differs && pending > 0 {
+            if differs && holds_some {
                 return Err(Rejection::OptionFixed { field });
             }
         }
@@ -292,20 +307,22 @@ impl Controls {
         self.send(id, 1, Change::Configure(config), Some(publish), waiting, effects);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
+    /// `held`: the timers and keys that are in the way.
     fn delete(
         &mut self,
         ticket: Ticket,
         name: &str,
-        force: bool,
-        pending: u64,
+        [timers, keys]: [u64; 2],
         born: Option<Cursor>,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
         let control = self.control(name)?;
-        if pending > 0 && !force {
-            return Err(Rejection::NamespaceNotEmpty { timers: pending });
+        if timers > 0 {
+            return Err(Rejection::NamespaceNotEmpty { timers });
+        }
+        if keys > 0 {
+            return Err(Rejection::NamespaceHasState { keys });
         }
         let (id, number) = (control.id, control.next_step());
         let config = Arc::clone(&control.config);

@@ -8,8 +8,8 @@ pub use command::{
     ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
 };
 pub use config::{
-    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, OPERATOR_TIMERS, OverduePolicy,
-    Retention, WatermarkConfig, is_identifier,
+    ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
+    OPERATOR_TIMERS, OnError, OverduePolicy, Retention, WatermarkConfig, is_identifier,
 };
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{

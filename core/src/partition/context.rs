@@ -3,11 +3,12 @@
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
+use crate::function::{Operator, Scratch};
 use crate::held::Held;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{NamespaceConfig, OverduePolicy};
+use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy};
 use crate::op::{Applied, Payload, ResultKind};
-use crate::output::{NamespaceId, OutputId, OutputRecord, OutputWriter};
+use crate::output::{NamespaceId, OutputId, OutputKind, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
 use crate::timeline::{Armed, DomainTime, Timeline};
@@ -21,6 +22,10 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a NamespaceConfig,
     pub(crate) outputs: &'a mut OutputWriter,
     pub(crate) stats: &'a mut Stats,
+    /// The function that the namespace runs, if it does.
+    pub(crate) operator: Option<&'a mut (dyn Operator + 'static)>,
+    /// What its callbacks ask for.
+    pub(crate) scratch: &'a mut Scratch,
     /// Processing timers on the system clock by second, over all namespaces of the shard.
     pub(crate) near: Option<&'a mut SecondCounts>,
     pub(crate) namespace: NamespaceId,
@@ -207,6 +212,13 @@ impl Context<'_> {
     #[inline]
     pub(super) fn settle(&mut self, slot: SlotIndex, domain: Domain, prior: Option<Timestamp>) {
         let release = self.release(slot, domain);
+        if domain == Domain::Event
+            && let Some(time) = release
+            && self.waits_for_watermark(time)
+        {
+            self.settle_waiting(slot, prior, time);
+            return;
+        }
         match (prior, release) {
             (None, None) => {}
             (None, Some(time)) => self.arm(slot, domain, time),
@@ -217,14 +229,35 @@ impl Context<'_> {
             }
             (Some(armed), release) => {
                 self.pools.set_armed(slot, domain, release);
-                let owner = Armed { pools: self.pools, domain };
-                let wheel = &mut self.timeline.of_mut(domain).wheel;
-                wheel.strand(self.entries, &owner, armed, slot.0);
+                self.strand(slot, domain, armed);
                 if let Some(time) = release {
                     self.arm(slot, domain, time);
                 }
             }
         }
+    }
+
+    /// The slot means its entry at `armed` no longer, and says so already.
+    #[inline]
+    fn strand(&mut self, slot: SlotIndex, domain: Domain, armed: Timestamp) {
+        let owner = Armed { pools: self.pools, domain };
+        let it = self.timeline.of_mut(domain);
+        if it.parked.is_empty() || !it.parked.remove(&(armed, slot.0)) {
+            it.wheel.strand(self.entries, &owner, armed, slot.0);
+        }
+    }
+
+    /// As [`Context::settle`], where the earliest timer waits for the next watermark.
+    #[cold]
+    fn settle_waiting(&mut self, slot: SlotIndex, prior: Option<Timestamp>, time: Timestamp) {
+        // An entry that stands there already comes up in vain.
+        if let Some(armed) = prior
+            && armed != time
+        {
+            self.pools.set_armed(slot, Domain::Event, Some(time));
+            self.strand(slot, Domain::Event, armed);
+        }
+        self.park(slot, time);
     }
 
     /// Puts an entry for the key into the wheel, at the time when its earliest timer is let go.
@@ -236,6 +269,26 @@ impl Context<'_> {
             it.wake = time;
         }
         self.pools.set_armed(slot, domain, Some(time));
+    }
+
+    /// Whether an event timer that is due waits for the next watermark.
+    #[inline]
+    pub(super) fn waits_for_watermark(&self, time: Timestamp) -> bool {
+        self.config.late_timers == LateTimers::NextWatermark
+            && self.timeline.is_due(Domain::Event, time)
+    }
+
+    /// Lets a key, whose earliest event timer is due, wait for the next advance; also if one is under
+    /// way.
+    #[cold]
+    pub(super) fn park(&mut self, slot: SlotIndex, time: Timestamp) {
+        let hash = self.pools.hash(slot);
+        let it = self.timeline.of_mut(Domain::Event);
+        it.parked.insert((time, slot.0));
+        if let Some(drain) = &mut it.drain {
+            drain.pass_by(hash);
+        }
+        self.pools.set_armed(slot, Domain::Event, Some(time));
     }
 
     /// Puts an entry that was taken off the wheel back, at the time when the key's earliest timer is
@@ -334,7 +387,16 @@ impl Context<'_> {
         let id = self.output_id(hash, cause);
         let key = self.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         if cause.is_restart {
             self.outputs.push_restarted(&record);
         } else {
@@ -356,7 +418,16 @@ impl Context<'_> {
         let id = self.output_id(hash, cause);
         let key = self.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         self.outputs.push_overdue(&record);
         self.stats.fired[domain as usize] += 1;
     }
@@ -373,7 +444,16 @@ impl Context<'_> {
     ) {
         let cause = self.own_cause(domain);
         let (id, due_by) = (self.output_id(hash, cause), cause.due_by);
-        let record = OutputRecord { id, key, name, domain, fire_at, due_by, payload };
+        let record = OutputRecord {
+            id,
+            key,
+            name,
+            domain,
+            fire_at,
+            due_by,
+            payload,
+            kind: OutputKind::Fire,
+        };
         self.outputs.push_overdue(&record);
         self.stats.fired[domain as usize] += 1;
     }

@@ -181,6 +181,9 @@ impl Partition {
             let slot = cx.pools.add(&mut self.table, key, hash);
             cx.stats.keys += 1;
             cx.timeline.keys += 1;
+            if let Some(state) = reader.state() {
+                cx.pools.set_state(slot, state);
+            }
             for _ in 0..timers {
                 let timer = reader.next_timer()?;
                 if let Some(name) = timer.name
@@ -199,6 +202,7 @@ impl Partition {
             }
         }
         self.producers = Producers::new(reader.producers().to_vec());
+        self.as_of = cx.position;
         Ok(())
     }
 }

@@ -53,6 +53,17 @@ impl Batch {
         self.producer = Some((name.to_owned(), sequence));
     }
 
+    /// The batch goes on where another one of the same request ends, after so many pushes. Before the
+    /// first push.
+    pub fn goes_on_after(&mut self, pushed: u32) {
+        self.pushed = pushed;
+    }
+
+    /// Pushes so far, refused ones and those of the batches that it goes on after included.
+    pub const fn pushed(&self) -> u32 {
+        self.pushed
+    }
+
     /// Checks an operation and takes it in. Outcomes come back in the order of the pushes that
     /// were taken; a refused one takes no place.
     #[inline]
@@ -60,6 +71,7 @@ impl Batch {
         let index = self.pushed;
         self.pushed += 1;
         op.check(self.namespace.config.limits.payload_bytes)?;
+        op.check_operator(self.namespace.config.runs_function())?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
         if let Some((producer, sequence)) = &self.producer {

@@ -42,7 +42,8 @@ impl NamespaceEntry {
         [0, 1].map(|index| self.gauge.pending[index].load(Ordering::Relaxed).max(0) as u64)
     }
 
-    pub(super) fn keys(&self) -> u64 {
+    /// Keys that hold something, as of the shards' last turns.
+    pub fn keys(&self) -> u64 {
         self.gauge.keys.load(Ordering::Relaxed).max(0) as u64
     }
 }

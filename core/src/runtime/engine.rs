@@ -15,6 +15,7 @@ use super::savepoints::{SavepointAsked, SavepointInfo};
 use super::storage_options::StorageOptions;
 use super::threads;
 use crate::error::Rejection;
+use crate::function::Operators;
 use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
@@ -44,14 +45,18 @@ pub struct EngineOptions {
     pub max_parallelism: u16,
     /// Pin each shard's thread to a core.
     pub pin: bool,
+    /// Timers that a shard fires, and operations that it takes in, before it looks at its queue and the
+    /// clock again; 0: as many as take some hundred microseconds. What comes out does not depend on it.
+    pub slice: u32,
     /// Bytes of requests that may wait for one shard.
     pub queue_bytes_max: usize,
     /// Bytes of outputs that are kept.
     pub output_bytes_max: usize,
-    /// Timers that a shard fires before it serves its queue again, and keys that it looks at.
-    pub slice: u32,
     /// The adjusted clock.
     pub clock: ClockOptions,
+    /// The functions that namespaces can run. What a data directory holds of one can be opened only
+    /// while it is here.
+    pub operators: Operators,
 }
 
 impl Default for EngineOptions {
@@ -63,10 +68,11 @@ impl Default for EngineOptions {
             lanes: 0,
             max_parallelism: 0,
             pin: false,
+            slice: 0,
             queue_bytes_max: QUEUE_BYTES_DEFAULT,
             output_bytes_max: OUTPUT_BYTES_DEFAULT,
-            slice: SLICE_DEFAULT,
             clock: ClockOptions::default(),
+            operators: Operators::default(),
         }
     }
 }
@@ -84,11 +90,6 @@ impl EngineOptions {
         }
         let cores = available_parallelism().map_or(1, usize::from).min(256) as u16;
         LANES_DEFAULT.max(cores * 2).max(self.shards).min(self.new_max_parallelism())
-    }
-
-    /// How much a shard does in one turn.
-    pub(super) fn pace(&self) -> Pace {
-        Pace { budget: self.slice.max(1), ..Pace::default() }
     }
 }
 
@@ -137,6 +138,7 @@ pub struct Engine {
 struct Inner {
     common: Arc<Common>,
     queue_bytes_max: usize,
+    operators: Operators,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -160,7 +162,8 @@ impl Engine {
     /// The handle to the parts that share this.
     pub(super) fn over(common: Arc<Common>, options: &EngineOptions) -> Self {
         let queue_bytes_max = options.queue_bytes_max;
-        let inner = Inner { common, queue_bytes_max, threads: Mutex::default() };
+        let operators = options.operators.clone();
+        let inner = Inner { common, queue_bytes_max, operators, threads: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -272,6 +275,19 @@ impl Engine {
         });
     }
 
+    /// The state of a key, as the namespace's function has written it down; none if it has none.
+    pub fn key_state(
+        &self,
+        namespace: &NamespaceEntry,
+        key: &[u8],
+        reply: Reply<Result<Option<Vec<u8>>, Rejection>>,
+    ) {
+        let (namespace, key) = (namespace.id, key.to_vec());
+        self.ask(self.shard_of(&key), reply, |reply| {
+            Message::Read(Read::State { namespace, key, reply })
+        });
+    }
+
     /// One named timer of a key; none if it is not registered, or due.
     pub fn key_timer(
         &self,
@@ -350,12 +366,19 @@ impl Engine {
         reply: Reply<Result<CommandReply, Rejection>>,
     ) {
         let entry = self.common().namespaces.get(name);
-        let pending = entry.map_or(0, |entry| entry.pending());
+        if let Command::Put { config, .. } = &command
+            && let Err(rejection) = self.inner.operators.check(config)
+        {
+            // Refused before it is written down: what is written down can be run.
+            reply(Err(rejection));
+            return;
+        }
+        let [pending, keys] = entry.map_or([0; 2], |entry| [entry.pending(), entry.keys()]);
         let name = name.to_owned();
         let may_begin = matches!(command, Command::Put { .. } | Command::Delete { .. });
         let cursor = may_begin.then(|| self.outputs().latest().0);
         self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
-            let asked = Box::new(Asked { name, command, settle, pending, cursor });
+            let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
             Message::Command(CommandRequest { asked, reply })
         });
     }

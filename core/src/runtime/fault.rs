@@ -81,6 +81,7 @@ impl Fault {
             Self::Directory(IdentityFault::Damaged { .. }) => FaultKind::Corruption,
             Self::Directory(_)
             | Self::OtherVersion { .. }
+            | Self::Replay(ReplayFault::OperatorMissing { .. })
             | Self::Journals(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })
             | Self::Outputs(RecoveryFault::Newer { .. } | RecoveryFault::Foreign { .. })
             | Self::Snapshot(SnapshotFault::Newer { .. }) => FaultKind::Directory,

@@ -56,6 +56,7 @@ enum Given {
         lane: LaneIndex,
         namespace: NamespaceId,
         group: KeyGroup,
+        position: u64,
         what: String,
         bytes: Vec<u8>,
     },
@@ -89,10 +90,11 @@ pub(super) fn load_shards(
     progress.loaded_keys.store(0, Ordering::Relaxed);
     let put = |shard: &mut Shard, part: Loaded<'_>| -> Result<u64, Fault> {
         match part {
-            Loaded::Head { lane, head } => shard.load_head(lane, head),
+            Loaded::Head { lane, head } => shard.load_head(lane, head)?,
             Loaded::Controls { lane, state } => shard.load_controls(lane, state),
-            Loaded::Partition { lane, namespace, group, what, bytes, .. } => {
-                let keys = shard.load_partition(lane, namespace, group, now_ms, what, bytes)?;
+            Loaded::Partition { lane, namespace, group, position, what, bytes } => {
+                let keys =
+                    shard.load_partition(lane, namespace, group, position, now_ms, what, bytes)?;
                 progress.loaded_keys.fetch_add(keys, Ordering::Relaxed);
                 return Ok(keys);
             }
@@ -161,9 +163,7 @@ fn load_all(
     for given in inbox {
         keys += match given {
             Given::Lane(part) => put(shard, part)?,
-            Given::Partition { lane, namespace, group, what, bytes } => {
-                // Nobody asks for the position any more.
-                let position = 0;
+            Given::Partition { lane, namespace, group, position, what, bytes } => {
                 let (what, bytes) = (what.as_str(), bytes.as_slice());
                 put(shard, Loaded::Partition { lane, namespace, group, position, what, bytes })?
             }
@@ -177,9 +177,9 @@ impl Given {
         match part {
             Loaded::Head { lane, head } => Self::Lane(Loaded::Head { lane, head }),
             Loaded::Controls { lane, state } => Self::Lane(Loaded::Controls { lane, state }),
-            Loaded::Partition { lane, namespace, group, what, bytes, .. } => {
+            Loaded::Partition { lane, namespace, group, position, what, bytes } => {
                 let (what, bytes) = (what.to_owned(), bytes.to_vec());
-                Self::Partition { lane, namespace, group, what, bytes }
+                Self::Partition { lane, namespace, group, position, what, bytes }
             }
         }
     }

@@ -36,6 +36,8 @@ pub struct EngineMetrics {
     /// Timers that were due at the restart, by what became of them, in the order of
     /// [`OverduePolicy::NAMES`].
     pub overdue_at_restart: [u64; OverduePolicy::NAMES.len()],
+    /// What functions did.
+    pub functions: FunctionMetrics,
     /// When the oldest timer that is due and not fired was due; `None`: there is none.
     pub oldest_due_ms: Option<i64>,
     /// Lateness of live processing-time fires on system clocks.
@@ -52,6 +54,34 @@ pub struct EngineMetrics {
     pub memory: Vec<(&'static str, u64)>,
     /// By shard.
     pub shards: Vec<ShardMetrics>,
+}
+
+/// What functions did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionMetrics {
+    /// Elements that they have seen.
+    pub processed: u64,
+    /// Elements at which they have failed for good.
+    pub failed: u64,
+    /// Elements that were late.
+    pub late: u64,
+    /// Timers at which they have failed for good.
+    pub timers_failed: u64,
+    /// Callbacks that were called again because they had failed.
+    pub retries: u64,
+    /// Event timers that callbacks at the final watermark wanted.
+    pub refused_at_the_end: u64,
+}
+
+impl FunctionMetrics {
+    fn add(&mut self, stats: &Stats) {
+        self.processed += stats.elements[0];
+        self.failed += stats.elements[1];
+        self.late += stats.late_elements;
+        self.timers_failed += stats.timers_failed;
+        self.retries += stats.retries;
+        self.refused_at_the_end += stats.refused_at_the_end;
+    }
 }
 
 /// Processing timers pending and due within 1 s, 10 s, 1 min, 10 min, 1 h, 1 d, and at all.
@@ -249,6 +279,7 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
             all.fired[domain] += fired[domain];
             all.pending[domain] += pending[domain];
         }
+        all.functions.add(&stats);
         all.cancelled += cancelled;
         all.overdue_at_registration += overdue_at_registration;
         all.keys += keys;

@@ -37,7 +37,9 @@ pub use disk::{FolderDisk, FolderFault, LOCK_FILE};
 pub use durability::{DurabilityMetrics, DurabilityStatus, SYNC_BOUNDS_SECONDS, SyncHistogram};
 pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus, WriterStatus};
 pub use fault::{Fault, FaultKind};
-pub use metrics::{DueWithin, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics};
+pub use metrics::{
+    DueWithin, EngineMetrics, FunctionMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics,
+};
 pub use node::{Node, NodePart};
 pub use open::ENGINE_VERSION;
 pub use output_log::{OutputLog, OutputRead, ReadRejection, Waiter};

@@ -82,7 +82,8 @@ fn open_memory(options: &EngineOptions, clock: Arc<dyn MachineClock>) -> Result<
     let workers = queues.into_iter().enumerate().map(|(index, queue)| {
         let registry = Arc::clone(&common.namespaces) as Arc<dyn Registry>;
         let index = ShardIndex(index as u16);
-        let shard = Shard::new(index, layout, options.pace(), registry);
+        let shard = Shard::new(index, layout, Pace::of_slice(options.slice), registry)
+            .with_operators(options.operators.clone());
         Worker::new(index, Arc::clone(&common), queue, shard, Turns::Memory, None)
     });
     let workers = workers.collect();
@@ -261,6 +262,7 @@ impl Opening<'_> {
             shard.add_applied_numbers(&mut numbers);
         }
         for shard in &mut shards {
+            shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
             if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
@@ -399,7 +401,9 @@ impl Opening<'_> {
     fn new_shards(&self, registry: &Arc<dyn Registry>) -> LoadedShards {
         let shards = (0..self.layout.shards()).map(|index| {
             let registry = Arc::clone(registry);
-            Shard::new(ShardIndex(index), self.layout, self.options.pace(), registry)
+            let pace = Pace::of_slice(self.options.slice);
+            Shard::new(ShardIndex(index), self.layout, pace, registry)
+                .with_operators(self.options.operators.clone())
         });
         let shards = shards.collect();
         LoadedShards { shards, as_of: AsOf::default(), catalog: Catalog::default(), keys: 0 }

@@ -108,6 +108,8 @@ pub(crate) struct CommandRequest {
 pub(crate) enum Read {
     /// The timers of a key.
     Key { namespace: NamespaceId, key: Vec<u8>, reply: Reply<Result<Vec<TimerView>, Rejection>> },
+    /// The state of a key.
+    State { namespace: NamespaceId, key: Vec<u8>, reply: Reply<Result<Option<Vec<u8>>, Rejection>> },
     /// One named timer.
     Timer {
         namespace: NamespaceId,

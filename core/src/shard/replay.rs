@@ -11,7 +11,6 @@ use crate::output::{NamespaceId, OutputBytes};
 use crate::snapshot::{LaneHead, SnapshotFault};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Nobody waits for the answer to a command that is followed.
 const NOBODY: Ticket = Ticket(0);
@@ -21,10 +20,11 @@ const NOBODY: Ticket = Ticket(0);
 pub(crate) type AppliedNumbers = BTreeMap<NamespaceId, BTreeMap<LaneIndex, u64>>;
 
 impl Shard {
-    /// Puts the head of a lane back; the shard is new.
-    pub(crate) fn load_head(&mut self, lane: LaneIndex, head: LaneHead) {
-        let registry = Arc::clone(&self.registry);
-        self.lane_mut(lane).load_head(head, &*registry);
+    /// Puts the head of a lane back; the shard is new. Refused if a function that it needs cannot be
+    /// made.
+    pub(crate) fn load_head(&mut self, lane: LaneIndex, head: LaneHead) -> Result<(), ReplayFault> {
+        let place = (lane.0 - self.first_lane) as usize;
+        self.lanes[place].load_head(&self.shared, head, &*self.registry)
     }
 
     /// Puts the controls back that are at home in a lane.
@@ -33,12 +33,15 @@ impl Shard {
         self.controls[place] = Controls::from_state(lane.0, self.layout.lanes(), state);
     }
 
-    /// Puts a partition back; returns how many keys it has. `what` is how faults call the snapshot.
+    /// Puts a partition back that is as of `position`; returns how many keys it has. `what` is how
+    /// faults call the snapshot.
+    #[allow(clippy::too_many_arguments, reason = "a partition with what is known of it already")]
     pub(crate) fn load_partition(
         &mut self,
         lane: LaneIndex,
         namespace: NamespaceId,
         group: KeyGroup,
+        position: u64,
         now_ms: i64,
         what: &str,
         bytes: &[u8],
@@ -47,7 +50,7 @@ impl Shard {
         let (layout, shared) = (self.layout, &mut self.shared);
         let lane = &mut self.lanes[(lane.0 - self.first_lane) as usize];
         let before = shared.stats.keys;
-        lane.load_partition(shared, layout, namespace, group, now, what, bytes)?;
+        lane.load_partition(shared, layout, namespace, group, position, now, what, bytes)?;
         Ok(shared.stats.keys - before)
     }
 
@@ -72,6 +75,15 @@ impl Shard {
         // What was to be done then was done, or is asked for again at the end.
         self.effects.clear();
         Ok(())
+    }
+
+    /// Everything has been followed: whether each function can be made that namespaces at home here
+    /// run. Their configuration may be on its way to the lanes still.
+    pub(crate) fn check_operators(&self) -> Result<(), ReplayFault> {
+        let mut configs = self.controls.iter().flat_map(Controls::configs);
+        configs
+            .try_for_each(|config| self.shared.operators.check(config))
+            .map_err(|rejection| ReplayFault::operator(&rejection))
     }
 
     /// Adds what its lanes have applied.

@@ -1,10 +1,14 @@
-//! The bytes of one partition: its producers, then its keys with their timers, in no order that
-//! means anything.
+//! The bytes of one partition: its producers, then its keys with their states and timers, in no
+//! order that means anything.
 //!
 //! ```text
-//! partition  version u8 = 1 | producers n | n × producer | keys n | n × key
+//! partition  version u8 = 2 | producers n | n × producer | keys n | n × key
 //! producer   name length n | name | sequence n | index n
-//! key        key length n | timers n | key | timers × timer
+//! key        key length n | head n | key | state length n? state? | timers × timer
+//!
+//!   head:  bit 0     a state follows the key
+//!          above     how many timers; a key has a state or timers
+//!
 //! timer      head u8 | time i64 | name length u8? name? | payload length n? payload?
 //!
 //!   head:  bit 0     domain: 0 processing, 1 event
@@ -16,23 +20,30 @@
 //!
 //! A key's timers stand in the order (domain, time, name) in which they fire. A key of 15 bytes
 //! with one timer takes 26 bytes. There is no padding and no second form of anything.
+//!
+//! Version 1, which is still read, knew no states: the number of timers stood where the head is.
 
 use super::fault::SnapshotFault;
 use super::varint;
 use crate::keyed::{NameClass, Pools, SlotIndex};
 use crate::limits::{
-    IDENTIFIER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, TIMERS_PER_KEY_MAX,
+    IDENTIFIER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX,
+    TIMERS_PER_KEY_MAX,
 };
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::time::{Domain, Timestamp};
+use std::borrow::Cow;
 
 /// A producer of operations: its name, and the sequence and index up to which it was heard.
 pub(crate) type Producer = (String, u64, u32);
 
-/// The fewest bytes that a key with its timers takes.
-pub(crate) const KEY_ENTRY_BYTES_MIN: usize = 12;
+/// The fewest bytes that a key takes: one byte of it, and a state of none.
+pub(crate) const KEY_ENTRY_BYTES_MIN: usize = 4;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_STATES: u8 = 1;
+const STATE: u64 = 1;
+const TIMERS_SHIFT: u32 = 1;
 const EVENT: u8 = 1;
 const NAME_SHIFT: u8 = 1;
 const NAME_DEFAULT: u8 = 1;
@@ -59,13 +70,19 @@ fn encode_producers(out: &mut Vec<u8>, producers: &[Producer]) {
     }
 }
 
-/// Appends the key of a slot with its timers.
+/// Appends the key of a slot with its state and its timers.
 #[inline]
 pub(crate) fn encode_slot(out: &mut Vec<u8>, pools: &Pools, slot: SlotIndex) {
     let key = pools.key(slot);
     varint::put(out, key.len() as u64);
-    varint::put(out, pools.count(slot) as u64);
+    let state = pools.state(slot);
+    let has_state = if state.is_some() { STATE } else { 0 };
+    varint::put(out, (pools.count(slot) as u64) << TIMERS_SHIFT | has_state);
     out.extend_from_slice(key);
+    if let Some(state) = state {
+        varint::put(out, state.len() as u64);
+        out.extend_from_slice(state);
+    }
     for domain in Domain::ALL {
         pools.for_each(slot, domain, |cell| {
             // The default name and none need no look at what travels with the timer, if nothing
@@ -99,8 +116,9 @@ pub(crate) fn encode_slot(out: &mut Vec<u8>, pools: &Pools, slot: SlotIndex) {
     }
 }
 
-/// A key, how many timers it has, and the bytes of both.
-pub(crate) type KeyEntry<'a> = (&'a [u8], u32, &'a [u8]);
+/// A key, how many timers it has, and the bytes of both and of its state, as this version writes
+/// them.
+pub(crate) type KeyEntry<'a> = (&'a [u8], u32, Cow<'a, [u8]>);
 
 /// One timer of a key that is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +129,20 @@ pub(crate) struct TimerEntry<'a> {
     pub(crate) payload: Option<Payload<'a>>,
 }
 
-/// Reads a partition: its producers, then [each key](PartitionReader::next_key), and
-/// [each timer](PartitionReader::next_timer) of the key that came last. Everything is held against
+/// Reads a partition: its producers, then [each key](PartitionReader::next_key), the
+/// [state](PartitionReader::state) and [each timer](PartitionReader::next_timer) of the key that
+/// came last. Everything is held against
 /// the limits; that no key comes twice is for the partition to see.
 pub(crate) struct PartitionReader<'a> {
     what: &'a str,
     length: usize,
     rest: &'a [u8],
     producers: Vec<Producer>,
+    has_states: bool,
     keys: u64,
     keys_left: u64,
     timers_left: u32,
+    state: Option<&'a [u8]>,
     /// What the timer before this one of the key was ordered by.
     last: Option<(Domain, Timestamp, Option<&'a str>)>,
 }
@@ -134,13 +155,16 @@ impl<'a> PartitionReader<'a> {
             length: bytes.len(),
             rest: bytes,
             producers: Vec::new(),
+            has_states: true,
             keys: 0,
             keys_left: 0,
             timers_left: 0,
+            state: None,
             last: None,
         };
         let version = it.byte("it has no version")?;
-        if version != VERSION {
+        it.has_states = version == VERSION;
+        if !it.has_states && version != VERSION_WITHOUT_STATES {
             let (found, known) = (version as u32, VERSION as u32);
             return Err(SnapshotFault::Newer { object: what.to_owned(), found, known });
         }
@@ -185,30 +209,56 @@ impl<'a> PartitionReader<'a> {
         }
         self.keys_left -= 1;
         let length = self.number("the length of a key")? as usize;
-        let timers = self.number("the number of a key's timers")?;
+        let head = self.number("the number of a key's timers")?;
+        let (timers, has_state) =
+            if self.has_states { (head >> TIMERS_SHIFT, head & STATE != 0) } else { (head, false) };
         if !(1..=KEY_BYTES_MAX).contains(&length) {
             return Err(self.fault("the length of a key is out of bounds"));
         }
-        if !(1..=TIMERS_PER_KEY_MAX as u64).contains(&timers) {
+        if timers > TIMERS_PER_KEY_MAX as u64 || timers == 0 && !has_state {
             return Err(self.fault("the number of a key's timers is out of bounds"));
         }
         let key = self.bytes(length, "a key is cut short")?;
+        self.state = if has_state { Some(self.take_state()?) } else { None };
         self.timers_left = timers as u32;
         self.last = None;
         Ok(Some((key, timers as u32)))
     }
 
-    /// The next key with all its timers, looked at and left as they are: the key, how many timers,
-    /// and the bytes of both.
+    /// The state of the key that came last.
+    pub(crate) fn state(&self) -> Option<&'a [u8]> {
+        self.state
+    }
+
+    fn take_state(&mut self) -> Result<&'a [u8], SnapshotFault> {
+        let length = self.number("the length of a state")? as usize;
+        if length > STATE_BYTES_MAX {
+            return Err(self.fault("the length of a state is out of bounds"));
+        }
+        self.bytes(length, "a state is cut short")
+    }
+
+    /// The next key with its state and all its timers, looked at and left as they are.
     pub(crate) fn next_entry(&mut self) -> Result<Option<KeyEntry<'a>>, SnapshotFault> {
         let before = self.rest;
         let Some((key, timers)) = self.next_key()? else {
             return Ok(None);
         };
+        let behind_head = self.rest;
         for _ in 0..timers {
             self.next_timer()?;
         }
-        Ok(Some((key, timers, &before[..before.len() - self.rest.len()])))
+        let bytes = if self.has_states {
+            Cow::Borrowed(&before[..before.len() - self.rest.len()])
+        } else {
+            let mut bytes = Vec::new();
+            varint::put(&mut bytes, key.len() as u64);
+            varint::put(&mut bytes, (timers as u64) << TIMERS_SHIFT);
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(&behind_head[..behind_head.len() - self.rest.len()]);
+            Cow::Owned(bytes)
+        };
+        Ok(Some((key, timers, bytes)))
     }
 
     /// The next timer of the key that came last.

@@ -8,7 +8,7 @@ mod checkpointer;
 mod identity;
 mod inspect;
 mod journal;
-#[cfg(test)]
+#[cfg_attr(not(test), allow(dead_code, reason = "what goes wrong with it is for tests"))]
 pub(crate) mod memory_disk;
 mod memory_store;
 mod old_journals;

@@ -272,7 +272,7 @@ fn restore_partitions(
                 }
                 let it = gathered.entry((namespace, group)).or_default();
                 it.keys += 1;
-                it.bytes.extend_from_slice(raw);
+                it.bytes.extend_from_slice(&raw);
                 info.keys += 1;
                 info.timers += u64::from(timers);
             }

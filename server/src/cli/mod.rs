@@ -6,6 +6,7 @@
 mod client;
 mod directory;
 mod doctor;
+mod elements;
 mod failure;
 mod health;
 mod lines;
@@ -30,6 +31,8 @@ pub(crate) use print::{line as print_line, table};
 pub enum Command {
     /// Register, look up, cancel and follow timers
     Timers(timers::Timers),
+    /// Send elements to a function, and move its watermark
+    Elements(elements::Elements),
     /// Read what fired
     Outputs(outputs::Outputs),
     /// List, make, change and delete namespaces
@@ -72,6 +75,7 @@ impl Command {
     async fn answer(self) -> Result<(), Failure> {
         match self {
             Self::Timers(command) => command.run().await,
+            Self::Elements(command) => command.run().await,
             Self::Outputs(command) => command.run().await,
             Self::Namespaces(command) => command.run().await,
             Self::Health(command) => command.run().await,
@@ -187,7 +191,10 @@ mod tests {
         check("timers list", true);
         check("timers list order-17", true);
         check("timers touch device-9 --after 60s", true);
-        check("outputs --follow --key a --key b", true);
+        check("elements put a {} --timestamp -5 --input 1 --source s -n clicks", true);
+        check("elements put a", false);
+        check("elements watermark -5 --source s", true);
+        check("outputs --follow --key a --key b --tag late", true);
         check("namespaces create n --clock manual", true);
         check("namespaces create n --clock sundial", false);
         check("namespaces delete n --force", true);

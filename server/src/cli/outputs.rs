@@ -6,7 +6,7 @@ use super::{Client, Failure, LineBuffer, Place, print};
 use crate::bench::wall_ms;
 use clap::Args;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// `stormwheel outputs`.
 #[derive(Debug, Args)]
@@ -15,6 +15,7 @@ Examples:
   stormwheel outputs                      the earliest outputs that are kept
   stormwheel outputs --follow             those, and then what fires from now on
   stormwheel outputs --follow --cursor latest --key order-17
+  stormwheel outputs --tag late           what came too late for a function
   stormwheel outputs --cursor 4711 --limit 10 --json")]
 pub struct Outputs {
     #[command(flatten)]
@@ -34,6 +35,9 @@ pub struct Outputs {
     /// Only outputs of timers of this name (may be repeated)
     #[arg(long)]
     name: Vec<String>,
+    /// Only outputs of this side output; empty is the main one (may be repeated)
+    #[arg(long)]
+    tag: Vec<String>,
     /// At most so many (without --follow; 1 to 10000)
     #[arg(long, default_value_t = 100, conflicts_with = "follow")]
     limit: u32,
@@ -89,6 +93,7 @@ impl Outputs {
         parameters.extend(repeated("key", &self.key));
         parameters.extend(repeated("key_prefix", &self.key_prefix));
         parameters.extend(repeated("name", &self.name));
+        parameters.extend(repeated("tag", &self.tag));
         if !self.follow {
             parameters.push(("limit", Some(self.limit.to_string())));
             parameters.push(("wait", self.wait.clone()));
@@ -109,7 +114,8 @@ pub(super) fn describe(line: &[u8]) -> String {
     let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
     let number = |name: &str| record.get(name).and_then(Value::as_i64);
     let Some(fire_at) = number("fire_at") else {
-        return String::from_utf8_lossy(line).into_owned();
+        return describe_value(&record)
+            .unwrap_or_else(|| String::from_utf8_lossy(line).into_owned());
     };
     let mut words = vec![print::time(fire_at), "fired".to_owned()];
     words.push(timer_label(text("key"), text("name")));
@@ -120,6 +126,19 @@ pub(super) fn describe(line: &[u8]) -> String {
     }
     words.extend(record.get("payload").map(Value::to_string));
     words.join("  ")
+}
+
+/// What a function has emitted.
+fn describe_value(record: &Map<String, Value>) -> Option<String> {
+    let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let value = record.get("value").map(Value::to_string);
+    let value = value.or_else(|| Some(format!("base64 {}", text("value_base64")?)))?;
+    let timestamp = record.get("timestamp").and_then(Value::as_i64).map(print::time);
+    let mut words: Vec<String> = timestamp.into_iter().collect();
+    words.push(text("key")?.to_owned());
+    words.extend(text("tag").map(|tag| format!("[{tag}]")));
+    words.push(value);
+    Some(words.join("  "))
 }
 
 /// A timer by its key, and its name if it has one.
@@ -173,5 +192,14 @@ mod tests {
         let line = br#"{"key":"k","domain":"event","fire_at":5,"watermark":9}"#;
         assert_eq!(describe(line), "1970-01-01T00:00:00.005Z  fired  k  watermark 9");
         assert_eq!(describe(b"{\"value\":1}"), "{\"value\":1}");
+    }
+
+    #[test]
+    fn values_read_well() {
+        let line =
+            br#"{"id":"x","cursor":7,"key":"anna","tag":"late","timestamp":5,"value":["a",1]}"#;
+        assert_eq!(describe(line), r#"1970-01-01T00:00:00.005Z  anna  [late]  ["a",1]"#);
+        let line = br#"{"id":"x","cursor":7,"key":"anna","value_base64":"AA=="}"#;
+        assert_eq!(describe(line), "anna  base64 AA==");
     }
 }

@@ -16,7 +16,8 @@ use super::starting::Starting;
 use super::stopping::Stopping;
 use super::watch::Phase;
 use super::{
-    batch, checkpoints, namespaces, outputs, respond, running, savepoints, timers, watermarks,
+    batch, checkpoints, elements, namespaces, outputs, respond, running, savepoints, timers,
+    watermarks,
 };
 use crate::config::ServerConfig;
 use crate::metrics::{Metrics, RouteMetrics, Throttled};
@@ -252,6 +253,7 @@ impl Exchange<'_> {
             Call::DeleteKeyTimers => timers::delete_of_key(self).await,
             Call::Touch => timers::touch(self).await,
             Call::Batch => batch::run(self).await,
+            Call::Elements => elements::run(self).await,
             Call::ListTimers => timers::list::list(self).await,
             Call::Forecast => timers::forecast::forecast(self).await,
             Call::PutNamespace => namespaces::put(self).await,
@@ -345,7 +347,7 @@ impl Exchange<'_> {
     pub(super) async fn read_body(&mut self) -> Result<Bytes, Problem> {
         let http = &self.app.config.http;
         let bytes_max = match self.bound.route.reads {
-            Reads::Batch => http.batch_bytes_max,
+            Reads::Batch(_) => http.batch_bytes_max,
             Reads::Single(_) | Reads::Nothing => http.body_bytes_max,
         };
         let limits = BodyLimits { bytes_max: bytes_max.0, timeout: http.body_timeout.0 };

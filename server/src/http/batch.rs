@@ -50,7 +50,8 @@ async fn submit(exchange: &Exchange<'_>, batch: Batch) -> Result<Vec<Outcome>, P
     ask(|reply| exchange.app.engine.submit(batch, reply)).await
 }
 
-fn told(rendered: Rendered, media: Media) -> Response<Body> {
+/// The answer to a batch.
+pub(super) fn told(rendered: Rendered, media: Media) -> Response<Body> {
     let mut response = match &rendered.all_refused {
         // Nothing was taken: the status and its headers are the problem's, the lines stand as ever.
         Some(refusal) => {

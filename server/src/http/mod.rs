@@ -11,6 +11,7 @@ mod batch;
 mod body;
 mod bound;
 mod checkpoints;
+mod elements;
 mod kinds;
 mod manners;
 mod namespaces;

@@ -70,6 +70,9 @@ fn components() -> utoipa::openapi::Components {
         ClockChanged,
         ClockStatus,
         Domain,
+        ElementError,
+        ElementLine,
+        ElementsTaken,
         Forecast,
         Health,
         KeyTimers,
@@ -171,9 +174,8 @@ fn operation(route: &Route, path: &str, suffix: &str) -> Operation {
             let body = RequestBodyBuilder::new().content(Media::Json.as_str(), content);
             operation = operation.request_body(Some(body.build()));
         }
-        Reads::Batch => {
-            let line =
-                ContentBuilder::new().schema(Some(Ref::from_schema_name("BatchOperation"))).build();
+        Reads::Batch(name) => {
+            let line = ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
             let body = RequestBodyBuilder::new()
                 .content(Media::Ndjson.as_str(), line)
                 .content(Media::Arrow.as_str(), ContentBuilder::new().build())

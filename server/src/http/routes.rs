@@ -4,6 +4,7 @@
 //! other does not. A route of `Place::AnyNamespace` is there twice: under `/v1/namespaces/{ns}`, and
 //! under `/v1` for the namespace `default`.
 
+mod elements;
 mod savepoints;
 mod table;
 
@@ -84,6 +85,7 @@ pub enum Call {
     DeleteKeyTimers,
     Touch,
     Batch,
+    Elements,
     ListTimers,
     Forecast,
     PutNamespace,
@@ -120,8 +122,8 @@ pub enum Reads {
     Nothing,
     /// One JSON object, up to the limit of single requests; the schema's name.
     Single(&'static str),
-    /// A batch, up to the limit of batches.
-    Batch,
+    /// A batch, up to the limit of batches; the name of the schema of its lines.
+    Batch(&'static str),
 }
 
 impl Reads {
@@ -130,7 +132,7 @@ impl Reads {
         match self {
             Self::Nothing => &[],
             Self::Single(_) => &[Media::Json],
-            Self::Batch => &[Media::Ndjson, Media::Arrow],
+            Self::Batch(_) => &[Media::Ndjson, Media::Arrow],
         }
     }
 }
@@ -198,6 +200,7 @@ impl Route {
                 | Call::DeleteKeyTimers
                 | Call::Touch
                 | Call::Batch
+                | Call::Elements
         )
     }
 }

@@ -86,7 +86,8 @@ pub struct Outcome;
 
 impl PartialSchema for Outcome {
     fn schema() -> RefOr<Schema> {
-        let words = ResultKind::ALL.map(ResultKind::as_str);
+        let of_timers = ResultKind::ALL.into_iter().filter(|result| !result.is_of_element());
+        let words: Vec<&str> = of_timers.map(ResultKind::as_str).collect();
         Schema::Object(string().enum_values(Some(words)).build()).into()
     }
 }
@@ -225,8 +226,12 @@ pub struct NamespaceConfig {
 
 #[derive(ToSchema)]
 pub struct WatermarkConfig {
+    /// `explicit`, or `bounded`: the timestamps of elements move their source.
     #[schema(example = "explicit")]
     pub strategy: Option<String>,
+    /// With `bounded`, and only there: how much out of order elements may be.
+    #[schema(example = "5s")]
+    pub delay: Option<String>,
     /// Sources that hold time back until each has reported.
     pub sources: Option<Vec<String>>,
     /// A source that was silent for so long holds nothing back.
@@ -399,7 +404,9 @@ pub struct Checkpoints {
     pub checkpoints: Vec<Checkpoint>,
 }
 
+mod elements;
 mod savepoints;
+pub use elements::{ElementError, ElementLine, ElementsTaken};
 pub use savepoints::{Savepoint, SavepointNamespace, SavepointRequest, Savepoints};
 
 #[derive(ToSchema)]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use stormwheel::namespace::OverduePolicy;
 use stormwheel::op::ResultKind;
 use stormwheel::runtime::{
-    DueWithin, Engine, EngineMetrics, LATENESS_BOUNDS_MS, LatenessHistogram,
+    DueWithin, Engine, EngineMetrics, FunctionMetrics, LATENESS_BOUNDS_MS, LatenessHistogram,
 };
 use stormwheel::time::Domain;
 
@@ -60,6 +60,16 @@ families! {
         "Wall clock when a fire was released minus its fire_at, live or because of a restart; processing time on system clocks, without timers that were overdue when registered."
     OLDEST_DUE "stormwheel_oldest_due_timestamp_seconds" []
         "When the oldest timer that is due and has not fired was due; NaN if there is none."
+    ELEMENTS "stormwheel_elements_total" ["result"]
+        "Elements handed to functions, by what came of them. Late ones that a function never saw are not among them."
+    LATE_ELEMENTS "stormwheel_late_elements_total" []
+        "Elements at or below the watermark less the lateness of their namespace, whatever became of them."
+    TIMERS_FAILED "stormwheel_function_timers_failed_total" []
+        "Timers at which a function failed for good, and that were passed over."
+    RETRIES "stormwheel_function_retries_total" []
+        "Callbacks of functions that were called again because they had failed."
+    REFUSED_AT_THE_END "stormwheel_function_timers_refused_at_the_end_total" []
+        "Event timers that callbacks wanted at the final watermark, after which nothing is due any more."
     OUTPUTS "stormwheel_outputs_total" []
         "Output records emitted."
     OUTPUT_LOG_BYTES "stormwheel_output_log_bytes" []
@@ -111,6 +121,7 @@ impl Collector for EngineCollector {
         let metrics = self.engine.metrics();
         let mut families = Vec::with_capacity(FAMILIES.len());
         collect_timers(&metrics, &mut families);
+        collect_functions(&metrics, &mut families);
         collect_outputs(&metrics, &mut families);
         collect_shards(&metrics, &self.throttled, &mut families);
         let clock = self.engine.status().clock;
@@ -129,7 +140,8 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     let registered = Domain::ALL.iter().zip(&metrics.registered).flat_map(|(domain, by_result)| {
         ResultKind::ALL.iter().zip(by_result).filter_map(|(result, count)| {
             // A registration is never cancelled or absent; such series would stay at 0.
-            let possible = !matches!(result, ResultKind::Cancelled | ResultKind::Absent);
+            let possible = !matches!(result, ResultKind::Cancelled | ResultKind::Absent)
+                && !result.is_of_element();
             possible.then(|| {
                 let labels = vec![domain.as_str().to_owned(), result.as_str().to_owned()];
                 (labels, *count as f64)
@@ -154,6 +166,23 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     families.push(lateness(&metrics.lateness, &metrics.restart_lateness));
     let oldest = metrics.oldest_due_ms.map_or(f64::NAN, |millis| millis as f64 / 1_000.0);
     families.push(gauges(&OLDEST_DUE, [(vec![], oldest)]));
+}
+
+fn collect_functions(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
+    let FunctionMetrics { processed, failed, late, timers_failed, retries, refused_at_the_end } =
+        metrics.functions;
+    let by_result = [(ResultKind::Processed, processed), (ResultKind::Failed, failed)];
+    let by_result =
+        by_result.map(|(result, count)| (vec![result.as_str().to_owned()], count as f64));
+    families.push(counters(&ELEMENTS, by_result));
+    for (family, count) in [
+        (&LATE_ELEMENTS, late),
+        (&TIMERS_FAILED, timers_failed),
+        (&RETRIES, retries),
+        (&REFUSED_AT_THE_END, refused_at_the_end),
+    ] {
+        families.push(counters(family, [(vec![], count as f64)]));
+    }
 }
 
 fn collect_outputs(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {

@@ -8,12 +8,17 @@
 //! malformed lengths still make it panic; those are caught here and refused like other nonsense.
 
 mod columns;
+mod elements;
+mod typed;
+mod values;
 
-use super::failures::{ERRORS_TOLD_MAX, Failures};
-use super::json::push_int;
+pub use elements::push_elements;
+
+use super::failures::Failures;
 use super::ndjson::{Rendered, Sink};
 use super::op::with_op;
 use super::problem::{Problem, kinds};
+use super::summary::Errors;
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_schema::ArrowError;
@@ -28,8 +33,8 @@ pub const ROWS_MAX: usize = 1 << 20;
 /// What became of each row before it went to the shards.
 #[derive(Debug, Default)]
 pub struct Rows {
-    count: usize,
-    failures: Failures,
+    pub(super) count: usize,
+    pub(super) failures: Failures,
 }
 
 /// Decodes a stream and pushes what is good into the batch. If it refuses, the batch is void.
@@ -38,11 +43,32 @@ pub fn push_rows(
     config: &NamespaceConfig,
     sink: &mut impl Sink,
 ) -> Result<Rows, Problem> {
+    let check = |records: &RecordBatch| Columns::open(records).map(drop);
+    each_batch(body, check, |records, fail| {
+        let columns = Columns::open(records)?;
+        for row in 0..records.num_rows() {
+            let pushed =
+                columns.fields(row).and_then(|fields| with_op(&fields, config, |op| sink.push(op)));
+            if let Err(problem) = pushed {
+                fail(row, columns::rename(problem));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Decodes a stream batch by batch. `check` looks at the schema alone; `push` says which rows of a
+/// batch are wrong, and how.
+fn each_batch(
+    body: &[u8],
+    check: impl Fn(&RecordBatch) -> Result<(), Problem>,
+    mut push: impl FnMut(&RecordBatch, &mut dyn FnMut(usize, Problem)) -> Result<(), Problem>,
+) -> Result<Rows, Problem> {
     let mut reader = guarded(|| {
         let reader = StreamReader::try_new(body, None)?;
         // Columns that nobody asked for are refused before anything of them is decoded.
         let empty = RecordBatch::new_empty(reader.schema());
-        Ok(Columns::open(&empty).map(|_| reader))
+        Ok(check(&empty).map(|()| reader))
     })??;
     let mut rows = Rows::default();
     while let Some(records) = guarded(|| reader.next().transpose())? {
@@ -53,14 +79,7 @@ pub fn push_rows(
             return Err(Problem::new(&kinds::TOO_MANY_OPERATIONS, detail)
                 .bound(ROWS_MAX as u64, rows.count as u64));
         }
-        let columns = Columns::open(&records)?;
-        for row in 0..records.num_rows() {
-            let pushed =
-                columns.fields(row).and_then(|fields| with_op(&fields, config, |op| sink.push(op)));
-            if let Err(problem) = pushed {
-                rows.failures.push(first + row, columns::rename(problem));
-            }
-        }
+        push(&records, &mut |row, problem| rows.failures.push(first + row, problem))?;
     }
     Ok(rows)
 }
@@ -85,45 +104,15 @@ impl Rows {
     /// The summary of api.md.
     pub fn render(&self, outcomes: &[Outcome]) -> Rendered {
         let mut counts = [0_u64; ResultKind::ALL.len()];
-        let mut failed = 0;
-        let mut errors = Vec::new();
-        self.failures.beside(self.count, outcomes, |index, result| {
-            let failure = match result {
-                Ok(applied) => {
-                    counts[applied.result as usize] += 1;
-                    return;
-                }
-                Err(failure) => failure,
-            };
-            failed += 1;
-            if failed <= ERRORS_TOLD_MAX as u64 {
-                errors.extend_from_slice(if failed == 1 { b"" } else { b"," });
-                errors.extend_from_slice(b"{\"index\":");
-                push_int(&mut errors, index);
-                errors.extend_from_slice(b",\"error\":");
-                failure.write(&mut errors, true);
-                errors.push(b'}');
-            }
+        let mut errors = Errors::default();
+        self.failures.beside(self.count, outcomes, |index, result| match result {
+            Ok(applied) => counts[applied.result as usize] += 1,
+            Err(failure) => errors.push(index, failure),
         });
-        let mut body = Vec::with_capacity(192 + errors.len());
-        body.extend_from_slice(b"{\"rows\":");
-        push_int(&mut body, self.count);
-        body.extend_from_slice(b",\"results\":{");
-        let some = ResultKind::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        for (place, (result, count)) in some.enumerate() {
-            body.extend_from_slice(if place == 0 { b"\"" } else { b",\"" });
-            body.extend_from_slice(result.as_str().as_bytes());
-            body.extend_from_slice(b"\":");
-            push_int(&mut body, count);
-        }
-        body.extend_from_slice(b"},\"failed\":");
-        push_int(&mut body, failed);
-        body.extend_from_slice(b",\"errors\":[");
-        body.extend_from_slice(&errors);
-        body.extend_from_slice(b"],\"errors_omitted\":");
-        push_int(&mut body, failed.saturating_sub(ERRORS_TOLD_MAX as u64));
-        body.push(b'}');
-        Rendered { body, failed, all_refused: self.failures.refused_by_load(outcomes) }
+        let results = ResultKind::ALL.map(ResultKind::as_str).into_iter().zip(counts);
+        let body = errors.summary(self.count, results, b"");
+        let all_refused = self.failures.refused_by_load(outcomes);
+        Rendered { body, failed: errors.count, all_refused }
     }
 }
 

@@ -6,10 +6,17 @@
 
 use super::problem::{Kind, Problem, kinds, write_brief};
 use stormwheel::error::{Rejection, RejectionClass};
-use stormwheel::op::{Applied, Outcome};
 
 /// Errors of one batch that are told in full. The others name their kind only.
 pub(crate) const ERRORS_TOLD_MAX: usize = 1_000;
+
+/// Whether load is to blame and not what was asked.
+fn is_load(rejection: &Rejection) -> bool {
+    matches!(
+        rejection.class(),
+        RejectionClass::Overloaded | RejectionClass::Unavailable | RejectionClass::DiskFull
+    )
+}
 
 /// The operations of a batch that failed before they went to the shards.
 #[derive(Debug, Default)]
@@ -55,11 +62,11 @@ impl Failures {
     }
 
     /// Calls back for each of `count` operations in order, with what came of it.
-    pub(crate) fn beside(
+    pub(crate) fn beside<T>(
         &self,
         count: usize,
-        outcomes: &[Outcome],
-        mut each: impl FnMut(usize, Result<&Applied, &Failure>),
+        outcomes: &[Result<T, Rejection>],
+        mut each: impl FnMut(usize, Result<&T, &Failure>),
     ) {
         let mut failures = self.by_index.iter().peekable();
         let mut outcomes = outcomes.iter();
@@ -81,17 +88,10 @@ impl Failures {
     }
 
     /// The problem of the whole batch, if load refused every operation that was well-formed.
-    pub(crate) fn refused_by_load(&self, outcomes: &[Outcome]) -> Option<Problem> {
+    pub(crate) fn refused_by_load<T>(&self, outcomes: &[Result<T, Rejection>]) -> Option<Problem> {
         let mut worst: Option<&Rejection> = None;
         for outcome in outcomes {
-            let rejection = outcome.as_ref().err().filter(|rejection| {
-                matches!(
-                    rejection.class(),
-                    RejectionClass::Overloaded
-                        | RejectionClass::Unavailable
-                        | RejectionClass::DiskFull
-                )
-            })?;
+            let rejection = outcome.as_ref().err().filter(|rejection| is_load(rejection))?;
             if worst.is_none_or(|worst| worst.retry_after_ms() < rejection.retry_after_ms()) {
                 worst = Some(rejection);
             }

@@ -1,4 +1,5 @@
-//! The fields of an operation, as they were written: one JSON object, or one row of Arrow.
+//! The fields of an operation or an element, as they were written: one JSON object, or one row of
+//! Arrow.
 //!
 //! [`read`] knows every field, its type and its spelling, and says precisely what is wrong with
 //! one. What the fields mean together is the business of `op`. `null` is the same as left out. A
@@ -8,12 +9,14 @@
 //! on everything that is wrong, and leaves that to [`read`].
 
 mod scan;
+mod set;
 
 pub(crate) use scan::scan;
+pub(crate) use set::{Field, FieldSet};
 
 use super::duration::DurationValue;
 use super::json::depth;
-use super::problem::{Kind, Problem, kinds};
+use super::problem::{Problem, kinds};
 use super::time::{TimeValue, clip};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
@@ -26,7 +29,7 @@ use stormwheel::time::{Domain, Timestamp};
 /// How deep JSON may be nested, the object that holds the fields included.
 pub(crate) const DEPTH_MAX: usize = 32;
 
-/// The fields of one operation.
+/// The fields of one operation, or of one element.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Fields<'a> {
     /// Which ones were given.
@@ -43,6 +46,12 @@ pub(crate) struct Fields<'a> {
     pub resolution_ms: Option<i64>,
     pub only: Option<Only>,
     pub fire_at: Option<Timestamp>,
+    pub timestamp: Option<Timestamp>,
+    /// `null` is a value like any other.
+    pub value: Option<PayloadField<'a>>,
+    pub value_base64: Option<Cow<'a, str>>,
+    pub input: Option<u8>,
+    pub watermark: Option<Timestamp>,
 }
 
 /// A key as it came.
@@ -83,137 +92,6 @@ impl OpWord {
     }
 }
 
-/// One of the fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
-    Op,
-    Key,
-    Name,
-    Domain,
-    At,
-    After,
-    Payload,
-    PayloadBase64,
-    Spread,
-    Resolution,
-    Only,
-    FireAt,
-}
-
-impl Field {
-    pub(crate) const ALL: [Self; 12] = [
-        Self::Op,
-        Self::Key,
-        Self::Name,
-        Self::Domain,
-        Self::At,
-        Self::After,
-        Self::Payload,
-        Self::PayloadBase64,
-        Self::Spread,
-        Self::Resolution,
-        Self::Only,
-        Self::FireAt,
-    ];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Op => "op",
-            Self::Key => "key",
-            Self::Name => "name",
-            Self::Domain => "domain",
-            Self::At => "at",
-            Self::After => "after",
-            Self::Payload => "payload",
-            Self::PayloadBase64 => "payload_base64",
-            Self::Spread => "spread",
-            Self::Resolution => "resolution",
-            Self::Only => "only",
-            Self::FireAt => "fire_at",
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "op" => Self::Op,
-            "key" => Self::Key,
-            "name" => Self::Name,
-            "domain" => Self::Domain,
-            "at" => Self::At,
-            "after" => Self::After,
-            "payload" => Self::Payload,
-            "payload_base64" => Self::PayloadBase64,
-            "spread" => Self::Spread,
-            "resolution" => Self::Resolution,
-            "only" => Self::Only,
-            "fire_at" => Self::FireAt,
-            _ => return None,
-        })
-    }
-
-    /// What kind of problem a wrong value of it is.
-    const fn kind(self) -> &'static Kind {
-        match self {
-            Self::Key => &kinds::INVALID_KEY,
-            Self::Name => &kinds::INVALID_NAME,
-            Self::At | Self::FireAt => &kinds::INVALID_TIME,
-            Self::After | Self::Spread | Self::Resolution => &kinds::INVALID_DURATION,
-            Self::Op | Self::Domain | Self::Payload | Self::PayloadBase64 | Self::Only => {
-                &kinds::INVALID_FIELD
-            }
-        }
-    }
-}
-
-/// A set of fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct FieldSet(u16);
-
-impl FieldSet {
-    pub(crate) const ALL: Self = Self::of(&Field::ALL);
-
-    pub(crate) const fn of(fields: &[Field]) -> Self {
-        let mut set = Self(0);
-        let mut index = 0;
-        while index < fields.len() {
-            set = set.with(fields[index]);
-            index += 1;
-        }
-        set
-    }
-
-    pub(crate) const fn with(self, field: Field) -> Self {
-        Self(self.0 | 1 << field as u16)
-    }
-
-    pub(crate) const fn has(self, field: Field) -> bool {
-        self.0 & 1 << field as u16 != 0
-    }
-
-    pub(crate) const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// One that is here and not there.
-    pub(crate) fn first_beyond(self, other: Self) -> Option<Field> {
-        let beyond = Self(self.0 & !other.0);
-        if beyond.0 == 0 {
-            return None;
-        }
-        Field::ALL.into_iter().find(|field| beyond.has(*field))
-    }
-
-    /// "`a`, `b`, `c`".
-    pub(crate) fn list(self) -> String {
-        let names: Vec<_> = Field::ALL
-            .into_iter()
-            .filter(|field| self.has(*field))
-            .map(|field| format!("`{}`", field.as_str()))
-            .collect();
-        names.join(", ")
-    }
-}
-
 /// Where an object stands, for what its errors say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -236,14 +114,16 @@ pub(crate) fn read(bytes: &[u8], known: FieldSet, place: Place) -> Result<Fields
         Ok(fields) => fields,
         Err(error) => return Err(trouble.tell(bytes, &error, known, place)),
     };
-    if let Some(PayloadField::Json(json)) = fields.payload {
-        check_depth(json)?;
+    for (field, json) in [(Field::Payload, fields.payload), (Field::Value, fields.value)] {
+        if let Some(PayloadField::Json(json)) = json {
+            check_depth(field, json)?;
+        }
     }
     Ok(fields)
 }
 
-/// Refuses a payload that is nested too deep.
-pub(crate) fn check_depth(json: &str) -> Result<(), Problem> {
+/// Refuses a payload or a value that is nested too deep.
+pub(crate) fn check_depth(field: Field, json: &str) -> Result<(), Problem> {
     // Few brackets cannot be nested deep, and counting them is much faster than matching them.
     let bytes = json.as_bytes();
     let opening = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
@@ -255,9 +135,10 @@ pub(crate) fn check_depth(json: &str) -> Result<(), Problem> {
     if depth <= DEPTH_MAX {
         return Ok(());
     }
-    let detail = format!("payload is nested {depth} deep, allowed is {DEPTH_MAX}");
+    let field = field.as_str();
+    let detail = format!("{field} is nested {depth} deep, allowed is {DEPTH_MAX}");
     Err(Problem::new(&kinds::INVALID_JSON, detail)
-        .field("payload")
+        .field(field)
         .bound(DEPTH_MAX as u64, depth as u64))
 }
 
@@ -438,6 +319,14 @@ impl<'de> Fields<'de> {
                 let raw = map.next_value::<Option<&'de RawValue>>()?;
                 put(&mut self.payload, raw.map(|raw| PayloadField::Json(raw.get())))
             }
+            Field::Timestamp => put(&mut self.timestamp, time(map)?),
+            Field::Value => {
+                let raw = map.next_value::<&'de RawValue>()?;
+                put(&mut self.value, Some(PayloadField::Json(raw.get())))
+            }
+            Field::ValueBase64 => put(&mut self.value_base64, text()?),
+            Field::Input => put(&mut self.input, map.next_value()?),
+            Field::Watermark => put(&mut self.watermark, time(map)?),
         })
     }
 }

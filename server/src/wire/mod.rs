@@ -4,6 +4,7 @@
 pub mod arrow;
 pub(crate) mod document;
 pub mod duration;
+pub mod elements;
 mod failures;
 mod fields;
 mod json;
@@ -13,4 +14,5 @@ pub mod ndjson;
 pub mod op;
 pub mod output;
 pub mod problem;
+mod summary;
 pub mod time;

@@ -10,8 +10,8 @@ use super::problem::{Problem, kinds};
 use super::time::clip;
 use serde_json::{Map, Value, json};
 use stormwheel::namespace::{
-    ClockKind, LateTimers, NamespaceConfig, NamespaceLimits, OverduePolicy, Retention,
-    WatermarkConfig,
+    ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
+    OPERATOR_TIMERS, OnError, OverduePolicy, Retention, WatermarkConfig,
 };
 
 /// The whole configuration, from a `PUT` body: what is left out is the default.
@@ -23,13 +23,43 @@ pub fn parse_config(body: &[u8]) -> Result<NamespaceConfig, Problem> {
 pub fn merge_config(standing: &NamespaceConfig, body: &[u8]) -> Result<NamespaceConfig, Problem> {
     let mut merged = config_json(standing);
     let patch = parse_body(body)?;
-    forget_over(&mut merged, &patch);
+    forget_with(&mut merged, &patch, ["overdue", "policy", "spread", "over"]);
+    forget_with(&mut merged, &patch, ["watermark", "strategy", "bounded", "delay"]);
     merge(&mut merged, patch);
     config_of(merged)
 }
 
 /// As api.md shows it.
 pub fn config_json(config: &NamespaceConfig) -> Value {
+    let mut it = plain_json(config);
+    if config.runs_function() {
+        // What only a function has to do with.
+        if !config.options.is_null() {
+            it["options"] = config.options.clone();
+        }
+        it["lateness"] = json!(format_duration(config.lateness_ms));
+        it["late_elements"] = json!(word_of(&LATE_ELEMENTS, config.late_elements));
+        it["on_error"] = json!({
+            "retry": config.on_error.retry,
+            "then": word_of(&ERROR_POLICIES, config.on_error.then),
+        });
+    }
+    it
+}
+
+const LATE_ELEMENTS: [(&str, LateElements); 3] = [
+    ("drop", LateElements::Drop),
+    ("side_output", LateElements::SideOutput),
+    ("process", LateElements::Process),
+];
+const ERROR_POLICIES: [(&str, ErrorPolicy); 2] =
+    [("skip", ErrorPolicy::Skip), ("stop", ErrorPolicy::Stop)];
+
+fn word_of<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
+    words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word)
+}
+
+fn plain_json(config: &NamespaceConfig) -> Value {
     json!({
         "operator": config.operator,
         "clock": match config.clock {
@@ -42,11 +72,7 @@ pub fn config_json(config: &NamespaceConfig) -> Value {
             LateTimers::Fire => "fire",
             LateTimers::NextWatermark => "next_watermark",
         },
-        "watermark": {
-            "strategy": "explicit",
-            "sources": config.watermark.sources,
-            "idle_after": config.watermark.idle_after_ms.map(format_duration),
-        },
+        "watermark": watermark_json(&config.watermark),
         "retention": {
             "age": format_duration(config.retention.age_ms),
             "bytes": format_bytes(config.retention.bytes),
@@ -61,6 +87,19 @@ pub fn config_json(config: &NamespaceConfig) -> Value {
     })
 }
 
+fn watermark_json(watermark: &WatermarkConfig) -> Value {
+    let mut it = json!({
+        "strategy": "explicit",
+        "sources": watermark.sources,
+        "idle_after": watermark.idle_after_ms.map(format_duration),
+    });
+    if let Some(delay_ms) = watermark.delay_ms {
+        it["strategy"] = json!("bounded");
+        it["delay"] = json!(format_duration(delay_ms));
+    }
+    it
+}
+
 fn overdue_json(overdue: OverduePolicy) -> Value {
     match overdue {
         OverduePolicy::Fire => json!({ "policy": "fire" }),
@@ -72,13 +111,14 @@ fn overdue_json(overdue: OverduePolicy) -> Value {
     }
 }
 
-/// A patch to another overdue policy takes `over` away with the one that it belonged to.
-fn forget_over(standing: &mut Value, patch: &Value) {
-    let policy = patch.get("overdue").and_then(|overdue| overdue.get("policy"));
-    if policy.is_some_and(|policy| policy != "spread")
-        && let Some(overdue) = standing.get_mut("overdue").and_then(Value::as_object_mut)
+/// A patch to another word than `owner` takes the field away that belonged to that.
+fn forget_with(standing: &mut Value, patch: &Value, names: [&str; 4]) {
+    let [section, word, owner, field] = names;
+    let patched = patch.get(section).and_then(|section| section.get(word));
+    if patched.is_some_and(|word| word != owner)
+        && let Some(section) = standing.get_mut(section).and_then(Value::as_object_mut)
     {
-        overdue.remove("over");
+        section.remove(field);
     }
 }
 
@@ -113,8 +153,10 @@ fn merge(target: &mut Value, patch: Value) {
 fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
     let defaults = NamespaceConfig::default();
     let mut top = Section::open("", document)?;
+    let operator = top.text("operator")?.unwrap_or(defaults.operator);
+    let function = function_of(&mut top, operator != OPERATOR_TIMERS)?;
     let config = NamespaceConfig {
-        operator: top.text("operator")?.unwrap_or(defaults.operator),
+        operator,
         clock: top
             .word("clock", &[("system", ClockKind::System), ("manual", ClockKind::Manual)])?,
         resolution_ms: top.duration("resolution")?.unwrap_or(defaults.resolution_ms),
@@ -128,28 +170,52 @@ fn config_of(document: Value) -> Result<NamespaceConfig, Problem> {
         overdue: overdue_of(top.section("overdue")?)?,
         retention: retention_of(top.section("retention")?)?,
         limits: limits_of(top.section("limits")?)?,
+        ..function
     };
-    top.section("options")?.close()?;
-    top.only_duration("lateness", 0)?;
-    top.only("late_elements", &json!("drop"))?;
-    let mut on_error = top.section("on_error")?;
-    on_error.only("retry", &json!(3))?;
-    on_error.only_duration("backoff", 1_000)?;
-    on_error.only("then", &json!("stop"))?;
-    on_error.close()?;
     top.close()?;
     config.validate()?;
     Ok(config)
 }
 
+/// What only a function has to do with; `timers` takes it at its default, where it promises nothing.
+fn function_of(top: &mut Section, is_function: bool) -> Result<NamespaceConfig, Problem> {
+    let defaults = NamespaceConfig::default();
+    if !is_function {
+        top.section("options")?.close()?;
+        top.only_duration("lateness", 0)?;
+        top.only("late_elements", &json!("drop"))?;
+        let mut on_error = top.section("on_error")?;
+        on_error.only("retry", &json!(3))?;
+        on_error.only_duration("backoff", 1_000)?;
+        on_error.only("then", &json!("stop"))?;
+        on_error.close()?;
+        return Ok(defaults);
+    }
+    let options = top.take("options").unwrap_or(Value::Null);
+    let lateness_ms = top.duration("lateness")?.unwrap_or(defaults.lateness_ms);
+    let late_elements = top.word("late_elements", &LATE_ELEMENTS)?;
+    let mut section = top.section("on_error")?;
+    let retry = section.count("retry")?.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let retry = retry.unwrap_or(defaults.on_error.retry);
+    section.only_duration("backoff", 0)?;
+    let on_error = OnError { retry, then: section.word("then", &ERROR_POLICIES)? };
+    section.close()?;
+    Ok(NamespaceConfig { options, lateness_ms, late_elements, on_error, ..defaults })
+}
+
 fn watermark_of(mut section: Section) -> Result<WatermarkConfig, Problem> {
-    section.only("strategy", &json!("explicit"))?;
-    section.only_duration("delay", 0)?;
+    let is_bounded = section.word("strategy", &[("explicit", false), ("bounded", true)])?;
+    let delay_ms = section.optional("delay", Section::duration)?;
+    let path = section.path("delay");
     let config = WatermarkConfig {
         sources: section.texts("sources")?,
         idle_after_ms: section.optional("idle_after", Section::duration)?,
+        delay_ms: if is_bounded { delay_ms.or(Some(0)) } else { None },
     };
     section.close()?;
+    if !is_bounded && delay_ms.is_some_and(|delay_ms| delay_ms != 0) {
+        return Err(invalid(&path, "only the strategy `bounded` has one"));
+    }
     Ok(config)
 }
 

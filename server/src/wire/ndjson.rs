@@ -4,7 +4,7 @@
 //! bad one little (see [`super::failures`]).
 
 use super::failures::{ERRORS_TOLD_MAX, Failures};
-use super::fields::{FieldSet, Place, read, scan};
+use super::fields::{FieldSet, Fields, Place, read, scan};
 use super::json::push_int;
 use super::op::{with_op, write_applied};
 use super::problem::{Problem, kinds};
@@ -37,8 +37,8 @@ impl Sink for Batch {
 #[derive(Debug, Default)]
 pub struct Lines {
     /// Lines that were not blank.
-    count: usize,
-    failures: Failures,
+    pub(super) count: usize,
+    pub(super) failures: Failures,
 }
 
 /// The answer to a batch.
@@ -54,6 +54,42 @@ pub struct Rendered {
 
 /// Parses a body and pushes what is good into the batch.
 pub fn push_lines(body: &[u8], config: &NamespaceConfig, sink: &mut impl Sink) -> Lines {
+    each_line(body, |line| {
+        let fields = line.fields(FieldSet::OPERATION)?;
+        with_op(&fields, config, |op| sink.push(op))
+    })
+}
+
+/// One line that is not blank, without the space around it.
+pub(super) struct Line<'a> {
+    bytes: &'a [u8],
+    /// The same, if all of the body is UTF-8.
+    text: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// What it says, if it says no more than these fields.
+    #[inline]
+    pub(super) fn fields(&self, known: FieldSet) -> Result<Fields<'a>, Problem> {
+        let Self { bytes, text } = self;
+        if bytes.len() > LINE_BYTES_MAX {
+            let actual = bytes.len();
+            let detail = format!("the line has {actual} bytes, allowed are {LINE_BYTES_MAX}");
+            return Err(Problem::new(&kinds::LINE_TOO_LONG, detail)
+                .bound(LINE_BYTES_MAX as u64, actual as u64));
+        }
+        match text.and_then(|text| scan(text, known)) {
+            Some(fields) => Ok(fields),
+            None => read(bytes, known, Place::Line),
+        }
+    }
+}
+
+/// Hands each line of a body that is not blank on, and keeps what is said to be wrong with it.
+pub(super) fn each_line<'a>(
+    body: &'a [u8],
+    mut push: impl FnMut(Line<'a>) -> Result<(), Problem>,
+) -> Lines {
     // Checked once for the whole body, so that no text in it has to be checked again.
     let text = std::str::from_utf8(body).ok();
     let mut lines = Lines::default();
@@ -72,30 +108,12 @@ pub fn push_lines(body: &[u8], config: &NamespaceConfig, sink: &mut impl Sink) -
         }
         // A newline is one byte of UTF-8, so a line of a text is a text.
         let text = text.map(|text| text[line].trim_ascii());
-        if let Err(problem) = push_line(bytes, text, config, sink) {
+        if let Err(problem) = push(Line { bytes, text }) {
             lines.failures.push(lines.count, problem);
         }
         lines.count += 1;
     }
     lines
-}
-
-fn push_line(
-    bytes: &[u8],
-    text: Option<&str>,
-    config: &NamespaceConfig,
-    sink: &mut impl Sink,
-) -> Result<(), Problem> {
-    if bytes.len() > LINE_BYTES_MAX {
-        let detail = format!("the line has {} bytes, allowed are {LINE_BYTES_MAX}", bytes.len());
-        return Err(Problem::new(&kinds::LINE_TOO_LONG, detail)
-            .bound(LINE_BYTES_MAX as u64, bytes.len() as u64));
-    }
-    let fields = match text.and_then(scan) {
-        Some(fields) => fields,
-        None => read(bytes, FieldSet::ALL, Place::Line)?,
-    };
-    with_op(&fields, config, |op| sink.push(op))
 }
 
 fn too_many_lines(rest: &[u8]) -> Problem {

@@ -172,13 +172,7 @@ impl<'a> PayloadCow<'a> {
             (None, None) => return Ok(None),
             (Some(PayloadField::Json(json)), None) => Self::Json(json.as_bytes().into()),
             (Some(PayloadField::Raw(bytes)), None) => Self::Binary(bytes.into()),
-            (None, Some(text)) => {
-                let bytes = PAYLOAD_BASE64.decode(text.as_bytes()).map_err(|error| {
-                    let detail = format!("payload_base64 is not standard base64: {error}");
-                    Problem::new(&kinds::INVALID_FIELD, detail).field("payload_base64")
-                })?;
-                Self::Binary(bytes.into())
-            }
+            (None, Some(text)) => Self::Binary(decode_base64(Field::PayloadBase64, text)?.into()),
             (Some(_), Some(_)) => {
                 let detail = "say `payload` or `payload_base64`, not both";
                 return Err(contradiction("payload_base64", detail));
@@ -194,6 +188,31 @@ impl<'a> PayloadCow<'a> {
     }
 }
 
+/// The bytes that a field says in base64.
+pub(super) fn decode_base64(field: Field, text: &str) -> Result<Vec<u8>, Problem> {
+    PAYLOAD_BASE64.decode(text.as_bytes()).map_err(|error| {
+        let field = field.as_str();
+        let detail = format!("{field} is not standard base64: {error}");
+        Problem::new(&kinds::INVALID_FIELD, detail).field(field)
+    })
+}
+
+/// The key that a line or a row says; `otherwise` is what is told if it says none.
+#[inline]
+pub(super) fn key_of<'a>(
+    fields: &'a Fields<'_>,
+    otherwise: &str,
+) -> Result<Cow<'a, [u8]>, Problem> {
+    match &fields.key {
+        Some(KeyField::Text(text)) => parse_key(text),
+        Some(KeyField::Raw(bytes)) => {
+            check_length(bytes)?;
+            Ok(Cow::Borrowed(*bytes))
+        }
+        None => Err(missing("key", otherwise)),
+    }
+}
+
 /// Makes an operation of the fields of a line or a row, and hands it on.
 pub(crate) fn with_op(
     fields: &Fields<'_>,
@@ -204,14 +223,7 @@ pub(crate) fn with_op(
         let detail = "say what to do: `op` is register, delete, touch or delete_all";
         return Err(missing("op", detail));
     };
-    let key = match &fields.key {
-        Some(KeyField::Text(text)) => parse_key(text)?,
-        Some(KeyField::Raw(bytes)) => {
-            check_length(bytes)?;
-            Cow::Borrowed(*bytes)
-        }
-        None => return Err(missing("key", "every operation needs a `key`")),
-    };
+    let key = key_of(fields, "every operation needs a `key`")?;
     let key = key.as_ref();
     let name = fields.name.as_deref().map(check_name).transpose()?;
     let domain = fields.domain.unwrap_or_default();
@@ -342,11 +354,11 @@ fn check_takes(fields: &Fields<'_>, word: OpWord, takes: FieldSet) -> Result<(),
     Err(Problem::new(&kinds::UNKNOWN_FIELD, detail).field(field))
 }
 
-fn missing(field: &str, detail: &str) -> Problem {
+pub(super) fn missing(field: &str, detail: &str) -> Problem {
     Problem::new(&kinds::MISSING_FIELD, detail).field(field)
 }
 
-fn contradiction(field: &str, detail: &str) -> Problem {
+pub(super) fn contradiction(field: &str, detail: &str) -> Problem {
     Problem::new(&kinds::INVALID_FIELD, detail).field(field)
 }
 

@@ -11,8 +11,8 @@ use super::problem::{Problem, kinds};
 use super::time::{TimeFormat, write_time};
 use memchr::memchr2_iter;
 use stormwheel::op::Payload;
-use stormwheel::output::{Cursor, OutputId, OutputRecord};
-use stormwheel::time::Domain;
+use stormwheel::output::{Cursor, OutputId, OutputKind, OutputRecord};
+use stormwheel::time::{Domain, Timestamp};
 
 /// Appends one record as a JSON object, without a newline.
 pub fn write_output(
@@ -27,6 +27,10 @@ pub fn write_output(
     push_int(out, cursor.0);
     out.extend_from_slice(b",\"key\":");
     push_text(out, &format_key(record.key));
+    if let OutputKind::Value { tag, timestamp } = record.kind {
+        write_value(out, tag, timestamp, record.payload, times);
+        return;
+    }
     if let Some(name) = record.name {
         out.extend_from_slice(b",\"name\":");
         push_text(out, name);
@@ -56,6 +60,36 @@ pub fn write_output(
         }
         Some(Payload::Binary(bytes)) => {
             out.extend_from_slice(b",\"payload_base64\":");
+            push_base64(out, bytes);
+        }
+    }
+    out.push(b'}');
+}
+
+/// What follows the key of a value.
+fn write_value(
+    out: &mut Vec<u8>,
+    tag: Option<&str>,
+    timestamp: Option<Timestamp>,
+    value: Option<Payload<'_>>,
+    times: TimeFormat,
+) {
+    if let Some(tag) = tag {
+        out.extend_from_slice(b",\"tag\":");
+        push_text(out, tag);
+    }
+    if let Some(timestamp) = timestamp {
+        out.extend_from_slice(b",\"timestamp\":");
+        write_time(out, timestamp, times);
+    }
+    match value {
+        None => {}
+        Some(Payload::Json(json)) => {
+            out.extend_from_slice(b",\"value\":");
+            push_one_line(out, json);
+        }
+        Some(Payload::Binary(bytes)) => {
+            out.extend_from_slice(b",\"value_base64\":");
             push_base64(out, bytes);
         }
     }
@@ -117,10 +151,12 @@ impl Filter {
 
     /// Whether it lets a record through.
     pub fn accepts(&self, record: &OutputRecord<'_>) -> bool {
-        // Every record is of the main output, whose tag is the empty one, until operators have
-        // side outputs.
         let any = |empty: bool, found: bool| empty || found;
-        any(self.tags.is_empty(), self.tags.iter().any(String::is_empty))
+        // The main output's tag is the empty one.
+        let tag = record.kind.tag().unwrap_or_default();
+        // Names and domains are those of timers that have fired: a value has none.
+        let is_fire = record.kind == OutputKind::Fire;
+        any(self.tags.is_empty(), self.tags.iter().any(|wanted| wanted == tag))
             && any(self.keys.is_empty(), self.keys.iter().any(|key| key == record.key))
             && any(
                 self.key_prefixes.is_empty(),
@@ -130,7 +166,7 @@ impl Filter {
                 self.names.is_empty(),
                 record.name.is_some_and(|name| self.names.iter().any(|wanted| wanted == name)),
             )
-            && any(self.domains.is_empty(), self.domains.contains(&record.domain))
+            && any(self.domains.is_empty(), is_fire && self.domains.contains(&record.domain))
     }
 }
 
@@ -139,7 +175,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use stormwheel::output::NamespaceId;
-    use stormwheel::time::Timestamp;
 
     fn record() -> OutputRecord<'static> {
         OutputRecord {
@@ -156,6 +191,7 @@ mod tests {
             fire_at: Timestamp::from_millis(1_767_225_600_000),
             due_by: Timestamp::from_millis(1_767_225_600_003),
             payload: None,
+            kind: OutputKind::Fire,
         }
     }
 
@@ -196,6 +232,36 @@ mod tests {
             TimeFormat::Millis,
             r#"{"id":"1-f-12c-00000000000000ab-0","cursor":42,"key":"~fng","domain":"event","fire_at":1767225600000,"watermark":9223372036854775807,"payload_base64":"/w=="}"#,
         );
+    }
+
+    #[test]
+    fn the_frame_of_a_value() {
+        let value = |tag, timestamp| OutputRecord {
+            payload: Some(Payload::Json(b"[1,\n2]")),
+            kind: OutputKind::Value { tag, timestamp },
+            ..record()
+        };
+        let timestamp = Some(Timestamp::from_millis(5));
+        check(
+            &value(Some("late"), timestamp),
+            TimeFormat::Millis,
+            r#"{"id":"1-f-12c-00000000000000ab-0","cursor":42,"key":"order-17","tag":"late","timestamp":5,"value":[1, 2]}"#,
+        );
+        check(
+            &OutputRecord { payload: Some(Payload::Binary(b"\xff")), ..value(None, None) },
+            TimeFormat::Millis,
+            r#"{"id":"1-f-12c-00000000000000ab-0","cursor":42,"key":"order-17","value_base64":"/w=="}"#,
+        );
+        for (parameter, wanted, expected) in [
+            ("tag", "late", true),
+            ("tag", "", false),
+            ("key", "order-17", true),
+            ("name", "late", false),
+            ("domain", "processing", false),
+        ] {
+            let filter = Filter::parse(&[(parameter.to_owned(), wanted.to_owned())]).unwrap();
+            assert_eq!(filter.accepts(&value(Some("late"), timestamp)), expected, "{parameter}");
+        }
     }
 
     #[test]
@@ -276,6 +342,7 @@ mod tests {
                 fire_at: Timestamp::from_millis(times.0),
                 due_by: Timestamp::from_millis(times.1),
                 payload: Some(Payload::Binary(&binary)),
+                kind: OutputKind::Fire,
             };
             let mut out = Vec::new();
             write_output(&mut out, Cursor(numbers.5), &record, TimeFormat::Millis);

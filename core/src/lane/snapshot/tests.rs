@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::due_counts::{MinuteCounts, SecondCounts};
+use crate::function::{Operators, Scratch};
 use crate::key_group::xxh3_64;
 use crate::keyed::Pools;
 use crate::log::{KeyRecord, encode_op};
@@ -121,6 +122,8 @@ impl World {
             entries: EntryPool::default(),
             stats: Stats::default(),
             near: SecondCounts::default(),
+            operators: Operators::default(),
+            scratch: Scratch::default(),
         };
         Self {
             lane: Lane::new(0, 0, GROUPS + 1),
@@ -282,14 +285,14 @@ impl World {
         (it.watermark, it.clock, it.numbers) = (self.watermark, self.clock, self.numbers);
         it.shared.near.advance(it.now);
         let head = LaneHead::decode("head", &head.encode()).expect("it was just written");
-        it.lane.load_head(head, &NoGauges);
+        it.lane.load_head(&it.shared, head, &NoGauges).expect("it needs no function");
         for (place, namespace) in IDS.into_iter().enumerate() {
             for group in 0..GROUPS {
                 let Some(bytes) = self.write_all(place, group) else { continue };
                 let (shared, layout, now) = (&mut it.shared, it.layout, it.now);
                 let (id, group) = (namespace, KeyGroup(group));
                 let mut load =
-                    |id| it.lane.load_partition(shared, layout, id, group, now, "p", &bytes);
+                    |id| it.lane.load_partition(shared, layout, id, group, 0, now, "p", &bytes);
                 assert_eq!(load(id), Ok(()));
                 assert!(load(id).is_err(), "it is there already");
                 assert_eq!(load(NamespaceId(99)), Ok(()));
@@ -451,9 +454,9 @@ fn what_does_not_belong_into_a_partition_is_refused() {
     let head = world.lane.head();
     let check = |group: KeyGroup, bytes: &[u8], expected: &str| {
         let mut it = World::empty(0);
-        it.lane.load_head(head.clone(), &NoGauges);
+        it.lane.load_head(&it.shared, head.clone(), &NoGauges).expect("it needs no function");
         let (shared, layout, now) = (&mut it.shared, it.layout, it.now);
-        let loaded = it.lane.load_partition(shared, layout, IDS[0], group, now, "p", bytes);
+        let loaded = it.lane.load_partition(shared, layout, IDS[0], group, 0, now, "p", bytes);
         match loaded {
             Ok(()) => assert_eq!(expected, ""),
             Err(fault) => assert!(fault.to_string().contains(expected), "{fault}"),
@@ -468,9 +471,9 @@ fn what_does_not_belong_into_a_partition_is_refused() {
     let twice = [&head[..head_len - 1], &[2], key, key].concat();
     check(group, &twice, "a key stands twice");
     let named = |time: u8| [&[3][..], &[time; 8]].concat();
-    let names = [head, b"\x03\x02key", &named(1)[..], &named(2)].concat();
+    let names = [head, b"\x03\x04key", &named(1)[..], &named(2)].concat();
     check(group, &names, "a name stands twice");
-    let unnamed = [head, b"\x03\x02key", &key[5..], &key[5..]].concat();
+    let unnamed = [head, b"\x03\x04key", &key[5..], &key[5..]].concat();
     check(group, &unnamed, "out of order");
     for cut in 0..good.len() {
         check(group, &good[..cut], "is damaged");

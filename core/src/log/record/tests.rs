@@ -65,6 +65,11 @@ proptest! {
         let name = name.unwrap_or("timeout");
         check(&Op { key: &key, action: Action::Touch { name, domain, after_ms: time } });
         check(&Op { key: &key, action: Action::DeleteAll });
+        let value = payload.unwrap_or(Payload::Json(b""));
+        for input in [0, 1, 7] {
+            let element = Element { timestamp: at, input, value };
+            check(&Op { key: &key, action: Action::Element(element) });
+        }
     }
 
     #[test]

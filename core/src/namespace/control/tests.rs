@@ -30,7 +30,7 @@ impl World {
         self.tickets += 1;
         let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(0));
         let (name, command) = (name.to_owned(), command.clone());
-        let asked = Asked { name, command, settle, pending, cursor: None };
+        let asked = Asked { name, command, settle, pending, keys: 0, cursor: None };
         self.controls.command(ticket, &asked, now, &mut effects);
         effects
     }
@@ -200,6 +200,7 @@ fn silence_idles_a_source_once_and_a_deleted_namespace_never() {
     let watermark = crate::namespace::WatermarkConfig {
         sources: vec!["a".to_owned(), "b".to_owned()],
         idle_after_ms: Some(100),
+        delay_ms: None,
     };
     world.create("orders", NamespaceConfig { watermark, ..manual() });
     let at = Timestamp::from_millis;
@@ -314,7 +315,8 @@ fn a_listed_source_that_is_forgotten_stays_away() {
     let mut world = World::new();
     let listed = |names: &[&str], spread_ms| {
         let sources = names.iter().map(|name| (*name).to_owned()).collect();
-        let watermark = crate::namespace::WatermarkConfig { sources, idle_after_ms: None };
+        let watermark =
+            crate::namespace::WatermarkConfig { sources, idle_after_ms: None, delay_ms: None };
         NamespaceConfig { spread_ms, watermark, ..manual() }
     };
     world.create("orders", listed(&["a", "b"], 0));

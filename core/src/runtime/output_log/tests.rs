@@ -23,6 +23,7 @@ fn records(namespace: NamespaceId, count: u32) -> OutputBytes {
             fire_at: Timestamp::from_millis(0),
             due_by: Timestamp::from_millis(0),
             payload: None,
+            kind: crate::output::OutputKind::Fire,
         });
     }
     writer.finish(namespace, 0)

@@ -7,12 +7,14 @@
 //! `STORMWHEEL_ORACLE_OPS=10000000 cargo test --release -p stormwheel oracle` is the long form.
 
 mod behaviour;
+mod function;
 mod limit;
 mod oracle;
 mod overdue;
 mod round;
 
 use super::*;
+use crate::function::busy::Busy;
 use crate::lane::AsOf;
 use crate::log::{LaneBlock, Record, encode_op, split_record};
 use crate::namespace::{
@@ -105,7 +107,8 @@ impl World {
         let outside = Outside::default();
         let registry = Arc::clone(&outside.registry) as Arc<dyn Registry>;
         Self {
-            shard: Shard::new(ShardIndex(0), layout, pace, registry),
+            shard: Shard::new(ShardIndex(0), layout, pace, registry)
+                .with_operators(Operators::default().with_function("busy", || Busy)),
             layout,
             outside,
             inbox: VecDeque::new(),
@@ -161,7 +164,8 @@ impl World {
         let answers = Arc::clone(&self.answers);
         let reply = Box::new(move |answer| answers.lock().unwrap().push(answer));
         let (name, settle) = (name.to_owned(), false);
-        let asked = Box::new(Asked { name, command, settle, pending: 0, cursor: None });
+        let (pending, keys, cursor) = (0, 0, None);
+        let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
         let request = CommandRequest { asked, reply };
         self.inbox.push_back(Message::Command(request));
     }
@@ -260,8 +264,12 @@ impl World {
                 for key in (0..keys).map(key_of) {
                     let group = self.layout.group_of(xxh3_64(key.as_bytes()));
                     let timers = mine.key_timers(&self.shard.shared.pools, group, key.as_bytes());
-                    let its = its.key_timers(&other.shard.shared.pools, group, key.as_bytes());
-                    assert_eq!(timers, its, "{key}");
+                    let its_timers =
+                        its.key_timers(&other.shard.shared.pools, group, key.as_bytes());
+                    assert_eq!(timers, its_timers, "{key}");
+                    let state = mine.key_state(&self.shard.shared.pools, group, key.as_bytes());
+                    let its_state = its.key_state(&other.shard.shared.pools, group, key.as_bytes());
+                    assert_eq!(state, its_state, "{key}");
                 }
             }
         }

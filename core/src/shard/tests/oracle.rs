@@ -154,6 +154,7 @@ impl Oracle {
                     1
                 }));
             }
+            Action::Element(_) => return None,
             Action::Touch { name, domain, after_ms } => {
                 (domain, Some(name), When::After(after_ms), None, crate::op::Only::Always, true)
             }

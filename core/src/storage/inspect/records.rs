@@ -186,5 +186,11 @@ fn describe_op(info: RecordInfo, record: &KeyRecord<'_>) -> RecordInfo {
             RecordInfo { kind: "delete", name, domain: Some(named(domain)), at_ms, ..info }
         }
         Action::DeleteAll => RecordInfo { kind: "delete_all", ..info },
+        Action::Element(it) => RecordInfo {
+            kind: "element",
+            at_ms: Some(it.timestamp.as_millis()),
+            payload: Some((it.value.bytes().to_vec(), matches!(it.value, Payload::Json(_)))),
+            ..info
+        },
     }
 }

@@ -37,6 +37,7 @@ fn records(namespace: NamespaceId, positions: &[u64], bytes: usize) -> OutputByt
             fire_at: Timestamp::from_millis(0),
             due_by: Timestamp::from_millis(0),
             payload: Some(Payload::Binary(&payload)),
+            kind: crate::output::OutputKind::Fire,
         });
     }
     writer.finish(namespace, 3)

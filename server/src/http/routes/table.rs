@@ -1,13 +1,12 @@
 //! The table itself: every call with its path, its scope, its parameters and its shapes.
 
-use super::savepoints;
-use super::{Call, Place, Reads, Route, Scope, Verb};
+use super::{Call, Place, Reads, Route, Scope, Verb, elements, savepoints};
 use crate::http::manners::Media;
 use crate::http::query::{Param, ParamKind};
 
 const JSON: &[Media] = &[Media::Json];
 const PAGE: &[Media] = &[Media::Text, Media::Html];
-const ACK: Param = Param::one(
+pub(super) const ACK: Param = Param::one(
     "ack",
     ParamKind::Word(&["accepted", "written", "synced"]),
     "How durable the change shall be before the answer, instead of the level that the service is \
@@ -167,7 +166,7 @@ pub static ROUTES: &[Route] = &[
         verb: Verb::Post,
         scope: Scope::Ingest,
         params: &[ACK, TIMES],
-        reads: Reads::Batch,
+        reads: Reads::Batch("BatchOperation"),
         // Rows of Arrow are answered by one JSON summary, lines by lines.
         gives: &[Media::Ndjson, Media::Json],
         schema: Some("BatchLine"),
@@ -178,6 +177,7 @@ pub static ROUTES: &[Route] = &[
             "Many operations: NDJSON lines (one result a line, in order) or an Arrow stream (a summary)",
         )
     },
+    elements::PUSH,
     Route {
         params: &[
             Param::one("due_after", ParamKind::Time, "Only timers due at or after this."),

@@ -3,26 +3,14 @@
 //! Reading a row branches on the column's encoding, which is the same for all rows, and never goes
 //! through a virtual call.
 
+use super::typed::{BytesColumn, TextColumn, TimeColumn, get_millis, millis, read_json};
 use crate::wire::fields::{
-    Field, Fields, KeyField, OpWord, PayloadField, check_depth, message, parse_domain, parse_only,
-    parse_op,
+    Field, Fields, OpWord, PayloadField, parse_domain, parse_only, parse_op,
 };
 use crate::wire::problem::{Problem, kinds};
 use crate::wire::time::clip;
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
-};
-use arrow_array::{
-    Array, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array, LargeBinaryArray,
-    LargeStringArray, RecordBatch, StringArray, StringViewArray,
-};
-use arrow_schema::{DataType, TimeUnit};
-use serde_json::value::RawValue;
+use arrow_array::{Int64Array, RecordBatch};
 use std::borrow::Cow;
-use stormwheel::error::Rejection;
-use stormwheel::time::Timestamp;
 
 const KNOWN: &str = "`op`, `key`, `at`, `after_ms`, `name`, `domain`, `payload`, `spread_ms`, \
                      `resolution_ms`, `only`, `fire_at`";
@@ -88,10 +76,7 @@ impl<'a> Columns<'a> {
         }
         if let Some(key) = self.key.as_ref().and_then(|column| column.get(row)) {
             given = given.with(Field::Key);
-            fields.key = Some(match key {
-                Bytes::Text(text) => KeyField::Text(Cow::Borrowed(text)),
-                Bytes::Raw(bytes) => KeyField::Raw(bytes),
-            });
+            fields.key = Some(key.as_key());
         }
         if let Some(column) = &self.at
             && let Some(at) = column.get("at", row)?
@@ -112,7 +97,9 @@ impl<'a> Columns<'a> {
             fields.domain = Some(parse_domain(text).map_err(|detail| invalid("domain", detail))?);
         }
         if let Some(payload) = self.payload.as_ref().and_then(|column| column.get(row)) {
-            fields.payload = read_payload(&payload)?;
+            let payload = read_json(Field::Payload, &payload)?;
+            // As in JSON, where a payload that is null is none.
+            fields.payload = Some(payload).filter(|it| *it != PayloadField::Json("null"));
             if fields.payload.is_some() {
                 given = given.with(Field::Payload);
             }
@@ -152,177 +139,4 @@ pub(super) fn rename(mut problem: Problem) -> Problem {
 
 fn invalid(field: &str, detail: String) -> Problem {
     Problem::new(&kinds::INVALID_FIELD, detail).field(field)
-}
-
-fn wrong_type(name: &str, expected: &str, array: &dyn Array) -> Problem {
-    let detail = format!("column `{name}` is {}, expected is {expected}", array.data_type());
-    Problem::new(&kinds::INVALID_ARROW, detail).field(name)
-}
-
-/// Text is JSON and must be; all else is bytes.
-fn read_payload<'a>(payload: &Bytes<'a>) -> Result<Option<PayloadField<'a>>, Problem> {
-    let text = match *payload {
-        Bytes::Raw(bytes) => return Ok(Some(PayloadField::Raw(bytes))),
-        Bytes::Text(text) => text,
-    };
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
-        let detail = format!(
-            "payload is not JSON: {} at column {}; bytes go in a Binary column",
-            message(&error),
-            error.column()
-        );
-        Problem::new(&kinds::INVALID_JSON, detail).field("payload")
-    })?;
-    check_depth(raw.get())?;
-    Ok((raw.get() != "null").then_some(PayloadField::Json(raw.get())))
-}
-
-fn millis<'a>(name: &str, array: &'a dyn Array) -> Result<&'a Int64Array, Problem> {
-    array.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong_type(name, "Int64", array))
-}
-
-fn get_millis(column: Option<&Int64Array>, row: usize) -> Option<i64> {
-    column.filter(|array| array.is_valid(row)).map(|array| array.value(row))
-}
-
-/// Points in time.
-struct TimeColumn<'a> {
-    values: &'a [i64],
-    array: &'a dyn Array,
-    unit: TimeUnit,
-}
-
-impl<'a> TimeColumn<'a> {
-    fn open(name: &str, array: &'a dyn Array) -> Result<Self, Problem> {
-        let (values, unit) = match array.data_type() {
-            DataType::Int64 => {
-                (&array.as_primitive::<Int64Type>().values()[..], TimeUnit::Millisecond)
-            }
-            DataType::Timestamp(unit, _) => {
-                let values = match unit {
-                    TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values(),
-                    TimeUnit::Millisecond => {
-                        array.as_primitive::<TimestampMillisecondType>().values()
-                    }
-                    TimeUnit::Microsecond => {
-                        array.as_primitive::<TimestampMicrosecondType>().values()
-                    }
-                    TimeUnit::Nanosecond => {
-                        array.as_primitive::<TimestampNanosecondType>().values()
-                    }
-                };
-                (&values[..], *unit)
-            }
-            _ => return Err(wrong_type(name, "Int64 or Timestamp", array)),
-        };
-        Ok(Self { values, array, unit })
-    }
-
-    fn get(&self, name: &'static str, row: usize) -> Result<Option<Timestamp>, Problem> {
-        if self.array.nulls().is_some_and(|nulls| nulls.is_null(row)) {
-            return Ok(None);
-        }
-        let value = self.values[row];
-        let up = |per_ms: i64| value.div_euclid(per_ms) + i64::from(value.rem_euclid(per_ms) != 0);
-        let millis = match self.unit {
-            TimeUnit::Millisecond => value,
-            TimeUnit::Microsecond => up(1_000),
-            TimeUnit::Nanosecond => up(1_000_000),
-            TimeUnit::Second => {
-                value.checked_mul(1_000).ok_or(Rejection::TimeOverflow { field: name })?
-            }
-        };
-        Ok(Some(Timestamp::from_millis(millis)))
-    }
-}
-
-/// Texts, plain or by a dictionary.
-enum TextColumn<'a> {
-    Utf8(&'a StringArray),
-    LargeUtf8(&'a LargeStringArray),
-    Utf8View(&'a StringViewArray),
-    Dictionary { keys: &'a dyn Array, indices: Vec<usize>, values: Box<TextColumn<'a>> },
-}
-
-impl<'a> TextColumn<'a> {
-    fn open(name: &str, array: &'a dyn Array) -> Result<Self, Problem> {
-        Self::try_open(array).ok_or_else(|| wrong_type(name, "Utf8", array))
-    }
-
-    fn try_open(array: &'a dyn Array) -> Option<Self> {
-        match array.data_type() {
-            DataType::Utf8 => array.as_string_opt().map(Self::Utf8),
-            DataType::LargeUtf8 => array.as_string_opt().map(Self::LargeUtf8),
-            DataType::Utf8View => array.as_string_view_opt().map(Self::Utf8View),
-            DataType::Dictionary(_, values) if !matches!(**values, DataType::Dictionary(..)) => {
-                let dictionary = array.as_any_dictionary_opt()?;
-                let values = Self::try_open(dictionary.values().as_ref())?;
-                // An empty dictionary has no indices; then all rows are null.
-                let indices = if dictionary.values().is_empty() {
-                    Vec::new()
-                } else {
-                    dictionary.normalized_keys()
-                };
-                Some(Self::Dictionary {
-                    keys: dictionary.keys(),
-                    indices,
-                    values: Box::new(values),
-                })
-            }
-            _ => None,
-        }
-    }
-
-    fn get(&self, row: usize) -> Option<&'a str> {
-        match self {
-            Self::Utf8(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::LargeUtf8(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::Utf8View(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::Dictionary { keys, indices, values } => {
-                if keys.nulls().is_some_and(|nulls| nulls.is_null(row)) {
-                    return None;
-                }
-                values.get(*indices.get(row)?)
-            }
-        }
-    }
-}
-
-/// Texts or bytes.
-enum BytesColumn<'a> {
-    Text(TextColumn<'a>),
-    Binary(&'a BinaryArray),
-    LargeBinary(&'a LargeBinaryArray),
-    BinaryView(&'a BinaryViewArray),
-    Fixed(&'a FixedSizeBinaryArray),
-}
-
-/// A text or bytes.
-enum Bytes<'a> {
-    Text(&'a str),
-    Raw(&'a [u8]),
-}
-
-impl<'a> BytesColumn<'a> {
-    fn open(name: &str, array: &'a dyn Array) -> Result<Self, Problem> {
-        let column = match array.data_type() {
-            DataType::Binary => array.as_binary_opt().map(Self::Binary),
-            DataType::LargeBinary => array.as_binary_opt().map(Self::LargeBinary),
-            DataType::BinaryView => array.as_binary_view_opt().map(Self::BinaryView),
-            DataType::FixedSizeBinary(_) => array.as_fixed_size_binary_opt().map(Self::Fixed),
-            _ => TextColumn::try_open(array).map(Self::Text),
-        };
-        column.ok_or_else(|| wrong_type(name, "Utf8 or Binary", array))
-    }
-
-    fn get(&self, row: usize) -> Option<Bytes<'a>> {
-        let raw = match self {
-            Self::Text(column) => return column.get(row).map(Bytes::Text),
-            Self::Binary(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::LargeBinary(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::BinaryView(array) => array.is_valid(row).then(|| array.value(row)),
-            Self::Fixed(array) => array.is_valid(row).then(|| array.value(row)),
-        };
-        raw.map(Bytes::Raw)
-    }
 }

@@ -1,6 +1,7 @@
 //! Streams in, operations and the summary out.
 
 use super::*;
+use crate::wire::failures::ERRORS_TOLD_MAX;
 use crate::wire::ndjson::tests::Recorder;
 use crate::wire::problem::Kind;
 use arrow_array::types::Int8Type;

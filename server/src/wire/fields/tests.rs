@@ -1,6 +1,7 @@
 //! What the careful way reads, and what it says about what it refuses.
 
 use super::*;
+use crate::wire::problem::Kind;
 use proptest::prelude::*;
 
 fn read_line(line: &str) -> Result<Fields<'_>, Problem> {
@@ -19,7 +20,8 @@ fn check_refused(line: &[u8], kind: &Kind, field: Option<&str>, part: &str) {
 fn every_field_is_read() {
     let line = r#"{"op":"register","key":"k","name":"n","domain":"event","at":5,"after":"1s",
         "payload": {"a": [1, 2] } ,"payload_base64":"AA==","spread":"2s","resolution":"3s",
-        "only":"later","fire_at":"1970-01-01T00:00:00.006Z"}"#;
+        "only":"later","fire_at":"1970-01-01T00:00:00.006Z","timestamp":7,"value": [null],
+        "value_base64":"AQ==","input":1,"watermark":8}"#;
     let fields = read_line(line).unwrap();
     assert_eq!(
         fields,
@@ -37,16 +39,23 @@ fn every_field_is_read() {
             resolution_ms: Some(3_000),
             only: Some(Only::Later),
             fire_at: Some(Timestamp::from_millis(6)),
+            timestamp: Some(Timestamp::from_millis(7)),
+            value: Some(PayloadField::Json("[null]")),
+            value_base64: Some("AQ==".into()),
+            input: Some(1),
+            watermark: Some(Timestamp::from_millis(8)),
         }
     );
 }
 
 #[test]
 fn null_is_the_same_as_left_out() {
-    for field in Field::ALL {
+    for field in Field::ALL.into_iter().filter(|field| *field != Field::Value) {
         let line = format!("{{\"{}\":null}}", field.as_str());
         assert_eq!(read_line(&line).unwrap(), Fields::default(), "{line}");
     }
+    let value = read_line("{\"value\":null}").unwrap().value;
+    assert_eq!(value, Some(PayloadField::Json("null")), "a null is a value");
 }
 
 #[test]

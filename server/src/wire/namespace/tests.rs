@@ -63,14 +63,41 @@ fn every_field_is_read() {
         watermark: WatermarkConfig {
             sources: vec!["a".to_owned(), "b".to_owned()],
             idle_after_ms: Some(5_000),
+            delay_ms: None,
         },
         touch_after_ms: Some(60_000),
         overdue: OverduePolicy::Spread { over_ms: 600_000 },
         retention: Retention { age_ms: 7_200_000, bytes: 1_000 },
         limits: NamespaceLimits { timers: Some(5), timers_per_key: 6, payload_bytes: 7_168 },
+        ..NamespaceConfig::default()
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config_json(&expected)), Ok(expected));
+}
+
+#[test]
+fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
+    let function = json!({
+        "operator": "count", "options": {"size": 3}, "lateness": "5s",
+        "late_elements": "side_output", "on_error": {"retry": 2, "then": "skip"}
+    });
+    let config = parse(&function).unwrap();
+    let expected = NamespaceConfig {
+        operator: "count".to_owned(),
+        options: json!({"size": 3}),
+        lateness_ms: 5_000,
+        late_elements: LateElements::SideOutput,
+        on_error: OnError { retry: 2, then: ErrorPolicy::Skip },
+        ..NamespaceConfig::default()
+    };
+    assert_eq!(config, expected);
+    assert_eq!(parse(&config_json(&expected)), Ok(expected));
+    let plain = NamespaceConfig { operator: "count".to_owned(), ..NamespaceConfig::default() };
+    assert_eq!(parse(&config_json(&plain)), Ok(plain));
+    assert!(config_json(&NamespaceConfig::default()).get("on_error").is_none());
+    let stop = json!({"operator": "count", "on_error": {"then": "stop"}});
+    let problem = parse(&stop).unwrap_err();
+    assert_eq!(problem.field.as_deref(), Some("on_error.then"));
 }
 
 #[test]
@@ -88,7 +115,7 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({"resolution": "0s"}), option, "resolution", "allowed is 1"),
         (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
         (json!({"late_timers": "next_watermark"}), option, "late_timers", "not there yet"),
-        (json!({"operator": "windows"}), option, "operator", "timers"),
+        (json!({"operator": "no name"}), option, "operator", "is not a name"),
         (json!({"watermark": []}), option, "watermark", "an object"),
         (json!({"watermark": {"sources": [1]}}), option, "watermark.sources", "array of texts"),
         (json!({"watermark": {"sources": ["-"]}}), option, "watermark.sources", "not a name"),
@@ -96,9 +123,15 @@ fn what_is_wrong_is_named_by_its_path() {
             json!({"watermark": {"strategy": "max"}}),
             option,
             "watermark.strategy",
-            "does not have other values yet, only \"explicit\"",
+            "`explicit`, `bounded`",
         ),
-        (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "yet, only \"0s\""),
+        (json!({"watermark": {"delay": "1s"}}), option, "watermark.delay", "only the strategy"),
+        (
+            json!({"operator": "f", "watermark": {"strategy": "bounded", "delay": "-1s"}}),
+            option,
+            "watermark.delay",
+            "allowed is 0",
+        ),
         (json!({"lateness": "1s"}), option, "lateness", "yet"),
         (json!({"late_elements": "emit"}), option, "late_elements", "yet"),
         (json!({"overdue": {"policy": "wait"}}), option, "overdue.policy", "`spread`, `shift`"),
@@ -247,4 +280,19 @@ proptest! {
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
         let _ = merge_config(&NamespaceConfig::default(), &body);
     }
+}
+
+#[test]
+fn a_delay_goes_with_the_strategy_that_has_one() {
+    let body = json!({"operator": "count", "watermark": {"strategy": "bounded"}});
+    let bounded = parse(&body).unwrap();
+    assert_eq!(bounded.watermark.delay_ms, Some(0), "none is said");
+    let patch = br#"{"watermark":{"delay":"5s"}}"#;
+    let bounded = merge_config(&bounded, patch).unwrap();
+    assert_eq!(bounded.watermark.delay_ms, Some(5_000));
+    assert_eq!(config_json(&bounded)["watermark"]["delay"], "5s");
+    let patch = br#"{"watermark":{"strategy":"explicit"}}"#;
+    let explicit = merge_config(&bounded, patch).unwrap();
+    assert_eq!(explicit.watermark.delay_ms, None);
+    assert_eq!(config_json(&explicit)["watermark"].get("delay"), None);
 }

@@ -24,6 +24,7 @@ impl Sink for Recorder {
             Action::Touch { name, after_ms, .. } => format!("touch {name} {after_ms}"),
             Action::Delete { target, .. } => format!("delete {target:?}"),
             Action::DeleteAll => "delete_all".to_owned(),
+            Action::Element(element) => format!("element {}", element.timestamp),
         };
         self.ops.push(format!("{} {action}", String::from_utf8_lossy(op.key)));
         Ok(())

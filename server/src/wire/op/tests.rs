@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use stormwheel::time::Timestamp;
 
 fn check_op(line: &str, expected: &Op<'_>) {
-    let fields = read(line.as_bytes(), FieldSet::ALL, Place::Line).unwrap();
+    let fields = read(line.as_bytes(), FieldSet::OPERATION, Place::Line).unwrap();
     let mut taken = false;
     with_op(&fields, &NamespaceConfig::default(), |op| {
         assert_eq!(op, expected, "{line}");
@@ -18,7 +18,7 @@ fn check_op(line: &str, expected: &Op<'_>) {
 }
 
 fn check_refused(line: &str, kind: &Kind, field: &str, part: &str) {
-    let fields = read(line.as_bytes(), FieldSet::ALL, Place::Line).unwrap();
+    let fields = read(line.as_bytes(), FieldSet::OPERATION, Place::Line).unwrap();
     let config = NamespaceConfig::default();
     let problem = with_op(&fields, &config, |op| panic!("{line}: {op:?}")).unwrap_err();
     check_problem(line, &problem, kind, field, part);
@@ -208,7 +208,8 @@ fn what_does_not_go_together_is_refused_and_says_why() {
 
 #[test]
 fn what_the_batch_refuses_is_the_line_s_problem() {
-    let fields = read(br#"{"op":"delete_all","key":"k"}"#, FieldSet::ALL, Place::Line).unwrap();
+    let fields =
+        read(br#"{"op":"delete_all","key":"k"}"#, FieldSet::OPERATION, Place::Line).unwrap();
     let config = NamespaceConfig::default();
     let problem = with_op(&fields, &config, |_| Err(Rejection::Stopping)).unwrap_err();
     assert_eq!(problem.kind, &kinds::STOPPING);

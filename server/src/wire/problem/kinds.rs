@@ -53,7 +53,7 @@ kinds! {
          `field` names it, `detail` lists those that are known.";
     MISSING_FIELD = 400 "missing-field", "A field is missing",
         "Something that must be said was left out; `field` names it.\n\n\
-         A registration says exactly one of `at` and `after`; a delete says `name`, `at` or `fire_at`; each line of a batch says `op` and `key`.";
+         A registration says exactly one of `at` and `after`; a delete says `name`, `at` or `fire_at`; each line of a batch says `op` and `key`; an element says `key`, `value` and, where there is event time, `timestamp`.";
     INVALID_FIELD = 400 "invalid-field", "A field has a wrong value",
         "A field is of the wrong type, out of its bounds, or at odds with another one; `field` names it and `detail` says what is allowed.";
     INVALID_QUERY = 400 "invalid-query", "A query parameter is wrong",
@@ -123,6 +123,12 @@ kinds! {
     CLOCK_NOT_MANUAL = 409 "clock-not-manual", "The clock of this namespace cannot be set",
         "Only a namespace made with \"clock\":\"manual\" lives by a clock that is told the time; this one follows the clock of the machine.\n\n\
          Make a namespace with a manual clock for tests and replays.";
+    ELEMENTS_UNWANTED = 409 "elements-unwanted", "The namespace takes no elements",
+        "The namespace runs the operator `timers`, which turns timers into fires and has nothing to do with elements.\n\n\
+         Register timers in it, or send elements to a namespace whose `operator` is a function.";
+    TIMERS_OWNED = 409 "timers-owned", "The timers of this namespace belong to its function",
+        "The namespace runs a function, which registers and deletes its timers itself. They can be read, but not changed from outside.\n\n\
+         Send it elements. For timers of your own, make a namespace whose operator is `timers`.";
     NOT_DURABLE = 409 "not-durable", "Nothing is kept on disk",
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
@@ -153,6 +159,12 @@ kinds! {
     UNSUPPORTED_MEDIA_TYPE = 415 "unsupported-media-type", "This content type is not taken here",
         "The Content-Type or Content-Encoding of the body is not one that this address reads.\n\n\
          Single requests take application/json; batches take application/x-ndjson or application/vnd.apache.arrow.stream; bodies may be gzip or zstd.";
+    FUNCTION_FAILED = 422 "function-failed", "The function failed at this element",
+        "The namespace's function returned an error or panicked at the element, also when it was called again, and `on_error` says to pass over what fails. Nothing that it asked for there took place; its neighbours stand.\n\n\
+         The side output `errors` (GET …/outputs?tag=errors) has the element and the message. Sending the element again would come to the same.";
+    INPUT_NOT_FOUND = 422 "input-not-found", "The operator has no such input",
+        "The element names an input by a number, from 0 on, that the namespace's operator does not have.\n\n\
+         Leave `input` out for an operator with one input.";
     WATERMARK_UNSET = 422 "watermark-unset", "There is no watermark yet",
         "`after` in event time counts from the watermark, and this namespace has none yet: no source has reported, or a listed one is still missing.\n\n\
          Use `at`, or report a watermark first: PUT /v1/namespaces/{ns}/watermarks/{source}.";

@@ -15,7 +15,7 @@ const NAMES: [&str; 3] = ["default", "orders", "x"];
 
 #[derive(Debug, Clone)]
 enum Event {
-    Command(usize, Command),
+    Command(usize, Box<Command>),
     /// So much time passes.
     Silence(i64),
     /// The lanes acknowledge so many times, the oldest steps first.
@@ -81,9 +81,9 @@ impl World {
                 self.tickets += 1;
                 let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(self.now));
                 let settle = self.tickets.is_multiple_of(2);
-                let (name, command) = (NAMES[*name].to_owned(), command.clone());
+                let (name, command) = (NAMES[*name].to_owned(), (**command).clone());
                 let cursor = Some(self.tickets);
-                let asked = Asked { name, command, settle, pending: 0, cursor };
+                let asked = Asked { name, command, settle, pending: 0, keys: 0, cursor };
                 self.controls.command(ticket, &asked, now, &mut effects);
             }
             Event::Silence(millis) => {
@@ -136,6 +136,7 @@ fn config() -> impl Strategy<Value = NamespaceConfig> {
             watermark: WatermarkConfig {
                 sources: sources.into_iter().map(str::to_owned).collect(),
                 idle_after_ms: idle,
+                delay_ms: None,
             },
             ..NamespaceConfig::default()
         }
@@ -160,7 +161,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..9i64).prop_map(|by| Command::Clock(ClockChange::Advance(by))),
     ];
     let event = prop_oneof![
-        6 => (0..NAMES.len(), command).prop_map(|(name, command)| Event::Command(name, command)),
+        6 => (0..NAMES.len(), command).prop_map(|(name, command)| Event::Command(name, Box::new(command))),
         1 => (0..30i64).prop_map(Event::Silence),
         2 => (0..20u8).prop_map(Event::Acknowledge),
     ];

@@ -1,0 +1,122 @@
+//! Functions: what a namespace runs instead of turning its timers into fires.
+//!
+//! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
+//! of their own. What a partition calls is an
+//! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
+//! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
+//! that takes place before the callback has returned, and nothing at all if it fails: so a failing
+//! callback leaves no half-done work behind, and timers that it registers never fire inside of it.
+//!
+//! This module knows nothing of partitions, lanes and logs.
+
+#[cfg(test)]
+pub(crate) mod busy;
+mod call;
+mod co_process;
+mod context;
+mod error;
+#[cfg(test)]
+pub(crate) mod host;
+mod process;
+mod registry;
+mod scratch;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+pub(crate) use call::CallAt;
+pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
+pub use co_process::KeyedCoProcessFunction;
+pub(crate) use co_process::decode_co_state;
+pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, OutputTag};
+pub use error::{FunctionError, Result};
+pub use process::KeyedProcessFunction;
+pub(crate) use process::decode_state;
+pub use registry::{Operators, co_operator, operator};
+pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
+pub use timer::{FunctionTimer, TimerId};
+pub(crate) use timer::{StoredId, StoredTimers};
+
+pub use crate::op::Element;
+
+use crate::time::{Domain, Timestamp};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A keyed function over bytes: what a partition runs.
+///
+/// Whatever it does must follow from what the call shows, since it is repeated after a crash.
+pub trait Operator: Send {
+    /// An element of a key has come.
+    fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()>;
+
+    /// A timer of a key fires. It is gone already: registering it again lets it fire again.
+    fn on_timer(&mut self, call: &mut Call<'_>, timer: TimerFired<'_>) -> Result<()>;
+
+    /// Whether it decides itself which elements are late ([`Call::refuse_late`]); else those at or
+    /// below the watermark, less the namespace's lateness, never reach it.
+    fn judges_lateness(&self) -> bool {
+        false
+    }
+
+    /// How many inputs it has, which elements tell apart by [`Element::input`].
+    fn inputs(&self) -> u8 {
+        1
+    }
+}
+
+/// A timer that fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerFired<'a> {
+    /// The clock that it followed.
+    pub domain: Domain,
+    /// When it was due.
+    pub time: Timestamp,
+    /// What else makes it itself.
+    pub id: TimerId<'a>,
+}
+
+/// Lets an operator process an element. If that fails, nothing is left of what it asked for.
+pub(crate) fn process_element(
+    operator: &mut dyn Operator,
+    at: CallAt<'_>,
+    timers: &dyn StoredTimers,
+    scratch: &mut Scratch,
+    element: Element<'_>,
+) -> Result<()> {
+    run(at, timers, scratch, |call| operator.process_element(call, element))
+}
+
+/// Lets an operator see a timer fire. If that fails, nothing is left of what it asked for.
+pub(crate) fn on_timer(
+    operator: &mut dyn Operator,
+    at: CallAt<'_>,
+    timers: &dyn StoredTimers,
+    scratch: &mut Scratch,
+    timer: TimerFired<'_>,
+) -> Result<()> {
+    run(at, timers, scratch, |call| operator.on_timer(call, timer))
+}
+
+fn run(
+    at: CallAt<'_>,
+    timers: &dyn StoredTimers,
+    scratch: &mut Scratch,
+    work: impl FnOnce(&mut Call<'_>) -> Result<()>,
+) -> Result<()> {
+    scratch.clear();
+    let outcome = guarded(|| work(&mut Call::new(at, timers, scratch)));
+    let outcome = outcome.and_then(|()| scratch.take_failure());
+    if outcome.is_err() {
+        scratch.clear();
+    }
+    outcome
+}
+
+/// Runs code of the user's: its panic is an error like any other. The only place where one is caught.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What a panic leaves half done is thrown away, save what is in the function's own fields; and
+    // nothing may follow from these.
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(FunctionError::of_panic(&*panic)))
+}

@@ -1,0 +1,28 @@
+//! How the state of a key is written down: the number of its version, then its fields, compactly.
+//!
+//! A key whose state is written down as a new one's would be has none: so what equals the default
+//! is not stored, and a key that goes back to it, and has no timers, costs nothing.
+
+use super::error::{FunctionError, Result};
+use postcard::{take_from_bytes, to_extend};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Appends a state and the version of its type.
+pub(super) fn encode<S: Serialize>(out: Vec<u8>, version: u32, state: &S) -> Result<Vec<u8>> {
+    Ok(to_extend(state, to_extend(&version, out)?)?)
+}
+
+/// The version of a state that was written down, and the rest of it.
+pub(super) fn split_version(bytes: &[u8]) -> Result<(u32, &[u8])> {
+    let (version, rest) = take_from_bytes(bytes)?;
+    Ok((version, rest))
+}
+
+/// A state as it was written down, without its version.
+pub(super) fn decode<S: DeserializeOwned>(bytes: &[u8]) -> Result<S> {
+    match take_from_bytes(bytes)? {
+        (state, []) => Ok(state),
+        (_, rest) => Err(FunctionError::new(format!("{} bytes are left over", rest.len()))),
+    }
+}
