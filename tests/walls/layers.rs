@@ -15,8 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The ground: numbers with a meaning.
     ("limits", &[]),
     ("prefetch", &[]),
+    ("text", &[]),
+    ("duration", &["text"]),
     ("key_group", &["limits"]),
-    ("time", &["key_group"]),
+    ("time", &["key_group", "text"]),
     ("error", &["time", "limits"]),
     // What travels between the layers.
     ("op", &["time", "error", "limits"]),

@@ -8,7 +8,6 @@ use crate::wire::fields::{
     parse_op,
 };
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::clip;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -22,6 +21,7 @@ use arrow_schema::{DataType, TimeUnit};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use stormwheel::error::Rejection;
+use stormwheel::text::clip;
 use stormwheel::time::Timestamp;
 
 const KNOWN: &str = "`op`, `key`, `at`, `after_ms`, `name`, `domain`, `payload`, `spread_ms`, \
