@@ -16,6 +16,7 @@ pub mod limits;
 mod log;
 pub mod namespace;
 pub mod op;
+pub mod operators;
 pub mod output;
 mod partition;
 pub mod ports;
