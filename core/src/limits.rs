@@ -21,6 +21,8 @@ pub const DUE_AT_ONCE_MAX: u32 = 10_000;
 pub const RETRIES_MAX: u32 = 100;
 /// Longest duration in an operator's options: a hundred years of milliseconds.
 pub const SPAN_MS_MAX: i64 = 36_525 * 86_400_000;
+/// Elements of one key that a built-in operator holds until their time comes. One more fails.
+pub const HELD_ELEMENTS_MAX: usize = 10_000;
 /// Inputs of an operator.
 pub const INPUTS_MAX: u8 = 2;
 /// Timers of one key that a namespace allows unless it says otherwise.

@@ -8,13 +8,32 @@
 //! To add one: a module of its own, whose factory reads the namespace's options with
 //! [`options::Options`], a line in [`built_in`], and a section in the docs.
 
+mod debounce;
+mod delay;
+mod machine;
 mod options;
+mod periodic;
 mod state;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod timeout;
 mod value;
+
+pub use debounce::debounce;
+pub use delay::delay;
+pub use periodic::periodic;
+pub use throttle::throttle;
+pub use timeout::timeout;
 
 use crate::function::Operators;
 
 /// All of them, by name.
 pub fn built_in() -> Operators {
     Operators::default()
+        .with("timeout", timeout)
+        .with("debounce", debounce)
+        .with("throttle", throttle)
+        .with("delay", delay)
+        .with("periodic", periodic)
 }
