@@ -10,15 +10,14 @@
 //! A key has one timer, for what comes next: the deadline, or the first held element. Its name is the
 //! default one, which costs the least.
 
-use super::state::{read, save};
+use super::held::Held;
+use super::state::{load, save};
 use super::value::json_text;
-use crate::duration::format_duration;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
-use crate::limits::{CALL_BYTES_MAX, HELD_ELEMENTS_MAX};
+use crate::limits::CALL_BYTES_MAX;
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Steps of one callback. What is left goes on in the next one, at once.
 const STEPS_MAX: usize = 256;
@@ -91,9 +90,9 @@ impl Out<'_, '_> {
 /// What is kept for a key.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a, S> {
-    /// Elements that have not taken effect: by the time when they do, then as they came.
+    /// Elements that have not taken effect.
     #[serde(borrow)]
-    held: VecDeque<(Timestamp, &'a str)>,
+    held: Option<Held<'a>>,
     state: Option<S>,
 }
 
@@ -118,40 +117,46 @@ impl<M: Machine> Operator for Stepped<M> {
             })?,
         };
         let at = self.0.effective(at, value)?;
-        self.run(call.stored_state(), Some((at, value)), call)
+        self.run(Some((at, value)), call)
     }
 
     fn on_timer(&mut self, call: &mut Call<'_>, _timer: TimerFired<'_>) -> Result<()> {
-        self.run(call.stored_state(), None, call)
+        self.run(None, call)
     }
 }
 
 impl<M: Machine> Stepped<M> {
     /// One callback: takes an element in, does what is due, and waits for what comes next.
-    fn run<'s>(
+    fn run<'s, 'c: 's>(
         &self,
-        stored: Option<&'s [u8]>,
         element: Option<(Timestamp, &'s str)>,
-        call: &mut Call<'_>,
+        call: &mut Call<'c>,
     ) -> Result<()> {
         let domain = self.0.domain();
-        let mut kept = read(stored)?.unwrap_or_else(|| Kept { held: VecDeque::new(), state: None });
+        let mut kept: Kept<'s, M::State<'s>> =
+            load(call)?.unwrap_or(Kept { held: None, state: None });
         let reached = match domain {
             Domain::Event => call.watermark(),
             Domain::Processing => call.processing_time(),
         };
         let timestamp = call.output_timestamp(None);
         let mut out = Out { call: &mut *call, timestamp, bytes: 0 };
-        if let Some((at, value)) = element {
-            if Some(at) <= reached {
+        let mut early = None;
+        match element {
+            Some((at, value)) if Some(at) <= reached => {
                 self.element(&mut kept, at, value, &mut out);
-            } else {
-                hold(&mut kept.held, at, value)?;
             }
+            other => early = other,
         }
         if let Some(reached) = reached {
             self.advance(&mut kept, reached, &mut out);
         }
+        let Kept { mut held, state } = kept;
+        let mut buffer = Vec::new();
+        if let Some((at, value)) = early {
+            held = Some(Held::insert(held.as_ref(), at, value, &mut buffer)?);
+        }
+        let kept = Kept { held, state };
         let next = self.next(&kept).map(|(time, _)| time);
         let mut timer = call.timers().named(DEFAULT_TIMER_NAME);
         if timer.time(domain) != next {
@@ -160,7 +165,7 @@ impl<M: Machine> Stepped<M> {
                 None => timer.delete(domain),
             }
         }
-        let is_empty = kept.held.is_empty() && kept.state.is_none();
+        let is_empty = kept.held.is_none() && kept.state.is_none();
         save(call, (!is_empty).then_some(&kept));
         Ok(())
     }
@@ -187,13 +192,13 @@ impl<M: Machine> Stepped<M> {
             steps += 1;
             match next {
                 Next::Held => {
-                    if let Some((at, value)) = kept.held.pop_front() {
+                    if let Some((at, value)) = Held::pop(&mut kept.held) {
                         self.element(kept, at, value, out);
                     }
                 }
                 Next::Deadline => {
                     let at = if is_event { time } else { reached };
-                    let is_last = is_final && kept.held.is_empty();
+                    let is_last = is_final && kept.held.is_none();
                     if is_event {
                         out.timestamp = Some(at);
                     }
@@ -218,7 +223,7 @@ impl<M: Machine> Stepped<M> {
     }
 
     fn next(&self, kept: &Kept<'_, M::State<'_>>) -> Option<(Timestamp, Next)> {
-        let held = kept.held.front().map(|(time, _)| (*time, Next::Held));
+        let held = kept.held.as_ref().map(|held| (held.first(), Next::Held));
         let deadline = kept.state.as_ref().and_then(|state| self.0.deadline(state));
         let deadline = deadline.map(|time| (time, Next::Deadline));
         match (held, deadline) {
@@ -228,21 +233,4 @@ impl<M: Machine> Stepped<M> {
             (held, deadline) => held.or(deadline),
         }
     }
-}
-
-fn hold<'s>(
-    held: &mut VecDeque<(Timestamp, &'s str)>,
-    at: Timestamp,
-    value: &'s str,
-) -> Result<()> {
-    if held.len() >= HELD_ELEMENTS_MAX {
-        let first = held.front().map_or(at, |(time, _)| *time);
-        let span = format_duration(at.saturating_since(first));
-        return Err(FunctionError::new(format!(
-            "the key has {HELD_ELEMENTS_MAX} elements already that wait for their time, the first of \
-             them {span} before this one"
-        )));
-    }
-    held.insert(held.partition_point(|(time, _)| *time <= at), (at, value));
-    Ok(())
 }

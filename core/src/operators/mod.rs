@@ -10,6 +10,7 @@
 
 mod debounce;
 mod delay;
+mod held;
 mod machine;
 mod options;
 mod periodic;

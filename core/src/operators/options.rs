@@ -56,12 +56,8 @@ impl<'a> Options<'a> {
         self.members?.get(name).filter(|value| !value.is_null())
     }
 
-    /// The names of the members that are there, where the operator's user chooses them.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.members.into_iter().flat_map(Map::keys).map(String::as_str)
-    }
-
     /// The options inside of an option.
+    #[allow(dead_code, reason = "windows have such options")]
     pub(super) fn section(&mut self, name: &'a str) -> Result<Option<Options<'a>>> {
         let path = format!("{}.", self.path(name));
         match self.value(name) {
@@ -172,7 +168,7 @@ impl<'a> Options<'a> {
     }
 
     /// Refuses what is beyond its bounds.
-    pub(super) fn within<T: PartialOrd>(
+    pub(super) fn within<T: PartialOrd + Copy>(
         &self,
         name: &str,
         value: T,
@@ -242,8 +238,8 @@ mod tests {
         Ok(read)
     }
 
-    fn check_refused(options: Value, expected: &str) {
-        assert_eq!(read(&options).map_err(|error| error.to_string()), Err(expected.to_owned()));
+    fn check_refused(options: &Value, expected: &str) {
+        assert_eq!(read(options).map_err(|error| error.to_string()), Err(expected.to_owned()));
     }
 
     #[test]
@@ -277,49 +273,49 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_its_path() {
-        check_refused(json!(5), "the options are 5, not an object");
-        check_refused(json!(null), "`after` is missing, such as \"90s\"");
+        check_refused(&json!(5), "the options are 5, not an object");
+        check_refused(&json!(null), "`after` is missing, such as \"90s\"");
         check_refused(
-            json!({"after": "5min"}),
+            &json!({"after": "5min"}),
             "`after`: `5min`: there is no unit `min`; units are w, d, h, m, s, ms",
         );
         let no_duration = "write a duration, such as \"90s\", or milliseconds";
-        check_refused(json!({"after": 1.5}), &format!("`after` is 1.5; {no_duration}"));
-        check_refused(json!({"after": [1]}), &format!("`after` is a list; {no_duration}"));
-        check_refused(json!({"after": 0}), "`after` is 0s, allowed is 1ms to 36525d");
-        check_refused(json!({"after": "-1s"}), "`after` is -1s, allowed is 1ms to 36525d");
+        check_refused(&json!({"after": 1.5}), &format!("`after` is 1.5; {no_duration}"));
+        check_refused(&json!({"after": [1]}), &format!("`after` is a list; {no_duration}"));
+        check_refused(&json!({"after": 0}), "`after` is 0s, allowed is 1ms to 36525d");
+        check_refused(&json!({"after": "-1s"}), "`after` is -1s, allowed is 1ms to 36525d");
         check_refused(
-            json!({"after": 1, "domain": "wall"}),
+            &json!({"after": 1, "domain": "wall"}),
             "`domain` is \"wall\", allowed are processing, event",
         );
         check_refused(
-            json!({"after": 1, "leading": "yes"}),
+            &json!({"after": 1, "leading": "yes"}),
             "`leading` is \"yes\", allowed are true and false",
         );
-        check_refused(json!({"after": 1, "times": 0}), "`times` is 0, allowed is 1 to 10");
+        check_refused(&json!({"after": 1, "times": 0}), "`times` is 0, allowed is 1 to 10");
         check_refused(
-            json!({"after": 1, "times": -1}),
+            &json!({"after": 1, "times": -1}),
             "`times` is -1, not a whole number from 0 on",
         );
-        check_refused(json!({"after": 1, "window": 1}), "`window` is 1, not an object");
+        check_refused(&json!({"after": 1, "window": 1}), "`window` is 1, not an object");
         check_refused(
-            json!({"after": 1, "window": {"size": 0}}),
+            &json!({"after": 1, "window": {"size": 0}}),
             "`window.size` is 0s, allowed is 1ms to 36525d",
         );
         check_refused(
-            json!({"after": 1, "window": {"gap": 0}}),
+            &json!({"after": 1, "window": {"gap": 0}}),
             "there is no option `window.gap`; there are size",
         );
         check_refused(
-            json!({"after": 1, "aftre": 1}),
+            &json!({"after": 1, "aftre": 1}),
             "there is no option `aftre`; there are after, window, offset, domain, leading, times, at",
         );
         check_refused(
-            json!({"after": 1, "at": "a"}),
+            &json!({"after": 1, "at": "a"}),
             "`at`: `a` is no JSON pointer: it begins with `/`, or is empty",
         );
         check_refused(
-            json!({"after": 1, "at": 1}),
+            &json!({"after": 1, "at": 1}),
             "`at` is 1; write a JSON pointer, such as \"/order/id\"",
         );
     }

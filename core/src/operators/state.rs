@@ -10,12 +10,7 @@ const VERSION: u32 = 1;
 
 /// What the operator keeps for the key, as the callback met it; `None`: nothing.
 pub(super) fn load<'a, S: Deserialize<'a>>(call: &Call<'a>) -> Result<Option<S>> {
-    read(call.stored_state())
-}
-
-/// The same, where the bytes are at hand.
-pub(super) fn read<'a, S: Deserialize<'a>>(stored: Option<&'a [u8]>) -> Result<Option<S>> {
-    let state = stored.map(decode).transpose();
+    let state = call.stored_state().map(decode).transpose();
     state.map_err(|error| error.while_doing("what is kept for the key cannot be read"))
 }
 

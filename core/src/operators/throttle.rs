@@ -71,18 +71,14 @@ impl Machine for Throttle {
             interval = self.end(&over, at, out);
         }
         let suppressed = self.trailing.then_some(value);
-        Some(match interval {
-            Some(Interval { end, held }) => Interval { end, held: suppressed.or(held) },
-            None => {
-                let end = at.saturating_add(self.every_ms);
-                if self.leading {
-                    out.value(value);
-                    Interval { end, held: None }
-                } else {
-                    Interval { end, held: suppressed }
-                }
-            }
-        })
+        if let Some(Interval { end, held }) = interval {
+            return Some(Interval { end, held: suppressed.or(held) });
+        }
+        if self.leading {
+            out.value(value);
+        }
+        let held = suppressed.filter(|_| !self.leading);
+        Some(Interval { end: at.saturating_add(self.every_ms), held })
     }
 
     fn deadline(&self, interval: &Interval<'_>) -> Option<Timestamp> {

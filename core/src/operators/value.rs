@@ -58,11 +58,6 @@ impl Pointer {
         Ok(Self { text: text.to_owned(), steps })
     }
 
-    /// As it was written.
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// The JSON text of the field, if the value has it; of a field that stands twice, the last one.
     pub(super) fn find<'v>(&self, value: &'v str) -> Result<Option<&'v str>> {
         if self.steps.is_empty() {
@@ -259,7 +254,6 @@ mod tests {
             assert_eq!(Pointer::parse(text), Err(why.to_owned()));
         }
         let pointer = Pointer::parse("/a/b").unwrap();
-        assert_eq!(pointer.text(), "/a/b");
         let missing = pointer.require("{\"a\":{}}").unwrap_err();
         assert_eq!(missing.message(), "the element's value has no field `/a/b`");
         let wrong = pointer.wrong("true", ", not a number");

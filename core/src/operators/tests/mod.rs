@@ -1,17 +1,27 @@
 //! The simple operators, by examples and against their definitions.
 
+mod docs;
+mod engine;
 mod examples;
 mod oracle;
 
 use super::built_in;
-use crate::function::Result;
+use crate::error::Rejection;
 use crate::function::host::{Host, HostOutput};
+use crate::namespace::NamespaceConfig;
 use serde_json::Value;
 
+const NAMES: [&str; 5] = ["timeout", "debounce", "throttle", "delay", "periodic"];
+
+fn config(name: &str, options: &Value) -> NamespaceConfig {
+    let (operator, options) = (name.to_owned(), options.clone());
+    NamespaceConfig { operator, options, ..NamespaceConfig::default() }
+}
+
 /// A host of an operator with these options.
-fn try_host(name: &str, options: &Value) -> Result<Host> {
-    let made = built_in().make(name, options).expect("there is one of this name");
-    made.map(Host::new)
+fn try_host(name: &str, options: &Value) -> Result<Host, Rejection> {
+    let made = built_in().make(&config(name, options))?;
+    Ok(Host::new(made.expect("it is a function")))
 }
 
 fn host(name: &str, options: &Value) -> Host {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A sequence of numbers that looks random, and is the same for the same seed.
-struct Rng(u64);
+pub(super) struct Rng(pub(super) u64);
 
 impl Rng {
-    fn below(&mut self, bound: u64) -> i64 {
+    pub(super) fn below(&mut self, bound: u64) -> i64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Rng {
         ((mixed ^ (mixed >> 31)) % bound) as i64
     }
 
-    fn one_in(&mut self, times: u64) -> bool {
+    pub(super) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 }
@@ -51,17 +51,52 @@ impl End {
 const LAST_ELEMENT: i64 = 120;
 const HORIZON: i64 = 400;
 
-/// Plays a game with two keys: what each key got, what it emitted, and how it ended.
-struct Game {
+/// What a game with two keys does.
+#[derive(Debug)]
+pub(super) enum Step {
+    Element(&'static str, i64, String),
+    Watermark(i64),
+    Clock(i64),
+}
+
+/// What came out, by key.
+pub(super) type ByKey = BTreeMap<String, Vec<(Option<i64>, String)>>;
+
+/// A game that was played: what each key got, what it emitted, and how it ended.
+pub(super) struct Game {
     elements: BTreeMap<&'static str, Vec<(i64, String)>>,
-    emitted: BTreeMap<String, Vec<(Option<i64>, String)>>,
+    pub(super) emitted: ByKey,
     end: End,
+    pub(super) host: Host,
+    pub(super) steps: Vec<Step>,
+}
+
+/// The game while it is played.
+struct Table {
     host: Host,
+    steps: Vec<Step>,
+}
+
+impl Table {
+    fn element(&mut self, key: &'static str, at: i64, value: &str) {
+        self.host.element(key, at, value).unwrap();
+        self.steps.push(Step::Element(key, at, value.to_owned()));
+    }
+
+    fn watermark(&mut self, to: i64) {
+        self.host.advance_watermark(to);
+        self.steps.push(Step::Watermark(to));
+    }
+
+    fn clock(&mut self, to: i64) {
+        self.host.advance_clock(to);
+        self.steps.push(Step::Clock(to));
+    }
 }
 
 /// `small_steps`: no watermark jumps over anything, but the final one.
-fn play(rng: &mut Rng, name: &str, options: &Value, small_steps: bool) -> Game {
-    let mut host = host(name, options);
+pub(super) fn play(rng: &mut Rng, name: &str, options: &Value, small_steps: bool) -> Game {
+    let mut table = Table { host: host(name, options), steps: Vec::new() };
     let is_event = options["domain"] == "event";
     let count = 1 + rng.below(12);
     let mut arrivals: Vec<_> = (0..count)
@@ -76,47 +111,50 @@ fn play(rng: &mut Rng, name: &str, options: &Value, small_steps: bool) -> Game {
     for (key, at, value) in &arrivals {
         elements.entry(*key).or_default().push((*at, value.clone()));
     }
-    elements.values_mut().for_each(|elements| elements.sort_by_key(|(at, _)| *at));
+    for elements in elements.values_mut() {
+        elements.sort_by_key(|(at, _)| *at);
+    }
     let end = if is_event {
         let mut watermark = -1;
-        let mut advance = |host: &mut Host, to: i64| {
+        let mut advance = |table: &mut Table, to: i64| {
             if small_steps {
-                (watermark + 1..to).for_each(|step| host.advance_watermark(step));
+                (watermark + 1..to).for_each(|step| table.watermark(step));
             }
             if to > watermark {
-                host.advance_watermark(to);
+                table.watermark(to);
                 watermark = to;
             }
             watermark
         };
         for (index, (key, at, value)) in arrivals.iter().enumerate() {
-            host.element(key, *at, value).unwrap();
+            table.element(key, *at, value);
             let ahead = arrivals[index + 1..].iter().map(|(_, at, _)| *at).min();
             if let Some(ahead) = ahead
                 && rng.one_in(2)
             {
-                advance(&mut host, ahead - 1 - rng.below(10));
+                advance(&mut table, ahead - 1 - rng.below(10));
             }
         }
         let is_behind = small_steps || rng.one_in(2);
         let to = if is_behind { LAST_ELEMENT + rng.below(HORIZON as u64) } else { -1 };
-        let last = advance(&mut host, to);
-        host.advance_watermark(i64::MAX);
+        let last = advance(&mut table, to);
+        table.watermark(i64::MAX);
         End::Final(last)
     } else {
         for now in 0..=LAST_ELEMENT + HORIZON {
-            host.advance_clock(now);
+            table.clock(now);
             for (key, at, value) in arrivals.iter().filter(|(_, at, _)| *at == now) {
-                host.element(key, *at, value).unwrap();
+                table.element(key, *at, value);
             }
         }
         End::Clock(LAST_ELEMENT + HORIZON)
     };
+    let Table { mut host, steps } = table;
     let mut by_key = BTreeMap::<_, Vec<_>>::new();
     for output in host.take_outputs() {
         by_key.entry(output.key.clone()).or_default().append(&mut emitted(vec![output]));
     }
-    Game { elements, emitted: by_key, end, host }
+    Game { elements, emitted: by_key, end, host, steps }
 }
 
 impl Game {
