@@ -164,6 +164,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard",
         ],
     ),
+    // The built-in operators are tested against the engine, too.
+    (
+        "operators::tests",
+        &["time", "error", "limits", "op", "output", "namespace", "function", "operators", "solo"],
+    ),
     // The only place where the core meets the machine: it may know everything, nobody knows it.
     (
         "runtime",

@@ -3,7 +3,7 @@
 //!
 //! `STORMWHEEL_OPERATOR_SEEDS` says how many games each is played.
 
-use super::{emitted, host};
+use super::{emitted, host, seeds};
 use crate::function::host::Host;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -171,12 +171,6 @@ impl Game {
             assert_eq!(found, expected, "{what}, key {key}, {:?}, {elements:?}", self.end);
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
-fn seeds() -> u64 {
-    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
-    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of games"))
 }
 
 /// Plays both domains in turn.
