@@ -5,6 +5,7 @@
 //! `docs/architecture.md` has the map.
 
 mod due_counts;
+pub mod duration;
 pub mod error;
 pub mod function;
 mod held;
@@ -15,6 +16,7 @@ pub mod limits;
 mod log;
 pub mod namespace;
 pub mod op;
+pub mod operators;
 pub mod output;
 mod partition;
 pub mod ports;
@@ -27,6 +29,7 @@ pub mod solo;
 mod stats;
 pub mod storage;
 pub mod testing;
+pub mod text;
 pub mod time;
 mod timeline;
 mod watermark;

@@ -19,6 +19,10 @@ pub const CALL_BYTES_MAX: usize = 16 << 20;
 pub const DUE_AT_ONCE_MAX: u32 = 10_000;
 /// How often a callback that fails may be called again.
 pub const RETRIES_MAX: u32 = 100;
+/// Longest duration in an operator's options: a hundred years of milliseconds.
+pub const SPAN_MS_MAX: i64 = 36_525 * 86_400_000;
+/// Elements of one key that a built-in operator holds until their time comes. One more fails.
+pub const HELD_ELEMENTS_MAX: usize = 10_000;
 /// Inputs of an operator.
 pub const INPUTS_MAX: u8 = 2;
 /// Timers of one key that a namespace allows unless it says otherwise.

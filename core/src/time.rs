@@ -4,6 +4,8 @@
 //! `i64` is legal and ordinary. Arithmetic that can leave the range is checked or saturating, by
 //! name. Nothing here reads a clock.
 
+pub mod text;
+
 use crate::key_group::xxh3_64;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -15,8 +15,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The ground: numbers with a meaning.
     ("limits", &[]),
     ("prefetch", &[]),
+    ("text", &[]),
+    ("duration", &["text"]),
     ("key_group", &["limits"]),
-    ("time", &["key_group"]),
+    ("time", &["key_group", "text"]),
     ("error", &["time", "limits"]),
     // What travels between the layers.
     ("op", &["time", "error", "limits"]),
@@ -27,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // What users write, and what calls it.
     ("function", &["time", "error", "limits", "op", "namespace"]),
+    ("operators", &["text", "duration", "time", "limits", "op", "function"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
     ("stats", &["op", "namespace"]),
     ("held", &["time", "key_group", "namespace"]),
@@ -161,6 +164,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ports",
             "shard",
         ],
+    ),
+    // The built-in operators are tested against the engine, too.
+    (
+        "operators::tests",
+        &["time", "error", "limits", "op", "output", "namespace", "function", "operators", "solo"],
     ),
     // The only place where the core meets the machine: it may know everything, nobody knows it.
     (

@@ -27,7 +27,6 @@ mod schedule;
 mod tally;
 
 use crate::cli::{Client, Failure, print_line};
-use crate::wire::duration::parse_duration;
 use clap::Args;
 pub(crate) use clock::{wall_ms, wall_us};
 use crowd::Crowd;
@@ -37,6 +36,7 @@ use report::Report;
 use serde::Serialize;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use stormwheel::duration::parse_duration;
 
 /// Timers of a closed loop that names no number.
 const CLOSED_TIMERS: u64 = 1_000_000;

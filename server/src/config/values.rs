@@ -3,11 +3,11 @@
 //! Both are text in TOML, in the environment and in `config show`; a bare number of bytes is read
 //! too, a bare number of milliseconds is not: its unit could not be told.
 
-use crate::wire::duration::{format_duration, parse_duration};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
+use stormwheel::duration::{format_duration, parse_duration};
 
 /// A length of time, never negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

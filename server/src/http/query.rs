@@ -5,11 +5,12 @@
 //! delete must never be read as "no filter".
 
 use super::kinds::query_problem;
-use crate::wire::duration::parse_duration;
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::{TimeFormat, parse_time_text};
+use crate::wire::time::TimeFormat;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+use stormwheel::duration::parse_duration;
+use stormwheel::time::text::parse_time_text;
 use stormwheel::time::{Domain, Timestamp};
 
 /// A query parameter that a route knows.

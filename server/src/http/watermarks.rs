@@ -5,17 +5,19 @@ use super::bound::Segment;
 use super::namespaces::misanswered;
 use super::respond::json_value;
 use crate::wire::document::{message, parse_document};
-use crate::wire::duration::DurationValue;
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::{TimeFormat, TimeValue, clip, write_time};
+use crate::wire::time::{TimeFormat, write_time};
 use axum::body::Body;
 use http::Response;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use stormwheel::duration::DurationValue;
 use stormwheel::namespace::{
     ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceStatus,
 };
+use stormwheel::text::clip;
 use stormwheel::time::Timestamp;
+use stormwheel::time::text::TimeValue;
 
 /// `PUT …/watermarks/{source}`.
 pub(super) async fn put(mut exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {

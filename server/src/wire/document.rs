@@ -8,10 +8,10 @@ use super::fields::DEPTH_MAX;
 pub(crate) use super::fields::message;
 use super::json::depth;
 use super::problem::{Problem, kinds};
-use super::time::clip;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::fmt;
+use stormwheel::text::clip;
 
 /// Reads a whole body as one JSON value.
 pub(crate) fn parse_document(body: &[u8]) -> Result<Value, Problem> {

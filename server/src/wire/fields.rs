@@ -14,16 +14,17 @@ mod set;
 pub(crate) use scan::scan;
 pub(crate) use set::{Field, FieldSet};
 
-use super::duration::DurationValue;
 use super::json::depth;
 use super::problem::{Problem, kinds};
-use super::time::{TimeValue, clip};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use stormwheel::duration::DurationValue;
 use stormwheel::op::Only;
+use stormwheel::text::clip;
+use stormwheel::time::text::TimeValue;
 use stormwheel::time::{Domain, Timestamp};
 
 /// How deep JSON may be nested, the object that holds the fields included.

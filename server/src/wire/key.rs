@@ -5,12 +5,12 @@
 //! and `..`, which clients and proxies take out of paths.
 
 use super::problem::{Problem, kinds};
-use super::time::clip;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::borrow::Cow;
 use stormwheel::error::Rejection;
 use stormwheel::limits::KEY_BYTES_MAX;
+use stormwheel::text::clip;
 
 /// The bytes of a key as spelled in JSON or in a (percent-decoded) path.
 pub fn parse_key(text: &str) -> Result<Cow<'_, [u8]>, Problem> {

@@ -3,7 +3,6 @@
 
 pub mod arrow;
 pub(crate) mod document;
-pub mod duration;
 pub mod elements;
 mod failures;
 mod fields;

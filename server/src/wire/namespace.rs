@@ -5,14 +5,14 @@
 //! default, where they promise nothing, and refused otherwise.
 
 use super::document::parse_document;
-use super::duration::{format_duration, parse_duration};
 use super::problem::{Problem, kinds};
-use super::time::clip;
 use serde_json::{Map, Value, json};
+use stormwheel::duration::{format_duration, parse_duration};
 use stormwheel::namespace::{
     ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
     OPERATOR_TIMERS, OnError, OverduePolicy, Retention, WatermarkConfig,
 };
+use stormwheel::text::clip;
 
 /// The whole configuration, from a `PUT` body: what is left out is the default.
 pub fn parse_config(body: &[u8]) -> Result<NamespaceConfig, Problem> {

@@ -15,7 +15,6 @@ use super::query::with_plus;
 use super::respond::{self, problem};
 use crate::wire::output::Filter;
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::parse_time_text;
 use axum::body::Body;
 use format::Format;
 use http::{HeaderValue, Response, StatusCode};
@@ -25,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwheel::output::{Cursor, NamespaceId, OutputFault};
 use stormwheel::runtime::{OutputLog, ReadRejection};
+use stormwheel::time::text::parse_time_text;
 use stream::OutputStream;
 
 /// The header with the cursor: where an endless stream starts, where a bounded answer ends.

@@ -8,9 +8,9 @@ use crate::wire::fields::{
     Field, Fields, OpWord, PayloadField, parse_domain, parse_only, parse_op,
 };
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::clip;
 use arrow_array::{Int64Array, RecordBatch};
 use std::borrow::Cow;
+use stormwheel::text::clip;
 
 const KNOWN: &str = "`op`, `key`, `at`, `after_ms`, `name`, `domain`, `payload`, `spread_ms`, \
                      `resolution_ms`, `only`, `fire_at`";

@@ -3,7 +3,7 @@
 use super::typed::{Bytes, BytesColumn, TextColumn, TimeColumn};
 use crate::wire::json::{push_base64, push_int, push_text};
 use crate::wire::problem::{Problem, kinds};
-use crate::wire::time::clip;
+use stormwheel::text::clip;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,

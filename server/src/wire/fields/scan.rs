@@ -9,12 +9,12 @@ use super::{
     Field, FieldSet, Fields, KeyField, PayloadField, check_depth, parse_domain, parse_only,
     parse_op,
 };
-use crate::wire::duration::parse_duration;
-use crate::wire::time::parse_time_text;
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use stormwheel::duration::parse_duration;
 use stormwheel::time::Timestamp;
+use stormwheel::time::text::parse_time_text;
 
 /// Decimal digits that fit into an `i64` whatever they are.
 const PLAIN_DIGITS_MAX: usize = 18;

@@ -3,7 +3,7 @@
 //! Both spellings are sums of components, from the larger unit to the smaller, each unit once.
 //! The result is in whole milliseconds; a fraction of one rounds up, so that nothing is early.
 
-use super::time::clip;
+use crate::text::clip;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::fmt;
 
@@ -62,7 +62,7 @@ pub fn format_duration(millis: i64) -> String {
         let count = rest / unit_ms as u64;
         rest %= unit_ms as u64;
         if count > 0 {
-            sum.push_str(itoa::Buffer::new().format(count));
+            sum.push_str(&count.to_string());
             sum.push_str(unit);
         }
     }

@@ -1,0 +1,74 @@
+//! The same games on the engine itself: it does what the plain host does that the definitions are
+//! held against.
+
+use super::oracle::{ByKey, Rng, Step, play};
+use super::{NAMES, built_in, config};
+use crate::op::{Action, Element, Op, Payload, ResultKind};
+use crate::output::{OutputKind, OutputRecord};
+use crate::solo::Solo;
+use crate::time::Timestamp;
+use serde_json::{Value, json};
+
+const GAMES: u64 = 20;
+
+fn options(rng: &mut Rng, name: &str, domain: &str) -> Value {
+    let span = 1 + rng.below(30);
+    match name {
+        "timeout" => json!({"after": span, "domain": domain, "recover": rng.one_in(2)}),
+        "debounce" => json!({"after": span, "max": span + 20, "domain": domain}),
+        "throttle" => json!({"every": span, "domain": domain}),
+        "delay" => json!({"after": span, "domain": domain}),
+        _ => json!({"every": span, "times": 1 + rng.below(5), "domain": domain}),
+    }
+}
+
+/// What comes out of the engine, and how many timers it has left.
+fn on_engine(name: &str, options: &Value, steps: &[Step]) -> (ByKey, u64) {
+    let mut now = Timestamp::from_millis(0);
+    let mut solo = Solo::with_operators(&config(name, options), built_in(), now).unwrap();
+    let mut by_key = ByKey::new();
+    let mut each = |record: OutputRecord<'_>| {
+        let OutputKind::Value { tag: None, timestamp } = record.kind else {
+            panic!("{record:?} is no value of the main output");
+        };
+        let key = String::from_utf8(record.key.to_vec()).unwrap();
+        let value = record.payload.expect("a value").bytes().to_vec();
+        let value = (timestamp.map(Timestamp::as_millis), String::from_utf8(value).unwrap());
+        by_key.entry(key).or_default().push(value);
+    };
+    for step in steps {
+        match step {
+            Step::Element(key, at, value) => {
+                let timestamp = Timestamp::from_millis(*at);
+                let value = Payload::Json(value.as_bytes());
+                let action = Action::Element(Element { timestamp, input: 0, value });
+                let op = Op { key: key.as_bytes(), action };
+                let outcomes = solo.apply_with(&[op], now, &mut each);
+                assert_eq!(outcomes[0].as_ref().unwrap().result, ResultKind::Processed);
+            }
+            Step::Watermark(to) => {
+                solo.advance_watermark(Timestamp::from_millis(*to), now, &mut each);
+            }
+            Step::Clock(to) => {
+                now = Timestamp::from_millis(*to);
+                solo.advance(now, &mut each);
+            }
+        }
+    }
+    (by_key, solo.pending())
+}
+
+#[test]
+fn the_engine_does_what_the_plain_host_does() {
+    for (name, seed) in NAMES.into_iter().flat_map(|name| (0..GAMES).map(move |seed| (name, seed)))
+    {
+        let domain = if seed % 2 == 0 { "event" } else { "processing" };
+        let mut rng = Rng(seed);
+        let options = options(&mut rng, name, domain);
+        let game = play(&mut rng, name, &options, false);
+        let (emitted, pending) = on_engine(name, &options, &game.steps);
+        assert_eq!(emitted, game.emitted, "{name}, seed {seed}");
+        let timers = ["a", "b"].map(|key| game.host.timers(key).len() as u64);
+        assert_eq!(pending, timers.iter().sum::<u64>(), "{name}, seed {seed}");
+    }
+}

@@ -1,0 +1,42 @@
+//! The simple operators, by examples and against their definitions.
+
+mod docs;
+mod engine;
+mod examples;
+mod oracle;
+
+use super::built_in;
+use crate::error::Rejection;
+use crate::function::host::{Host, HostOutput};
+use crate::namespace::NamespaceConfig;
+use serde_json::Value;
+
+const NAMES: [&str; 5] = ["timeout", "debounce", "throttle", "delay", "periodic"];
+
+fn config(name: &str, options: &Value) -> NamespaceConfig {
+    let (operator, options) = (name.to_owned(), options.clone());
+    NamespaceConfig { operator, options, ..NamespaceConfig::default() }
+}
+
+/// A host of an operator with these options.
+fn try_host(name: &str, options: &Value) -> Result<Host, Rejection> {
+    let made = built_in().make(&config(name, options))?;
+    Ok(Host::new(made.expect("it is a function")))
+}
+
+fn host(name: &str, options: &Value) -> Host {
+    try_host(name, options).expect("the options are good")
+}
+
+/// What was emitted: when, and what.
+fn emitted(outputs: Vec<HostOutput>) -> Vec<(Option<i64>, String)> {
+    assert!(outputs.iter().all(|output| output.tag.is_none()));
+    outputs.into_iter().map(|output| (output.timestamp, output.value)).collect()
+}
+
+/// How many games each oracle is played.
+#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
+fn seeds() -> u64 {
+    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
+    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of games"))
+}
