@@ -25,6 +25,16 @@ pub const SPAN_MS_MAX: i64 = 36_525 * 86_400_000;
 pub const HELD_ELEMENTS_MAX: usize = 10_000;
 /// Inputs of an operator.
 pub const INPUTS_MAX: u8 = 2;
+/// Elements of one key that `deduplicate` remembers. One more fails.
+pub const SEEN_PER_KEY_MAX: usize = 10_000;
+/// Open windows of one key. An element that opens one more fails.
+pub const WINDOWS_PER_KEY_MAX: usize = 10_000;
+/// Sliding windows that an element belongs to. Options that ask for more are refused.
+pub const WINDOWS_PER_ELEMENT_MAX: i64 = 1_000;
+/// Bytes of the values that a window collects or keeps. An element that brings more fails.
+pub const WINDOW_VALUE_BYTES_MAX: usize = 256 << 10;
+/// Fields of what a window emits. Options that name more are refused.
+pub const WINDOW_FIELDS_MAX: usize = 64;
 /// Timers of one key that a namespace allows unless it says otherwise.
 pub const TIMERS_PER_KEY_DEFAULT: u32 = 10_000;
 /// Timers of one key, whatever a namespace allows.

@@ -8,24 +8,34 @@
 //! To add one: a module of its own, whose factory reads the namespace's options with
 //! [`options::Options`], a line in [`built_in`], and a section in the docs.
 
+mod canonical;
 mod debounce;
+mod deduplicate;
 mod delay;
+mod forget;
 mod held;
+mod joins;
 mod machine;
 mod options;
 mod periodic;
+#[cfg(test)]
+mod seeds;
 mod state;
 #[cfg(test)]
 mod tests;
 mod throttle;
 mod timeout;
 mod value;
+mod windows;
 
 pub use debounce::debounce;
+pub use deduplicate::deduplicate;
 pub use delay::delay;
+pub use joins::{enrich, interval_join};
 pub use periodic::periodic;
 pub use throttle::throttle;
 pub use timeout::timeout;
+pub use windows::windows;
 
 use crate::function::Operators;
 
@@ -37,4 +47,8 @@ pub fn built_in() -> Operators {
         .with("throttle", throttle)
         .with("delay", delay)
         .with("periodic", periodic)
+        .with("windows", windows)
+        .with("interval_join", interval_join)
+        .with("enrich", enrich)
+        .with("deduplicate", deduplicate)
 }

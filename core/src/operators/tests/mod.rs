@@ -1,9 +1,11 @@
-//! The simple operators, by examples and against their definitions.
+//! The simple operators, by examples and against their definitions; and all of them on the engine.
 
 mod docs;
 mod engine;
 mod examples;
 mod oracle;
+mod page;
+mod windows_engine;
 
 use super::built_in;
 use crate::error::Rejection;

@@ -1,0 +1,170 @@
+//! The operator `enrich`: facts on the left input, each with the latest version of the right one, as of
+//! the fact's own time.
+//!
+//! A fact is answered at once, by what is known. When the watermark passes its time, nothing can come
+//! any more that would change the answer: if it is another one by then, or if nothing was known, the
+//! final one goes out. Of the versions, only those are kept that an answer may still need.
+
+#[cfg(test)]
+mod tests;
+
+use super::{Side, check_room, emit_pair, trimmed};
+use crate::function::{Call, Element, Operator, Result, TimerFired};
+use crate::operators::forget::{arm, reached};
+use crate::operators::options::Options;
+use crate::operators::state::{load, save};
+use crate::time::Domain;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
+
+const NOTHING: &str = "null";
+
+/// `{"keep"}`.
+pub fn enrich(options: &Value) -> Result<Box<dyn Operator>> {
+    let mut options = Options::open(options)?;
+    let keep = options.span("keep")?;
+    options.close()?;
+    Ok(Box::new(Enrich { keep }))
+}
+
+/// See the module.
+struct Enrich {
+    /// How long a version holds; `None`: until there is another one.
+    keep: Option<i64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State<'a> {
+    /// In the order of (time, arrival), as the facts.
+    #[serde(borrow)]
+    versions: Vec<Version<'a>>,
+    /// Those whose time has not passed.
+    #[serde(borrow)]
+    facts: Vec<Fact<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Version<'a> {
+    at: i64,
+    /// Tells it from the others that are kept.
+    serial: u64,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Fact<'a> {
+    at: i64,
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    /// The version that it was answered with.
+    told: Option<u64>,
+}
+
+impl Operator for Enrich {
+    fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
+        let at = element.timestamp.as_millis();
+        let side = Side::of(&element)?;
+        let text = trimmed(&element)?;
+        let mut state: State<'_> = load(call)?.unwrap_or_default();
+        match side {
+            Side::Left => {
+                let told = self.answer(&state.versions, at).map(|place| &state.versions[place]);
+                let answer = told.map_or(NOTHING, |version| &version.text);
+                if reached(call, Domain::Event).is_some_and(|reached| at <= reached) {
+                    emit_pair(call, at, text, answer, ",\"final\":true");
+                    return Ok(());
+                }
+                emit_pair(call, at, text, answer, ",\"final\":false");
+                let told = told.map(|version| version.serial);
+                check_room(state.facts.len() + state.versions.len())?;
+                let place = state.facts.partition_point(|fact| fact.at <= at);
+                state.facts.insert(place, Fact { at, text: text.into(), told });
+                call.timers().register_event_time(element.timestamp);
+            }
+            Side::Right => {
+                let place = state.versions.partition_point(|version| version.at <= at);
+                let before = state.versions[..place].last();
+                if before.is_some_and(|version| version.at == at && version.text == text) {
+                    return Ok(());
+                }
+                check_room(state.facts.len() + state.versions.len())?;
+                let last = state.versions.iter().map(|version| version.serial).max();
+                let serial = last.map_or(0, |last| last + 1);
+                state.versions.insert(place, Version { at, serial, text: text.into() });
+            }
+        }
+        self.forget(call, &mut state);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, call: &mut Call<'_>, timer: TimerFired<'_>) -> Result<()> {
+        let mut state: State<'_> = load(call)?.unwrap_or_default();
+        let passed = state.facts.partition_point(|fact| fact.at <= timer.time.as_millis());
+        for fact in state.facts.drain(..passed) {
+            let answer = self.answer(&state.versions, fact.at);
+            let answer = answer.map_or(NOTHING, |place| &state.versions[place].text);
+            let told = fact
+                .told
+                .and_then(|serial| state.versions.iter().find(|version| version.serial == serial));
+            if told.is_none_or(|told| told.text != answer) {
+                emit_pair(call, fact.at, &fact.text, answer, ",\"final\":true");
+            }
+        }
+        self.forget(call, &mut state);
+        Ok(())
+    }
+
+    fn inputs(&self) -> u8 {
+        2
+    }
+}
+
+impl Enrich {
+    /// The place of the version that holds at a time.
+    fn answer(&self, versions: &[Version<'_>], at: i64) -> Option<usize> {
+        let place = versions.partition_point(|version| version.at <= at).checked_sub(1)?;
+        let ends = self.keep.map(|keep| i128::from(versions[place].at) + i128::from(keep));
+        ends.is_none_or(|ends| i128::from(at) < ends).then_some(place)
+    }
+
+    /// Lets go of the versions that nothing needs any more, and sees to it that the next one goes.
+    fn forget(&self, call: &mut Call<'_>, state: &mut State<'_>) {
+        let reached = reached(call, Domain::Event);
+        let is_past = |at: i64| reached.is_some_and(|reached| at <= reached);
+        // What facts that are still to come may need: each until the next one takes its place.
+        let versions = &state.versions;
+        let ends_at = |place: usize| {
+            let kept = self.keep.map_or(i64::MAX, |keep| versions[place].at.saturating_add(keep));
+            versions.get(place + 1).map_or(kept, |next| next.at.min(kept))
+        };
+        let mut next = None;
+        let mut is_needed = vec![false; versions.len()];
+        for (place, is_needed) in is_needed.iter_mut().enumerate() {
+            let ends_at = ends_at(place);
+            let is_replaced = versions.get(place + 1).is_some_and(|it| it.at == versions[place].at);
+            if !is_past(ends_at) && !is_replaced {
+                *is_needed = true;
+                next = Some(next.map_or(ends_at, |next: i64| next.min(ends_at)));
+            }
+        }
+        // What those need that wait for their final answer: the old one, to tell whether it is another.
+        let mut told: Vec<u64> = state.facts.iter().filter_map(|fact| fact.told).collect();
+        told.sort_unstable();
+        for (is_needed, version) in is_needed.iter_mut().zip(versions) {
+            *is_needed |= told.binary_search(&version.serial).is_ok();
+        }
+        for fact in &state.facts {
+            if let Some(place) = self.answer(versions, fact.at) {
+                is_needed[place] = true;
+            }
+        }
+        let mut is_needed = is_needed.into_iter();
+        state.versions.retain(|_| is_needed.next().unwrap_or_default());
+        // Beside the timers of the facts, which have no name.
+        arm(call, Domain::Event, next);
+        let is_empty = state.versions.is_empty() && state.facts.is_empty();
+        save(call, (!is_empty).then_some(&*state));
+    }
+}
