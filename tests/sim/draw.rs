@@ -125,6 +125,7 @@ pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
         watermark: WatermarkConfig {
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             idle_after_ms: None,
+            delay_ms: None,
         },
         limits: NamespaceLimits {
             timers_per_key: *rng.pick(&[3, 10_000]),
