@@ -5,11 +5,12 @@ use crate::harness::{HANG, Service};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use stormwheel::runtime::SystemClock;
 use stormwheel_server::config::ServerConfig;
 use stormwheel_server::{Server, StartError};
-use stormwheel_tests::{Server as Process, built_binary};
+use stormwheel_tests::{Server as Process, built_binary, fail_stormwheel, run_stormwheel};
 
 const SUM: &str = r#"{"operator":"sum"}"#;
 
@@ -181,9 +182,10 @@ async fn what_a_producer_repeats_is_taken_once() {
     let mut body = String::new();
     for index in 0..10 {
         let key = index % 3;
-        body += &format!("{{\"key\":\"k{key}\",\"timestamp\":{index},\"value\":{{\"n\":1}}}}\n");
+        writeln!(body, "{{\"key\":\"k{key}\",\"timestamp\":{index},\"value\":{{\"n\":1}}}}")
+            .unwrap();
         if index % 4 == 3 {
-            body += &format!("{{\"watermark\":{}}}\n", index - 3);
+            writeln!(body, "{{\"watermark\":{}}}", index - 3).unwrap();
         }
     }
     let headers = [("stormwheel-producer", "p"), ("stormwheel-sequence", "1")];
@@ -272,4 +274,18 @@ fn the_example_is_a_service_around_its_function() {
     let outputs = client.get("/v1/namespaces/clicks/outputs?limit=1&wait=60s").expect_status(200);
     let found = &outputs.lines()[0];
     assert_eq!((&found["timestamp"], &found["value"]), (&json!(62_000), &json!(["anna", 2])));
+
+    // The same from a shell.
+    let address = format!("http://127.0.0.1:{}", server.port());
+    let place = ["-n", "clicks", "--server", &address];
+    let put = ["elements", "put", "bert", "\"/home\"", "--timestamp", "90000"];
+    assert_eq!(run_stormwheel(&[&put[..], &place].concat()), "processed\n");
+    let moved = run_stormwheel(&[&["elements", "watermark", "150000"][..], &place].concat());
+    assert_eq!(moved, "source default advanced, watermark 1970-01-01T00:02:30.000Z\n");
+    let outputs = ["outputs", "--key", "bert", "--tag", "", "--wait", "60s", "--limit", "1"];
+    let said = run_stormwheel(&[&outputs[..], &place].concat());
+    assert!(said.starts_with("1970-01-01T00:02:30.000Z  bert  [\"bert\",1]\n"), "{said}");
+    let (code, said) = fail_stormwheel(&[&["elements", "put", "a", "1"][..], &place[2..]].concat());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("takes no elements"), "{said}");
 }

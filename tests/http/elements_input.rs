@@ -3,6 +3,7 @@
 use crate::functions::{running, running_with};
 use crate::harness::Service;
 use serde_json::json;
+use std::fmt::Write as _;
 use stormwheel_server::config::ByteSize;
 
 const SUM: &str = r#"{"operator":"sum"}"#;
@@ -78,8 +79,8 @@ async fn places_for_watermarks_are_bounded() {
     let service = running(SUM).await;
     let mut body = String::new();
     for n in 0..1_002 {
-        body +=
-            &format!("{{\"watermark\":{n}}}\n{{\"key\":\"a\",\"timestamp\":{n},\"value\":null}}\n");
+        writeln!(body, "{{\"watermark\":{n}}}\n{{\"key\":\"a\",\"timestamp\":{n},\"value\":null}}")
+            .unwrap();
     }
     let summary = service.elements("?ack=accepted", &body).await.expect(200).json();
     assert_eq!(summary["results"]["watermark"], 1_000);

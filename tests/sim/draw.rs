@@ -143,6 +143,7 @@ pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
         watermark: WatermarkConfig {
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
             idle_after_ms: None,
+            delay_ms: None,
         },
         overdue: match rng.below(6) {
             0 => OverduePolicy::Spread { over_ms: *rng.pick(&[3, 100, 5_000]) },

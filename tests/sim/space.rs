@@ -54,6 +54,7 @@ pub(crate) struct Producer {
 
 /// One thing that a namespace was told.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few of them")]
 pub(crate) enum Told {
     Source { source: String, to: i64, result: SourceResult, marks: Vec<u64> },
     Clock { to: i64, advanced: bool, marks: Vec<u64> },

@@ -15,7 +15,7 @@ mod wait;
 
 pub use http::{Answer, Client};
 pub use process::{
-    Process, Server, built_binary, fail_stormwheel, free_port, refuse_start, repository, run_stormwheel,
-    server_binary,
+    Process, Server, built_binary, fail_stormwheel, free_port, refuse_start, repository,
+    run_stormwheel, server_binary,
 };
 pub use wait::wait_until;

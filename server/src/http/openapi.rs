@@ -84,6 +84,7 @@ fn components() -> utoipa::openapi::Components {
         NamespacePage,
         NamespaceStatus,
         NamespaceSummary,
+        OnError,
         Only,
         Outcome,
         Output,

@@ -183,7 +183,8 @@ pub struct Forecast {
     pub after: u64,
 }
 
-/// A fire.
+/// A fire; or a value of a function, which has `value`, and of the other fields none but `id`,
+/// `cursor` and `key`.
 #[derive(ToSchema)]
 pub struct Output {
     /// The same if the record is ever handed out again.
@@ -192,8 +193,8 @@ pub struct Output {
     pub cursor: u64,
     pub key: String,
     pub name: Option<String>,
-    pub domain: Domain,
-    pub fire_at: Time,
+    pub domain: Option<Domain>,
+    pub fire_at: Option<Time>,
     /// Processing time only: the clock when it fired.
     pub fired_at: Option<Time>,
     pub lateness_ms: Option<i64>,
@@ -201,67 +202,11 @@ pub struct Output {
     pub watermark: Option<Time>,
     pub payload: Option<Value>,
     pub payload_base64: Option<String>,
-}
-
-/// A namespace's configuration; what is left out of a PUT is the default.
-#[derive(ToSchema)]
-pub struct NamespaceConfig {
-    #[schema(example = "timers")]
-    pub operator: Option<String>,
-    pub options: Option<Value>,
-    #[schema(example = "system")]
-    pub clock: Option<String>,
-    #[schema(example = "1ms")]
-    pub resolution: Option<String>,
-    #[schema(example = "0s")]
-    pub spread: Option<String>,
-    #[schema(example = "fire")]
-    pub late_timers: Option<String>,
-    pub watermark: Option<WatermarkConfig>,
-    pub touch_after: Option<String>,
-    pub overdue: Option<Overdue>,
-    pub retention: Option<Retention>,
-    pub limits: Option<NamespaceLimits>,
-}
-
-#[derive(ToSchema)]
-pub struct WatermarkConfig {
-    /// `explicit`, or `bounded`: the timestamps of elements move their source.
-    #[schema(example = "explicit")]
-    pub strategy: Option<String>,
-    /// With `bounded`, and only there: how much out of order elements may be.
-    #[schema(example = "5s")]
-    pub delay: Option<String>,
-    /// Sources that hold time back until each has reported.
-    pub sources: Option<Vec<String>>,
-    /// A source that was silent for so long holds nothing back.
-    pub idle_after: Option<String>,
-}
-
-/// What happens to processing timers that fell due while nothing could fire.
-#[derive(ToSchema)]
-pub struct Overdue {
-    /// `fire`, `spread`, `shift` or `drop`.
-    #[schema(example = "fire")]
-    pub policy: Option<String>,
-    /// With `spread`, and only there: over how long.
-    #[schema(example = "10m")]
-    pub over: Option<String>,
-}
-
-#[derive(ToSchema)]
-pub struct Retention {
-    #[schema(example = "24h")]
-    pub age: Option<String>,
-    #[schema(example = "10GiB")]
-    pub bytes: Option<String>,
-}
-
-#[derive(ToSchema)]
-pub struct NamespaceLimits {
-    pub timers: Option<u64>,
-    pub timers_per_key: Option<u32>,
-    pub payload_bytes: Option<u64>,
+    /// The side output that a value went to; absent for the main one.
+    pub tag: Option<String>,
+    pub timestamp: Option<Time>,
+    pub value: Option<Value>,
+    pub value_base64: Option<String>,
 }
 
 #[derive(ToSchema)]
@@ -404,8 +349,10 @@ pub struct Checkpoints {
     pub checkpoints: Vec<Checkpoint>,
 }
 
+mod config;
 mod elements;
 mod savepoints;
+pub use config::{NamespaceConfig, NamespaceLimits, OnError, Overdue, Retention, WatermarkConfig};
 pub use elements::{ElementError, ElementLine, ElementsTaken};
 pub use savepoints::{Savepoint, SavepointNamespace, SavepointRequest, Savepoints};
 

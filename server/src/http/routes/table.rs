@@ -251,7 +251,7 @@ pub static ROUTES: &[Route] = &[
             Param::many(
                 "tag",
                 ParamKind::TextOrEmpty,
-                "Only these outputs; empty is the main output.",
+                "Only values of these side outputs; empty is the main output, fires among it.",
             ),
             Param::many("key", ParamKind::Text, "Only these keys."),
             Param::many("key_prefix", ParamKind::Text, "Only keys that start so."),
