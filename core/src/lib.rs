@@ -27,5 +27,8 @@ mod stats;
 pub mod storage;
 pub mod time;
 mod timeline;
+pub mod timer_service;
 mod watermark;
 pub mod wheel;
+
+pub use timer_service::TimerService;

@@ -155,7 +155,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "shard",
         ],
     ),
-    // The only place where the core meets the machine: it may know everything, nobody knows it.
+    // The only place where the core meets the machine: it may know everything, and nobody inside
+    // knows it.
     (
         "runtime",
         &[
@@ -178,6 +179,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "lane",
             "shard",
         ],
+    ),
+    // For those who want timers in a program of their own: a face on the engine, as the server is.
+    (
+        "timer_service",
+        &["time", "error", "limits", "op", "output", "namespace", "ports", "storage", "runtime"],
     ),
 ];
 
