@@ -32,5 +32,8 @@ pub mod testing;
 pub mod text;
 pub mod time;
 mod timeline;
+pub mod timer_service;
 mod watermark;
 pub mod wheel;
+
+pub use timer_service::TimerService;

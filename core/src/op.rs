@@ -6,6 +6,7 @@
 use crate::error::Rejection;
 use crate::limits::{INPUTS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, WINDOW_MS_MAX};
 use crate::time::{Domain, Timestamp};
+use std::time::Duration;
 
 /// The name that a touch moves unless it names another.
 pub const DEFAULT_TIMER_NAME: &str = "timeout";
@@ -84,6 +85,20 @@ pub enum When {
     At(Timestamp),
     /// So many milliseconds after the namespace's now (its watermark, for event time).
     After(i64),
+}
+
+impl From<Timestamp> for When {
+    fn from(time: Timestamp) -> Self {
+        Self::At(time)
+    }
+}
+
+impl From<Duration> for When {
+    /// Not shorter: a part of a millisecond counts as a whole one.
+    fn from(duration: Duration) -> Self {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Self::After(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
 }
 
 /// Bytes that travel with a timer.

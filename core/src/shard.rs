@@ -90,6 +90,8 @@ pub(crate) struct Shard {
     controls: Vec<Controls>,
     shared: Shared,
     scans: VecDeque<Scan>,
+    /// Who wants to know when what is due has fired.
+    asked_fired: Vec<Reply<()>>,
     answers: BTreeMap<Ticket, Reply<Result<CommandReply, Rejection>>>,
     tickets: u64,
     effects: Vec<ControlEffect>,
@@ -162,6 +164,7 @@ impl Shard {
                 scratch: Scratch::default(),
             },
             scans: VecDeque::new(),
+            asked_fired: Vec::new(),
             answers: BTreeMap::new(),
             tickets: 0,
             effects: Vec::new(),
@@ -211,6 +214,7 @@ impl Shard {
         let checkpoint = self.checkpoint_slice();
         let savepoint = self.savepoint_slice();
         self.hand_over(now);
+        self.answer_fired(now, is_held || !may_tick);
         let mut next = self.next(now, is_held, may_tick, is_inbox_empty);
         for progress in [checkpoint, savepoint] {
             let soon = now.saturating_add(CHECKPOINT_STEP_MS);
@@ -337,6 +341,7 @@ impl Shard {
                 }
             }
             Message::Checkpoint(request) => self.begin_round(request),
+            Message::Fired(reply) => self.asked_fired.push(reply),
             Message::Nudge => {}
             Message::StepDone(lane, done) => {
                 let place = (lane.0 - self.first_lane) as usize;
@@ -519,6 +524,20 @@ impl Shard {
                 let mut slice = (self.pace.budget / busy).max(1);
                 lane.drain(&mut self.shared, self.layout, now, &*self.registry, &mut slice);
             }
+        }
+    }
+
+    /// Answers who asked when what is due has fired, if it has. Where time does not pass, nothing
+    /// more is due.
+    fn answer_fired(&mut self, now: Timestamp, is_held: bool) {
+        let is_due = |lane: &Lane| lane.next_wake().is_some_and(|time| time <= now) && !is_held;
+        if self.asked_fired.is_empty()
+            || self.lanes.iter().any(|lane| lane.is_busy() || is_due(lane))
+        {
+            return;
+        }
+        for reply in self.asked_fired.drain(..) {
+            self.turn.visible.releases.push(Box::new(move || reply(())));
         }
     }
 

@@ -170,7 +170,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "operators::tests",
         &["time", "error", "limits", "op", "output", "namespace", "function", "operators", "solo"],
     ),
-    // The only place where the core meets the machine: it may know everything, nobody knows it.
+    // The only place where the core meets the machine: it may know everything, and nobody inside
+    // knows it.
     (
         "runtime",
         &[
@@ -211,6 +212,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "solo",
             "runtime",
         ],
+    ),
+    // For those who want timers in a program of their own: a face on the engine, as the server is.
+    (
+        "timer_service",
+        &["time", "error", "limits", "op", "output", "namespace", "ports", "storage", "runtime"],
     ),
 ];
 

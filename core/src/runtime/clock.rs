@@ -5,9 +5,12 @@
 //! [`ClockOptions::max_step_ms`], measured against the time since the machine started, stops it
 //! altogether until somebody accepts the new time: a blip of ten years must not fire everything.
 
+use crate::op::When;
 use crate::ports::MachineClock;
+use crate::time::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// What to do when the real-time clock gains more than `max_step_ms` on the time since start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +67,30 @@ impl MachineClock for SystemClock {
     fn realtime_micros(&self) -> i64 {
         let time = clock_gettime(ClockId::Realtime);
         time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// The millisecond that the time is in; the ends of the range, beyond them.
+    fn from(time: SystemTime) -> Self {
+        let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => {
+                let before = before.duration().as_nanos().div_ceil(1_000_000);
+                i64::try_from(before).map_or(i64::MIN, |before| -before)
+            }
+        };
+        Self::from_millis(millis)
+    }
+}
+
+impl From<SystemTime> for When {
+    /// Not before that time: a part of a millisecond counts as a whole one.
+    fn from(time: SystemTime) -> Self {
+        let floor = Timestamp::from(time);
+        let just_before = time.checked_sub(Duration::from_nanos(1));
+        let is_whole = just_before.is_none_or(|before| Timestamp::from(before) < floor);
+        Self::At(if is_whole { floor } else { floor.saturating_add(1) })
     }
 }
 

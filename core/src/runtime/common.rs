@@ -137,10 +137,12 @@ impl Common {
         self.resting.1.notify_all();
     }
 
-    /// Nothing is acknowledged from here on, for the rest of the process's life.
+    /// Nothing is acknowledged from here on, for the rest of the process's life, and nothing more
+    /// becomes readable: whoever waits for it is told.
     pub(super) fn poison(&self, reason: &str) {
         // The first reason is the one that counts.
         let _ = self.poison.set(reason.to_owned());
+        self.outputs.close();
     }
 
     /// Whether nothing is acknowledged any more.

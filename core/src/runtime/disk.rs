@@ -260,7 +260,7 @@ fn find_holder(locks: &str, device: u64, inode: u64, written: u32) -> Option<u32
 }
 
 /// Makes a folder, and those above it, for this user alone.
-fn make_folders(folder: &Path) -> io::Result<()> {
+pub(super) fn make_folders(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
 

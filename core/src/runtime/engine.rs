@@ -31,7 +31,7 @@ use crate::shard::{CommandRequest, Message, Pace, Read};
 use crate::time::{Domain, Timestamp};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{JoinHandle, available_parallelism};
+use std::thread::{JoinHandle, available_parallelism, current};
 use std::time::Duration;
 
 /// How to start an engine.
@@ -383,6 +383,17 @@ impl Engine {
         });
     }
 
+    /// Says when everything that is due by now, in any namespace, has fired and can be read.
+    pub fn fired(&self, reply: Reply<Result<(), Rejection>>) {
+        let shards = self.common().queues.len();
+        let merge = Merge::new(shards, reply, |_| ());
+        for shard in 0..shards {
+            self.ask(shard, merge.part(), |reply| {
+                Message::Fired(Box::new(move |()| reply(Ok(()))))
+            });
+        }
+    }
+
     /// The live figures of a namespace.
     pub fn describe(
         &self,
@@ -524,7 +535,9 @@ impl Engine {
         common.end();
         self.nudge();
         let mut threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for thread in threads.drain(..) {
+        // Whoever is woken by one of the threads may be the one who stops it.
+        let own = current().id();
+        for thread in threads.drain(..).filter(|thread| thread.thread().id() != own) {
             // One that panicked has said so on its way; there is nothing left to save of it here.
             let _ = thread.join();
         }

@@ -11,6 +11,7 @@ mod disk;
 mod durability;
 mod engine;
 mod fault;
+mod folder_store;
 mod follow;
 mod merge;
 mod metrics;
@@ -37,6 +38,7 @@ pub use disk::{FolderDisk, FolderFault, LOCK_FILE};
 pub use durability::{DurabilityMetrics, DurabilityStatus, SYNC_BOUNDS_SECONDS, SyncHistogram};
 pub use engine::{Engine, EngineOptions, EngineStatus, ShardStatus, WriterStatus};
 pub use fault::{Fault, FaultKind};
+pub use folder_store::FolderStore;
 pub use metrics::{
     DueWithin, EngineMetrics, FunctionMetrics, LATENESS_BOUNDS_MS, LatenessHistogram, ShardMetrics,
 };

@@ -41,6 +41,8 @@ pub(crate) enum Message {
     Checkpoint(CheckpointRequest),
     /// Go on with a savepoint.
     Savepoint(SavepointRequest),
+    /// Say when everything that is due by now has fired and can be read.
+    Fired(Reply<()>),
     /// Look up: something outside of the queue has changed.
     Nudge,
 }

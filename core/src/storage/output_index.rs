@@ -243,6 +243,17 @@ impl OutputIndex {
         all.filter(|(_, gone)| gone.0 > 0).collect()
     }
 
+    /// Lets go of what stands at or before this cursor, whatever the retention says: whoever reads
+    /// this namespace is done with it.
+    pub(super) fn release(&mut self, namespace: NamespaceId, until: Cursor) {
+        let Some(held) = self.by_namespace.get_mut(&namespace) else {
+            return;
+        };
+        while held.chunks.front().is_some_and(|chunk| chunk.last <= until) {
+            held.drop_oldest(&mut self.segments);
+        }
+    }
+
     /// Reading after this cursor yields the earliest record that is kept of this namespace.
     pub(super) fn earliest(&self, namespace: NamespaceId) -> Cursor {
         self.by_namespace.get(&namespace).map_or(self.base, |held| held.gone)

@@ -71,6 +71,11 @@ impl OutputReader {
         self.lock().end(namespace);
     }
 
+    /// Nobody reads this namespace at or before this cursor any more.
+    pub(crate) fn release(&self, namespace: NamespaceId, until: Cursor) {
+        self.lock().release(namespace, until);
+    }
+
     /// Reading after this cursor yields the earliest record that is kept of this namespace.
     pub(crate) fn earliest(&self, namespace: NamespaceId) -> Cursor {
         self.lock().earliest(namespace)

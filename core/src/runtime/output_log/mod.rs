@@ -269,6 +269,20 @@ impl OutputLog {
         self.lock().born.insert(namespace, born);
     }
 
+    /// Lets go of a namespace's records at or before this cursor, whatever its retention says: for
+    /// whoever is the only reader, and done with them.
+    pub fn release(&self, namespace: NamespaceId, until: Cursor) {
+        let mut state = self.lock();
+        if let Some(files) = &self.files {
+            files.release(namespace, until);
+        }
+        let Some(recent) = state.by_namespace.get_mut(&namespace) else {
+            return;
+        };
+        let freed = recent.release(until);
+        state.bytes -= freed;
+    }
+
     /// A namespace is gone, and its outputs with it: readers end.
     pub(super) fn end(&self, namespace: NamespaceId) {
         let mut state = self.lock();
@@ -369,6 +383,14 @@ impl Recent {
         self.bytes -= cost;
         self.gone = block.last();
         cost
+    }
+
+    fn release(&mut self, until: Cursor) -> usize {
+        let mut freed = 0;
+        while self.blocks.front().is_some_and(|block| block.last() <= until) {
+            freed += self.drop_oldest();
+        }
+        freed
     }
 
     /// Lets go of what the namespace's retention no longer covers.

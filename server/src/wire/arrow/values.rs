@@ -3,7 +3,6 @@
 use super::typed::{Bytes, BytesColumn, TextColumn, TimeColumn};
 use crate::wire::json::{push_base64, push_int, push_text};
 use crate::wire::problem::{Problem, kinds};
-use stormwheel::text::clip;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
@@ -11,6 +10,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrowPrimitiveType, BooleanArray, PrimitiveArray};
 use arrow_schema::DataType;
+use stormwheel::text::clip;
 
 /// One column, as a field of values.
 pub(super) struct ValueColumn<'a> {
