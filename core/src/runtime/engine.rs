@@ -19,7 +19,6 @@ use crate::function::Operators;
 use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
-    SLICE_DEFAULT,
 };
 use crate::namespace::{
     Asked, Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
@@ -27,7 +26,7 @@ use crate::namespace::{
 use crate::op::{Outcome, TimerView};
 use crate::ports::MachineClock;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListPosition, ListQuery};
-use crate::shard::{CommandRequest, Message, Pace, Read};
+use crate::shard::{CommandRequest, Message, Read};
 use crate::time::{Domain, Timestamp};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

@@ -26,7 +26,7 @@ use crate::lane::AsOf;
 use crate::namespace::DEFAULT_NAMESPACE;
 use crate::output::Cursor;
 use crate::ports::{Disk, MachineClock, Registry};
-use crate::shard::{AppliedNumbers, Shard};
+use crate::shard::{AppliedNumbers, Pace, Shard};
 use crate::snapshot::{Catalog, Manifest, ManifestName, ObjectRef, SnapshotFault, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputOptions,

@@ -229,6 +229,7 @@ fn what_was_silent_while_nobody_listened_was_not_silent() {
     let watermark = crate::namespace::WatermarkConfig {
         sources: vec!["a".to_owned(), "b".to_owned()],
         idle_after_ms: Some(100),
+        delay_ms: None,
     };
     world.create("orders", NamespaceConfig { watermark, ..manual() });
     let at = Timestamp::from_millis;

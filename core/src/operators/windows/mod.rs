@@ -27,7 +27,6 @@ use assign::{Assigner, Span};
 use options::{Early, Settings};
 use serde_json::Value;
 use state::{State, Window};
-use std::io::Write;
 
 /// `{"window", "aggregate", "domain", "lateness", "early", "discard"}`.
 pub fn windows(options: &Value) -> Result<Box<dyn Operator>> {
@@ -203,7 +202,8 @@ impl Windows {
         };
         call.emit_json(None, Some(Timestamp::from_millis(span.max_timestamp())), |out| {
             let (Span { start, end }, pane) = (span, pane.as_str());
-            write!(out, "{{\"start\":{start},\"end\":{end},\"pane\":\"{pane}\"")?;
+            let head = format!("{{\"start\":{start},\"end\":{end},\"pane\":\"{pane}\"");
+            out.extend_from_slice(head.as_bytes());
             for (field, held) in fields {
                 field.write(out, held)?;
             }
