@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// How the engine refuses it. A case that is refused so waits for it, and does not fail.
-const MISSING: [&str; 2] = ["`next_watermark` is not there yet", "there is no operator `windows`"];
+const MISSING: [&str; 1] = ["there is no operator `windows`"];
 
 /// How many cases wait for each.
 #[derive(Default)]
