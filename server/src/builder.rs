@@ -39,13 +39,21 @@ use stormwheel::function::{
     self, KeyedCoProcessFunction, KeyedProcessFunction, Operator, Operators,
 };
 use stormwheel::namespace::{OPERATOR_TIMERS, is_identifier};
+use stormwheel::operators::built_in;
 use stormwheel::ports::MachineClock;
 
 /// Gathers the functions that namespaces can run, then starts the service. See the module.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[must_use = "it is nothing until it runs"]
 pub struct ServerBuilder {
     operators: Operators,
+}
+
+impl Default for ServerBuilder {
+    /// The operators that need no code; one that is added under the name of such a one replaces it.
+    fn default() -> Self {
+        Self { operators: built_in() }
+    }
 }
 
 impl ServerBuilder {

@@ -26,12 +26,11 @@ impl Expectation {
         if keys.iter().all(|key| fits(Some(key))) && (!is_ordered || fits(None)) {
             return Ok(());
         }
-        let lines = |outputs: Vec<String>| -> String {
-            outputs.iter().map(|output| format!("\n        {output}")).collect()
-        };
-        let expected = lines(expected.iter().map(ToString::to_string).collect());
-        let came = lines(came.iter().map(ToString::to_string).collect());
-        Err(format!("expected is{expected}\n      came{came}"))
+        let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        let came: Vec<String> = came.iter().map(ToString::to_string).collect();
+        let lines = |outputs: Vec<String>| outputs.join("\n        ");
+        let (expected, came) = (lines(expected), lines(came));
+        Err(format!("expected is\n        {expected}\n      came\n        {came}"))
     }
 }
 

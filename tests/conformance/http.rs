@@ -19,7 +19,7 @@ use stormwheel_server::config::ServerConfig;
 use stormwheel_tests::Client;
 
 /// Longest wait for the service to end.
-const END: std::time::Duration = std::time::Duration::from_secs(60);
+const END: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// A case on its way.
 struct Player<'a> {

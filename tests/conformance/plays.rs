@@ -133,7 +133,6 @@ impl Player {
     /// What happens between two steps and is not to be seen.
     fn between(&mut self, index: usize, steps: usize) {
         match self.play {
-            Play::Plain | Play::OneLane | Play::Slices => {}
             Play::Restored => {
                 let snapshot = self.harness.snapshot();
                 self.harness.restore(&snapshot);
@@ -141,7 +140,7 @@ impl Player {
             Play::Crashed => self.harness.crash(),
             Play::Rescaled if index == steps.div_ceil(3) => self.harness.rescale(4),
             Play::Rescaled if index == (2 * steps).div_ceil(3) => self.harness.rescale(2),
-            Play::Rescaled => {}
+            Play::Plain | Play::OneLane | Play::Slices | Play::Rescaled => {}
         }
     }
 

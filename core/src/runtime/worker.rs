@@ -8,7 +8,7 @@ use crate::due_counts::SecondCounts;
 use crate::key_group::ShardIndex;
 use crate::shard::{Next, Room, Shard, Turn};
 use crate::time::Timestamp;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -85,7 +85,8 @@ impl Worker {
                 Next::Never => SLEEP_MAX,
             };
             if self.received.is_some() {
-                std::thread::sleep(wait);
+                // It has waited for room in the log, which nothing in the queue can make.
+                let _ = after(wait).recv();
                 continue;
             }
             match self.queue.recv_timeout(wait) {

@@ -17,7 +17,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use stormwheel::key_group::Layout;
 use stormwheel::limits::{LANES_DEFAULT, LANES_MAX};
-use stormwheel::operators::built_in;
 use stormwheel::runtime::{Ack, ClockOptions, EngineOptions, OnStep};
 
 /// A segment holds its head and whole blocks of a turn's records, which a small one could not.
@@ -350,7 +349,6 @@ impl ServerConfig {
                     StepPolicy::Jump => OnStep::Jump,
                 },
             },
-            operators: built_in(),
             ..EngineOptions::default()
         }
     }
