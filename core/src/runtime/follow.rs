@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 
+/// What is kept while nobody knows yet what may go.
+const KEPT: Retention = Retention { age_ms: i64::MAX, bytes: u64::MAX };
 /// Bytes of outputs that a replay gathers before it writes them.
 const REPLAY_OUTPUT_BYTES: usize = 8 << 20;
 /// Parts of a snapshot that wait for the thread of a shard, at most.
@@ -275,7 +277,7 @@ impl Following<'_> {
                 shard.replay(&block, self.as_of, &mut |block| {
                     if let Some(block) = self.ids.filter(block) {
                         // How long they are kept is said once the namespaces are known again.
-                        self.log.admit(block.namespace, Retention::default());
+                        self.log.admit(block.namespace, KEPT);
                         new.push(block);
                     }
                 })?;

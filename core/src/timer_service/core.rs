@@ -91,15 +91,22 @@ pub(super) fn ask_namespaces(
     let asker = engine.clone();
     let second = keeps_all.clone();
     let timers = NamespaceConfig { clock, overdue, ..keeps_all };
-    put(engine, TIMERS, timers, move |done| match done {
-        Ok(()) => put(&asker, ACKNOWLEDGED, second, move |done| {
-            promise.keep(done.map_err(Error::from));
-        }),
-        Err(Rejection::OptionFixed { field: "clock" }) => {
-            promise.keep(Err(Error::OtherClock { asked_manual: is_manual }));
-        }
-        Err(rejection) => promise.keep(Err(rejection.into())),
-    });
+    let put_both = move || {
+        put(&asker.clone(), TIMERS, timers, move |done| match done {
+            Ok(()) => put(&asker, ACKNOWLEDGED, second, move |done| {
+                promise.keep(done.map_err(Error::from));
+            }),
+            Err(Rejection::OptionFixed { field: "clock" }) => {
+                promise.keep(Err(Error::OtherClock { asked_manual: is_manual }));
+            }
+            Err(rejection) => promise.keep(Err(rejection.into())),
+        });
+    };
+    match engine.namespace(TIMERS) {
+        // How many timers were recovered is known once the shard has gone round: any answer will do.
+        Ok(found) => engine.describe(&found, Box::new(move |_| put_both())),
+        Err(_) => put_both(),
+    }
     answer
 }
 
@@ -154,7 +161,8 @@ fn read_acks(
             let number = <[u8; 8]>::try_from(&bytes[..]).map_err(|_| {
                 unreadable(format!("the floor has {} bytes, and should have 8", bytes.len()))
             })?;
-            u64::from_le_bytes(number).max(earliest.0)
+            // What was not acknowledged is there: if it is not, the first read says so.
+            u64::from_le_bytes(number)
         }
     };
     let mut chunks = BTreeMap::new();

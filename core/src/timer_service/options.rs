@@ -67,7 +67,7 @@ impl Options {
         self
     }
 
-    /// Bytes that the log may take on disk. Beyond them what is scheduled is refused
+    /// Bytes that the files in the directory may take. Beyond them what is scheduled is refused
     /// (`Rejection::DiskFull`), and nothing is lost. Not for a service in memory.
     #[must_use]
     pub fn disk_bytes_max(mut self, bytes: u64) -> Self {

@@ -248,6 +248,7 @@ fn it_survives_closing_and_an_acknowledged_fire_never_comes_again() {
 
     drop(timers);
     let timers = TimerService::open(&folder.0).unwrap();
+    assert_eq!(timers.len(), 1);
     assert!(timers.poll_due(machine_now()).unwrap().is_empty());
     assert!(timers.exists("later", later.fire_at).unwrap());
     assert_eq!(timers.len(), 1);
