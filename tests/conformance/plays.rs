@@ -38,8 +38,8 @@ enum Play {
 
 /// What the keys begin with that only keep the engine busy.
 const BALLAST: &str = "ballast-";
-/// How many they are.
-const BALLAST_KEYS: usize = 24;
+/// How many they are: more than an answer takes turns.
+const BALLAST_KEYS: usize = 48;
 
 /// A case on its way.
 struct Player {
@@ -100,7 +100,7 @@ fn play_all(play: Play) {
 
 impl Player {
     fn play(case: &Case, play: Play) -> Result<(), String> {
-        let lanes = if play == Play::OneLane { 1 } else { 8 };
+        let lanes = if matches!(play, Play::OneLane | Play::Slices) { 1 } else { 8 };
         let options = EngineOptions {
             shards: 1,
             lanes,
