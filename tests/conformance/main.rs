@@ -20,7 +20,6 @@ mod command;
 mod compare;
 mod http;
 mod load;
-mod missing;
 mod plays;
 mod rules;
 mod script;
