@@ -452,6 +452,13 @@ impl Lane {
         })
     }
 
+    /// Tells the gauges of all namespaces what is here.
+    pub(crate) fn publish_gauges(&mut self) {
+        for it in self.homes.iter_mut().flatten() {
+            it.publish_gauge();
+        }
+    }
+
     /// What was emitted since the last call.
     pub(crate) fn take_outputs(&mut self, outputs: &mut Vec<OutputBytes>) {
         while let Some(home) = self.changed.pop() {

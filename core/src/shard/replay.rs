@@ -4,7 +4,7 @@
 use super::{Shard, Turn};
 use crate::error::ReplayFault;
 use crate::key_group::{KeyGroup, LaneIndex};
-use crate::lane::AsOf;
+use crate::lane::{AsOf, Lane};
 use crate::log::LaneBlock;
 use crate::namespace::{ControlRecord, Controls, ControlsState, Ticket};
 use crate::output::{NamespaceId, OutputBytes};
@@ -109,6 +109,8 @@ impl Shard {
         for controls in &mut self.controls {
             controls.recovered(numbers, &mut self.effects);
         }
+        // Before anybody asks: what may be changed of a namespace depends on what it holds.
+        self.lanes.iter_mut().for_each(Lane::publish_gauges);
         self.work_effects();
         std::mem::take(&mut self.turn)
     }

@@ -157,9 +157,11 @@ fn read_fields(options: &mut Options<'_>) -> Result<Vec<Field>> {
             return Err(options.wrong(&path, detail));
         }
         let aggregate = read_aggregate(value).map_err(|flaw| options.wrong(&path, flaw))?;
-        fields.push(Field::new(name, aggregate)?);
+        fields.push((name, Field::new(name, aggregate)?));
     }
-    Ok(fields)
+    // Whatever order JSON's objects are read in.
+    fields.sort_by_key(|(name, _)| *name);
+    Ok(fields.into_iter().map(|(_, field)| field).collect())
 }
 
 fn read_aggregate(value: &Value) -> Result<Aggregate, String> {
