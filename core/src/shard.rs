@@ -106,6 +106,9 @@ pub(crate) struct Shard {
     /// Messages that came while a savepoint let none in.
     backlog: VecDeque<Message>,
     backlog_bytes: usize,
+    /// Steps of namespaces that came while the disk had no room for them: what waits to be written
+    /// would keep every read behind it waiting.
+    roomless: VecDeque<Message>,
 }
 
 /// What is to be done next.
@@ -176,6 +179,7 @@ impl Shard {
             savepoint: None,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
+            roomless: VecDeque::new(),
         }
     }
 
@@ -232,7 +236,9 @@ impl Shard {
     fn take_in(&mut self, now: Timestamp, inbox: &mut dyn FnMut() -> Option<Message>) -> bool {
         let (mut ops, mut messages, mut bytes) = (0, 0, 0);
         while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
-            let first = self.deferred.take().or_else(|| self.next_of_backlog());
+            let may_step = !self.room.are_steps_held;
+            let step = if may_step { self.roomless.pop_front() } else { None };
+            let first = step.or_else(|| self.deferred.take()).or_else(|| self.next_of_backlog());
             let Some(message) = first.or_else(&mut *inbox) else {
                 return true;
             };
@@ -244,6 +250,10 @@ impl Shard {
             let message = match message {
                 Message::Command(request) if self.room.are_commands_refused => {
                     (request.reply)(Err(full));
+                    continue;
+                }
+                step @ Message::Step(_) if !may_step => {
+                    self.roomless.push_back(step);
                     continue;
                 }
                 message => message,
@@ -278,7 +288,7 @@ impl Shard {
             return Next::Now;
         }
         let soon = Next::At(now.saturating_add(ROOM_WAIT_MS));
-        if self.deferred.is_some() || self.room.are_outputs_held {
+        if self.deferred.is_some() || !self.roomless.is_empty() || self.room.are_outputs_held {
             return soon;
         }
         if is_held {

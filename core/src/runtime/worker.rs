@@ -137,13 +137,15 @@ impl Worker {
         let segment_bytes = segments.segment_bytes();
         let reserve_bytes = LOG_RESERVE_BYTES.min(segment_bytes / 8);
         let is_full = segments.is_full();
+        let are_commands_refused = is_full && common.least_log_room() < reserve_bytes / 2;
         Room {
             steady_ms: common.clock.machine().boottime_ms(),
             log_bytes: assured.saturating_sub(pending),
             reserve_bytes,
             is_widest: pending == 0 && assured >= segment_bytes / 2,
             is_full,
-            are_commands_refused: is_full && common.least_log_room() < reserve_bytes / 2,
+            are_commands_refused,
+            are_steps_held: are_commands_refused || !common.has_journals(),
             are_outputs_held: common.outputs.backlog_bytes() > OUTPUT_BACKLOG_BYTES_MAX,
             are_parts_held: common.engine_cells.part_bytes() > PART_BACKLOG_BYTES_MAX,
         }

@@ -89,6 +89,8 @@ pub(crate) struct Room {
     pub(crate) is_full: bool,
     /// The same for commands, which need room in the logs of all shards.
     pub(crate) are_commands_refused: bool,
+    /// Steps of namespaces wait, too: there is nowhere to write them down yet.
+    pub(crate) are_steps_held: bool,
     /// So much waits to become readable that nothing more may fire.
     pub(crate) are_outputs_held: bool,
     /// So much waits to be stored that no more snapshots may be written.
@@ -104,6 +106,7 @@ impl Room {
         steady_ms: 0,
         is_full: false,
         are_commands_refused: false,
+        are_steps_held: false,
         are_outputs_held: false,
         are_parts_held: false,
     };

@@ -138,3 +138,33 @@ fn a_new_directory_needs_room_to_begin_and_says_how_much() {
     assert!(node.settle(100_000).expect("the disk works"));
     assert!(node.engine().namespace("default").is_ok());
 }
+
+#[test]
+fn a_command_that_was_half_done_keeps_no_read_waiting() {
+    let mut world = World::new(3);
+    world.register(0..60, 1_000_000);
+    let put = Command::Put { config: NamespaceConfig::default(), expected_version: None };
+    world.node().engine().clone().command("more", put, false, Box::new(|_| {}));
+    // Written down where the namespace is at home, wherever that is; done nowhere yet.
+    for shard in 0..3 {
+        for part in [NodePart::Shard(shard), NodePart::Committer(shard)] {
+            world.node().step(part).expect("the disk works");
+        }
+    }
+    world.crash_and_fill();
+    let engine = world.node().engine().clone();
+    let namespace = engine.namespace("default").expect("it is always there");
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    for key in 0..30 {
+        let mine = Arc::clone(&answers);
+        let reply = Box::new(move |it| mine.lock().unwrap().push(it));
+        engine.key_timers(&namespace, format!("key-{key}").as_bytes(), reply);
+    }
+    world.go_round();
+    assert_eq!(answers.lock().unwrap().len(), 30, "reads go on");
+    assert!(world.node().engine().namespace("more").is_err(), "there was no room for it");
+    world.disk.set_free_bytes(u64::MAX);
+    world.settle();
+    assert!(world.node().engine().namespace("more").is_ok());
+    assert_eq!(world.pending(), 60);
+}
