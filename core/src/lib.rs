@@ -37,3 +37,7 @@ mod watermark;
 pub mod wheel;
 
 pub use timer_service::TimerService;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/from-flink.md")]
+mod from_flink {}
