@@ -214,10 +214,11 @@ impl Lane {
     }
 
     /// Puts a namespace on the agenda for when something of it may be due. One that drains is off
-    /// it until it has: no tick can take it, and none should walk over it.
+    /// it until it has: no tick can take it, and none should walk over it. So is one that is paused.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        let may_tick = it.config.clock == ClockKind::System && !it.timeline.is_draining();
+        let is_still = it.is_paused || it.timeline.is_draining();
+        let may_tick = it.config.clock == ClockKind::System && !is_still;
         let wake = it.timeline.of(Domain::Processing).wake;
         let wake = if may_tick { wake } else { Timestamp::MAX };
         let listed_at = it.listed_at;
@@ -395,6 +396,14 @@ impl Lane {
                 it.settling = Some(number);
                 it.manual_now = Some(to);
                 self.begin_drain(home, Domain::Processing, Drain::new(to, position));
+            }
+            (Change::Pause, Some(home)) => {
+                self.pause(home);
+                self.acknowledge(namespace, number, 0);
+            }
+            (Change::Resume { lost }, Some(home)) => {
+                self.done.push(done(false));
+                self.resume(home, number, lost, position);
             }
             (Change::Remove, Some(home)) => {
                 self.done.push(done(false));

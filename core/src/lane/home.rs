@@ -26,6 +26,8 @@ pub(crate) struct LaneNamespace {
     pub(crate) timeline: Timeline,
     /// What the manual clock reads, if there is one and it was set.
     pub(crate) manual_now: Option<Timestamp>,
+    /// Time stands still until it is resumed.
+    pub(crate) is_paused: bool,
     /// Control records up to this number were applied.
     pub(crate) applied_number: u64,
     /// Control records that wait for the advance under way.
@@ -74,6 +76,7 @@ impl LaneNamespace {
             config,
             timeline: Timeline::new(origin),
             manual_now: None,
+            is_paused: false,
             applied_number,
             waiting: VecDeque::new(),
             settling: None,

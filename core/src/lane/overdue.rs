@@ -1,5 +1,6 @@
 //! What was due while the service was down: decided once for each namespace, as a record of its own,
-//! before its time passes again.
+//! before its time passes again. What was due while one namespace was paused is decided in the same
+//! way, by the step that resumes it.
 //!
 //! The record is an advance of time like a tick. What the policy holds back is noted for the whole
 //! namespace ([`Held`]) before anything is fired; the wheel's entries, which stand too early then,
@@ -9,6 +10,7 @@ use super::{HomeIndex, Lane, Shared};
 use crate::held::Held;
 use crate::key_group::Layout;
 use crate::log::{Overdue, encode_overdue};
+use crate::namespace::{ClockKind, StepDone};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
 
@@ -61,6 +63,42 @@ impl Lane {
         encode_overdue(&mut record, &it);
         let position = self.take_position(&record);
         self.begin_overdue(home, &it, position, batch);
+    }
+
+    /// No time passes in a namespace any more. Nothing of it is draining.
+    pub(super) fn pause(&mut self, home: HomeIndex) {
+        let it = self.home_mut(home);
+        it.is_paused = true;
+        // What was due at a restart is decided with what falls due from now on.
+        it.is_restarted = false;
+        self.list_on_agenda(home);
+    }
+
+    /// Time passes again. Between the times `lost` nothing could fire: the step at `position` that
+    /// says so decides what becomes of what was due.
+    pub(super) fn resume(
+        &mut self,
+        home: HomeIndex,
+        number: u64,
+        lost: Option<(Timestamp, Timestamp)>,
+        position: u64,
+    ) {
+        let it = self.home_mut(home);
+        it.is_paused = false;
+        let (id, policy) = (it.id, it.config.overdue);
+        let Some((from, to)) = lost else {
+            self.list_on_agenda(home);
+            self.done.push(StepDone { namespace: id, number, is_settled: true, timers: 0 });
+            return;
+        };
+        it.settling = Some(number);
+        if it.config.clock == ClockKind::Manual {
+            it.manual_now = Some(to);
+        }
+        // Another lane's clock may have been ahead when this one heard of the pause.
+        let to = it.timeline.of(Domain::Processing).reached.map_or(to, |reached| reached.max(to));
+        let it = Overdue { namespace: id, from, to, policy };
+        self.begin_overdue(home, &it, position, Vec::new());
     }
 
     /// Begins to do what was decided by the record at `position`; `batch` is what the wheel has given

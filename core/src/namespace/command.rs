@@ -30,6 +30,10 @@ pub enum Command {
     },
     /// Moves a manual clock.
     Clock(ClockChange),
+    /// Lets its time stand still.
+    Pause,
+    /// Lets its time go on.
+    Resume,
 }
 
 /// What happens to a source of watermarks.
@@ -87,6 +91,16 @@ pub enum CommandReply {
         /// How many timers fired of it, all of them readable.
         fired: u64,
     },
+    /// To `Pause`: no time passes in it any more.
+    Paused {
+        /// `false`: it was paused already.
+        changed: bool,
+    },
+    /// To `Resume`: everything that this made due can be read.
+    Resumed {
+        /// `false`: it was not paused.
+        changed: bool,
+    },
 }
 
 /// What became of a source.
@@ -123,6 +137,8 @@ pub struct NamespaceStatus {
     pub sources: Vec<SourceStatus>,
     /// What its clock reads; `None`: a manual clock that was never set.
     pub now: Option<Timestamp>,
+    /// No time passes in it until it is resumed.
+    pub paused: bool,
     /// Keys that hold something.
     pub keys: u64,
     /// Pending timers of event time.

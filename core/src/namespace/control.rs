@@ -6,9 +6,11 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+mod pause;
 mod state;
 mod steps;
 
+pub(crate) use pause::Pause;
 pub(crate) use state::{ControlState, ControlsState};
 use steps::{InFlight, Publish, Waiting};
 
@@ -36,6 +38,11 @@ pub(crate) enum Change {
     Watermark(Timestamp),
     /// The manual clock has come so far.
     Clock(Timestamp),
+    /// Time stands still until it is resumed.
+    Pause,
+    /// Time goes on. What fell due between these times, in which nothing could fire, follows the
+    /// policy; `None`: nothing did.
+    Resume { lost: Option<(Timestamp, Timestamp)> },
     /// The namespace is gone.
     Remove,
 }
@@ -139,6 +146,7 @@ struct Control {
     steps: u64,
     sources: Sources,
     manual_now: Option<Timestamp>,
+    paused: Option<Pause>,
     /// The newest output of all when it was asked for: its own are newer.
     born: Option<Cursor>,
     /// Where it stands on the idle agenda.
@@ -176,6 +184,7 @@ impl Controls {
             watermark: control.sources.combined(),
             sources: control.sources.status(),
             now: control.manual_now,
+            paused: control.paused.is_some(),
             ..NamespaceStatus::default()
         })
     }
@@ -192,7 +201,8 @@ impl Controls {
         let (settle, born) = (*settle, cursor.map(Cursor));
         // A command that changes nothing may repeat one that is still under way: what it answers
         // has to be true already.
-        let settles = settle || matches!(command, Command::Clock(_));
+        let settles =
+            settle || matches!(command, Command::Clock(_) | Command::Pause | Command::Resume);
         let done = match command {
             Command::Put { config, expected_version } => {
                 let holds_some = *pending > 0 || *keys > 0;
@@ -206,6 +216,8 @@ impl Controls {
                 self.source(ticket, name, source, *change, settle, now, effects)
             }
             Command::Clock(change) => self.clock(ticket, name, *change, effects),
+            Command::Pause => self.pause(ticket, name, now, effects),
+            Command::Resume => self.resume(ticket, name, now, effects),
         };
         self.list_idle(name);
         match done {
@@ -257,6 +269,7 @@ impl Controls {
         }
         if control.config.clock != config.clock {
             control.manual_now = None;
+            control.restart_pause(now);
         }
         control.version += 1;
         control.config = Arc::new(config.clone());
@@ -267,7 +280,7 @@ impl Controls {
         let publish = Publish { name: name.into(), config: Arc::clone(&config), version };
         let control = self.control(name)?;
         let number = control.next_step();
-        let watermark = moved.map(|watermark| (control.next_step(), watermark));
+        let watermark = moved.and_then(|watermark| control.watermark_step(watermark));
         let waiting = Waiting::new(ticket, false, reply);
         self.send(id, number, Change::Configure(config), Some(publish), Some(waiting), effects);
         if let Some((number, watermark)) = watermark {
@@ -297,6 +310,7 @@ impl Controls {
             steps: 1,
             sources,
             manual_now: None,
+            paused: None,
             born,
             idle_at: None,
         };
@@ -377,7 +391,10 @@ impl Controls {
             return Ok(Some(reply));
         };
         let control = self.control(name)?;
-        let (id, number) = (control.id, control.next_step());
+        let id = control.id;
+        let Some((number, moved)) = control.watermark_step(moved) else {
+            return Ok(Some(reply));
+        };
         let waiting = Waiting::new(ticket, settle, reply);
         self.send(id, number, Change::Watermark(moved), None, Some(waiting), effects);
         Ok(None)
@@ -429,6 +446,9 @@ impl Controls {
             return Ok(Some(CommandReply::Clock { advanced: false, now, fired: 0 }));
         }
         control.manual_now = Some(to);
+        if control.paused.is_some() {
+            return Ok(Some(CommandReply::Clock { advanced: true, now: to, fired: 0 }));
+        }
         let (id, number) = (control.id, control.next_step());
         let reply = CommandReply::Clock { advanced: true, now: to, fired: 0 };
         let waiting = Waiting::new(ticket, true, reply);
@@ -463,7 +483,8 @@ impl Controls {
                 && let Some(idle_after_ms) = control.config.watermark.idle_after_ms
                 && let Some(watermark) = control.sources.idle_silent(now, idle_after_ms)
             {
-                moved = Some((control.id, control.next_step(), watermark));
+                let step = control.watermark_step(watermark);
+                moved = step.map(|(number, watermark)| (control.id, number, watermark));
             }
             self.list_idle(&name);
             if let Some((id, number, watermark)) = moved {

@@ -30,6 +30,8 @@ pub(crate) struct NamespaceHead {
     pub(crate) applied_number: u64,
     /// What the manual clock reads, if there is one and it was set.
     pub(crate) manual_now: Option<Timestamp>,
+    /// Time stands still until it is resumed.
+    pub(crate) is_paused: bool,
     /// By domain.
     pub(crate) domains: [DomainHead; 2],
 }
@@ -78,6 +80,8 @@ struct NamespaceForm {
     applied_number: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manual_now: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    paused: bool,
     event: DomainHead,
     processing: DomainHead,
 }
@@ -98,6 +102,7 @@ impl LaneHead {
                 config,
                 applied_number: it.applied_number,
                 manual_now: it.manual_now,
+                paused: it.is_paused,
                 event: it.domains[0].clone(),
                 processing: it.domains[1].clone(),
             }
@@ -120,6 +125,7 @@ impl LaneHead {
                 config,
                 applied_number: it.applied_number,
                 manual_now: it.manual_now,
+                is_paused: it.paused,
                 domains: [it.event, it.processing],
             })
         });
@@ -170,6 +176,7 @@ mod tests {
             config: config(n),
             applied_number: n,
             manual_now: (n == 4).then_some(at(-7)),
+            is_paused: n == 5,
             domains: if n.is_multiple_of(7) { [&moving, &still] } else { [&still, &moving] }
                 .map(Clone::clone),
         });

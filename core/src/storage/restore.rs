@@ -231,7 +231,9 @@ fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> Nam
         id,
         config: Arc::clone(&state.config),
         applied_number: state.steps,
-        manual_now: state.manual_now,
+        // What a paused one has taken in of its clock follows with the resume.
+        manual_now: state.paused.map_or(state.manual_now, |paused| paused.clock),
+        is_paused: state.paused.is_some(),
         domains: [0, 1]
             .map(|domain| DomainHead::merged(heads.iter().map(|it| &it.domains[domain]))),
     }

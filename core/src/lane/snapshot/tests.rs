@@ -44,6 +44,8 @@ struct World {
     watermark: i64,
     clock: i64,
     numbers: [u64; 2],
+    /// By namespace: when it was paused.
+    paused: [Option<Timestamp>; 2],
 }
 
 /// One thing that happens to a lane.
@@ -54,6 +56,8 @@ enum Event {
     Watermark(usize, i64),
     Clock(i64),
     Down(i64, OverduePolicy),
+    /// Paused if it is not, else resumed.
+    Pause(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +114,7 @@ impl Dice {
                 };
                 Event::Down(1 + self.below(1_000) as i64, policy)
             }
+            9 if self.below(3) == 0 => Event::Pause(place),
             _ => Event::Op(place, key.into_bytes(), deed),
         }
     }
@@ -133,6 +138,7 @@ impl World {
             watermark: now,
             clock: now,
             numbers: [0; 2],
+            paused: [None; 2],
         }
     }
 
@@ -166,11 +172,28 @@ impl World {
             }
             Event::Watermark(place, to) => {
                 self.watermark = self.watermark.max(*to);
+                if self.paused[*place].is_some() {
+                    return;
+                }
                 self.step(*place, Change::Watermark(Timestamp::from_millis(*to)));
             }
             Event::Clock(to) => {
                 self.clock = self.clock.max(*to);
+                if self.paused[1].is_some() {
+                    return;
+                }
                 self.step(1, Change::Clock(Timestamp::from_millis(*to)));
+            }
+            Event::Pause(place) => {
+                self.settle();
+                let now = [self.now, Timestamp::from_millis(self.clock)][*place];
+                match self.paused[*place].take() {
+                    None => {
+                        self.paused[*place] = Some(now);
+                        self.step(*place, Change::Pause);
+                    }
+                    Some(from) => self.step(*place, Change::Resume { lost: Some((from, now)) }),
+                }
             }
             Event::Op(place, key, deed) => self.operate(*place, key, *deed),
             Event::Down(millis, overdue) => {
@@ -283,6 +306,7 @@ impl World {
     fn reborn(&mut self, head: &LaneHead) -> Self {
         let mut it = Self::empty(self.now.as_millis());
         (it.watermark, it.clock, it.numbers) = (self.watermark, self.clock, self.numbers);
+        it.paused = self.paused;
         it.shared.near.advance(it.now);
         let head = LaneHead::decode("head", &head.encode()).expect("it was just written");
         it.lane.load_head(&it.shared, head, &NoGauges).expect("it needs no function");

@@ -1,6 +1,6 @@
 //! Controls written down and made again.
 
-use super::{Change, Control, Controls, InFlight, Publish};
+use super::{Change, Control, Controls, InFlight, Pause, Publish};
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
@@ -31,6 +31,9 @@ pub(crate) struct ControlState {
     pub(crate) sources: Sources,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) manual_now: Option<Timestamp>,
+    /// What it keeps while it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paused: Option<Pause>,
     /// The newest output of all when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born_cursor: Option<u64>,
@@ -68,6 +71,7 @@ impl Controls {
             steps: it.steps,
             sources: it.sources.clone(),
             manual_now: it.manual_now,
+            paused: it.paused,
             born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
@@ -93,11 +97,18 @@ impl Controls {
         let mut it = Self::new(lane, lanes);
         it.incarnations = state.incarnations;
         for namespace in state.namespaces {
-            let ControlState { name, id, config, version, steps, sources, manual_now, born_cursor } =
-                namespace;
-            let (id, born) = (NamespaceId(id), born_cursor.map(Cursor));
-            let control =
-                Control { id, config, version, steps, sources, manual_now, born, idle_at: None };
+            let ControlState { name, config, version, steps, sources, .. } = namespace;
+            let control = Control {
+                id: NamespaceId(namespace.id),
+                config,
+                version,
+                steps,
+                sources,
+                manual_now: namespace.manual_now,
+                paused: namespace.paused,
+                born: namespace.born_cursor.map(Cursor),
+                idle_at: None,
+            };
             it.by_name.insert(Arc::clone(&name), control);
             it.list_idle(&name);
         }

@@ -343,3 +343,67 @@ fn a_listed_source_that_is_forgotten_stays_away() {
     let sources = world.controls.status("orders").expect("it is there").sources;
     assert_eq!(sources.len(), 2);
 }
+
+#[test]
+fn a_paused_namespace_keeps_its_time_until_it_is_resumed() {
+    let mut world = World::new();
+    world.create("orders", manual());
+    let at = Timestamp::from_millis;
+    let clock = |millis| Command::Clock(ClockChange::Set(at(millis)));
+    let report = |millis| Command::Source {
+        source: "a".to_owned(),
+        change: SourceChange::Watermark(at(millis)),
+    };
+    let set = sent(&world.command("orders", &clock(10), 0));
+    world.finish(&set, 0);
+    let resume = world.command("orders", &Command::Resume, 0);
+    assert_eq!(answer(&resume), &Ok(CommandReply::Resumed { changed: false }));
+    let pause = sent(&world.command("orders", &Command::Pause, 0));
+    assert_eq!(pause.change, Change::Pause);
+    let again = world.command("orders", &Command::Pause, 0);
+    assert_eq!(again, [], "what it answers is not true yet");
+    let paused = |changed| CommandReply::Paused { changed };
+    assert_eq!(
+        answers(&world.finish(&pause, 0)),
+        [(Ticket(4), paused(true)), (Ticket(5), paused(false))]
+    );
+    assert!(world.controls.status("orders").expect("it is there").paused);
+    for (command, expected) in [
+        (clock(20), CommandReply::Clock { advanced: true, now: at(20), fired: 0 }),
+        (
+            report(7),
+            CommandReply::Source {
+                result: SourceResult::Advanced,
+                watermark: Some(at(7)),
+                fired: 0,
+            },
+        ),
+    ] {
+        let effects = world.ask("orders", &command, 0, true);
+        assert_eq!((effects.len(), answer(&effects)), (1, &Ok(expected)), "no step is sent");
+    }
+    // What is kept outlives a restart.
+    world.controls = Controls::from_state(1, LANES, world.controls.to_state());
+    let effects = world.command("orders", &Command::Resume, 0);
+    let [ControlEffect::Send(first), ControlEffect::Send(second)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(first.change, Change::Resume { lost: Some((at(10), at(20))) });
+    assert_eq!(second.change, Change::Watermark(at(7)));
+    assert_eq!(world.finish(first, 3), []);
+    assert_eq!(answer(&world.finish(second, 0)), &Ok(CommandReply::Resumed { changed: true }));
+    assert!(!world.controls.status("orders").expect("it is there").paused);
+    assert_eq!(sent(&world.command("orders", &report(9), 0)).change, Change::Watermark(at(9)));
+}
+
+#[test]
+fn a_pause_in_which_no_time_came_makes_nothing_due() {
+    let mut world = World::new();
+    world.create("orders", manual());
+    for config in [manual(), NamespaceConfig::default()] {
+        world.command("orders", &Command::Put { config, expected_version: None }, 0);
+        world.command("orders", &Command::Pause, 0);
+        let resume = sent(&world.command("orders", &Command::Resume, 0));
+        assert_eq!(resume.change, Change::Resume { lost: None });
+    }
+}

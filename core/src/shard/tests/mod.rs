@@ -11,6 +11,7 @@ mod function;
 mod limit;
 mod oracle;
 mod overdue;
+mod pause;
 mod round;
 
 use super::*;
@@ -355,14 +356,27 @@ fn follow(
             oracle.overdue(it, position);
         }
         Record::Step { namespace, change, .. } => {
-            let (oracle, _) = oracle_of(oracles, namespaces, lane, *namespace);
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, *namespace);
             match serde_json::from_slice(change).expect("a change") {
                 Change::Watermark(to) => oracle.advance(Domain::Event, to, position),
                 Change::Clock(to) => {
                     oracle.now = Some(to);
                     oracle.advance(Domain::Processing, to, position);
                 }
-                Change::Configure(_) | Change::Remove => {}
+                Change::Resume { lost: Some((from, to)) } => {
+                    if clock == ClockKind::Manual {
+                        oracle.now = Some(to);
+                    }
+                    let to = oracle.reached[1].map_or(to, |reached| reached.max(to));
+                    let policy = oracle.policy;
+                    oracle.overdue(
+                        &crate::log::Overdue { namespace: *namespace, from, to, policy },
+                        position,
+                    );
+                }
+                Change::Configure(config) => oracle.policy = config.overdue,
+                Change::Pause | Change::Resume { lost: None } => {}
+                Change::Remove => {}
             }
         }
         Record::Key(record) => {
@@ -494,6 +508,10 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
                 watermark = watermark.max(any_time(&mut dice, watermark));
                 world.watermark(["m", "s"][dice.below(2) as usize], watermark);
             }
+            2 if dice.one_in(4) => {
+                let command = if dice.one_in(2) { Command::Pause } else { Command::Resume };
+                world.command(["m", "s"][dice.below(2) as usize], command);
+            }
             2..6 => world.now = world.now.saturating_add(dice.below(300) as i64),
             6 if dice.one_in(if is_dense { 3 } else { 8 }) => {
                 world.restart([0, 50, 500, 5_000][dice.below(4) as usize]);
@@ -515,6 +533,10 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
     }
     world.settle();
     world.check_replay(&[namespaces[0].0, namespaces[1].0], keys);
+    for name in ["m", "s"] {
+        world.command(name, Command::Resume);
+    }
+    world.settle();
     world.now = Timestamp::MAX;
     world.clock("m", i64::MAX);
     for name in ["m", "s"] {

@@ -17,6 +17,8 @@ pub(super) type Fire = (u64, u32, Domain, Timestamp, Option<String>, Option<Vec<
 
 #[derive(Default)]
 pub(super) struct Oracle {
+    /// What becomes of what falls due while nothing can fire.
+    pub(super) policy: OverduePolicy,
     pub(super) timers: BTreeMap<Timer, Option<Vec<u8>>>,
     pub(super) fires: BTreeMap<Vec<u8>, Vec<Fire>>,
     pub(super) reached: [Option<Timestamp>; 2],

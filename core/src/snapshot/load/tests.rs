@@ -23,6 +23,7 @@ fn head(position: u64, ids: &[u64]) -> LaneHead {
         config: Arc::new(NamespaceConfig::default()),
         applied_number: 1,
         manual_now: None,
+        is_paused: false,
         domains: [still.clone(), still.clone()],
     });
     LaneHead { position, namespaces: namespaces.collect() }

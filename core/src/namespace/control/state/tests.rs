@@ -159,6 +159,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         }),
         2 => time().prop_map(|to| Command::Clock(ClockChange::Set(to))),
         1 => (0..9i64).prop_map(|by| Command::Clock(ClockChange::Advance(by))),
+        1 => Just(Command::Pause),
+        1 => Just(Command::Resume),
     ];
     let event = prop_oneof![
         6 => (0..NAMES.len(), command).prop_map(|(name, command)| Event::Command(name, Box::new(command))),
