@@ -104,3 +104,42 @@ async fn a_manual_clock_moves_only_forward_and_only_when_told() {
     service.put(&clock, "").await.expect_problem(400, "invalid-json");
     assert_eq!(service.get(base).await.json()["status"]["now"], 11_000);
 }
+
+#[tokio::test]
+async fn a_paused_namespace_fires_nothing_until_it_is_resumed() {
+    let service = Service::manual(1_000).await;
+    let base = "/v1/namespaces/m";
+    let timer = async |name: &str, body: &str| {
+        let path = format!("{base}/keys/k/timers/{name}");
+        service.put(&path, body).await.expect(201).json()["fire_at"].clone()
+    };
+    timer("before", r#"{"at":1500}"#).await;
+    timer("event", r#"{"at":40,"domain":"event"}"#).await;
+    let (pause, resume) = (format!("{base}/pause"), format!("{base}/resume"));
+    let changed =
+        |result: &str, paused: bool| json!({"namespace":"m","result":result,"paused":paused});
+    assert_eq!(service.get(base).await.json()["status"]["paused"], false);
+    assert_eq!(service.post(&resume, "").await.expect(200).json(), changed("ignored", false));
+    assert_eq!(service.post(&pause, "").await.expect(200).json(), changed("paused", true));
+    assert_eq!(service.post(&pause, "").await.expect(200).json(), changed("ignored", true));
+    assert_eq!(service.get(base).await.json()["status"]["paused"], true);
+    let set = service.set_clock(2_000).await;
+    assert_eq!(set, json!({"result":"advanced","now":2_000,"fired":0}));
+    let path = format!("{base}/watermarks/s?settle=true");
+    let reported = service.put(&path, r#"{"watermark":50}"#).await.expect(200).json();
+    assert_eq!((&reported["watermark"], &reported["fired"]), (&json!(50), &json!(0)));
+    assert_eq!(timer("meanwhile", r#"{"after":"600ms"}"#).await, 1_600, "the clock stands still");
+    assert_eq!(service.fired().await.len(), 0);
+    assert_eq!(service.post(&resume, "").await.expect(200).json(), changed("resumed", false));
+    let mut names: Vec<String> =
+        service.fired().await.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["before", "event", "meanwhile"]);
+    assert_eq!(service.get(base).await.json()["status"]["paused"], false);
+    timer("after", r#"{"at":2100}"#).await;
+    assert_eq!(service.set_clock(2_100).await["fired"], 1);
+    for call in ["pause", "resume"] {
+        let path = format!("/v1/namespaces/nobody/{call}");
+        service.post(&path, "").await.expect_problem(404, "namespace-not-found");
+    }
+}

@@ -261,6 +261,8 @@ impl Exchange<'_> {
             Call::ListNamespaces => namespaces::list(&self),
             Call::GetNamespace => namespaces::get(self).await,
             Call::DeleteNamespace => namespaces::delete(self).await,
+            Call::PauseNamespace => namespaces::pause(self).await,
+            Call::ResumeNamespace => namespaces::resume(self).await,
             Call::PutWatermark => watermarks::put(self).await,
             Call::DeleteWatermark => watermarks::delete(self).await,
             Call::GetWatermark => watermarks::get(self).await,

@@ -110,6 +110,7 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
         "config": config_json(&namespace.config),
         "status": {
             "now": time_json(status.now, times),
+            "paused": status.paused,
             "watermark": time_json(status.watermark, times),
             "sources": sources_json(&status.sources, times),
             "keys": status.keys,
@@ -140,6 +141,31 @@ pub(super) async fn delete(exchange: Exchange<'_>) -> Result<Response<Body>, Pro
     let result = if name == DEFAULT_NAMESPACE { "emptied" } else { "deleted" };
     let body = json!({ "namespace": name, "result": result, "timers": timers });
     Ok(exchange.acknowledged_command(json_value(&body)))
+}
+
+/// `POST /v1/namespaces/{ns}/pause`.
+pub(super) async fn pause(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let name = exchange.namespace()?.name.clone();
+    let paused = |reply| exchange.app.engine.command(&name, Command::Pause, true, reply);
+    let CommandReply::Paused { changed } = try_ask(paused).await? else {
+        return Err(misanswered());
+    };
+    Ok(stands(&exchange, &name, if changed { "paused" } else { "ignored" }, true))
+}
+
+/// `POST /v1/namespaces/{ns}/resume`.
+pub(super) async fn resume(exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let name = exchange.namespace()?.name.clone();
+    let resumed = |reply| exchange.app.engine.command(&name, Command::Resume, true, reply);
+    let CommandReply::Resumed { changed } = try_ask(resumed).await? else {
+        return Err(misanswered());
+    };
+    Ok(stands(&exchange, &name, if changed { "resumed" } else { "ignored" }, false))
+}
+
+fn stands(exchange: &Exchange<'_>, name: &str, result: &str, is_paused: bool) -> Response<Body> {
+    let body = json!({ "namespace": name, "result": result, "paused": is_paused });
+    exchange.acknowledged_command(json_value(&body))
 }
 
 const fn clock_name(clock: ClockKind) -> &'static str {

@@ -78,6 +78,7 @@ fn components() -> utoipa::openapi::Components {
         KeyTimers,
         Namespace,
         NamespaceChange,
+        NamespacePaused,
         NamespaceConfig,
         NamespaceDeleted,
         NamespaceLimits,

@@ -93,6 +93,8 @@ pub enum Call {
     ListNamespaces,
     GetNamespace,
     DeleteNamespace,
+    PauseNamespace,
+    ResumeNamespace,
     PutWatermark,
     DeleteWatermark,
     GetWatermark,

@@ -245,6 +245,8 @@ pub struct Namespace {
 pub struct NamespaceStatus {
     /// What its clock reads; null: a manual clock that was never set.
     pub now: Option<Time>,
+    /// No time passes in it until it is resumed.
+    pub paused: bool,
     /// The combined watermark; null: none yet.
     pub watermark: Option<Time>,
     pub sources: Vec<Source>,
@@ -264,6 +266,15 @@ pub struct NamespaceDeleted {
     /// `deleted`, or `emptied` for `default`.
     pub result: String,
     pub timers: u64,
+}
+
+#[derive(ToSchema)]
+pub struct NamespacePaused {
+    pub namespace: String,
+    /// `paused` or `resumed`; `ignored` if it was so already.
+    pub result: String,
+    /// What holds now.
+    pub paused: bool,
 }
 
 /// A source of watermarks.

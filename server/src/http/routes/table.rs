@@ -400,6 +400,30 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Post,
         scope: Scope::Admin,
+        params: &[ACK_SYNCED],
+        schema: Some("NamespacePaused"),
+        ..get(
+            Place::Namespace,
+            "/pause",
+            Call::PauseNamespace,
+            "Let no time pass in a namespace: nothing fires until it is resumed",
+        )
+    },
+    Route {
+        verb: Verb::Post,
+        scope: Scope::Admin,
+        params: &[ACK_SYNCED],
+        schema: Some("NamespacePaused"),
+        ..get(
+            Place::Namespace,
+            "/resume",
+            Call::ResumeNamespace,
+            "Let time go on; answers once everything it made due can be read",
+        )
+    },
+    Route {
+        verb: Verb::Post,
+        scope: Scope::Admin,
         schema: Some("ClockStatus"),
         ..get(
             Place::Root,
