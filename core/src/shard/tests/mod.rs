@@ -375,8 +375,7 @@ fn follow(
                     );
                 }
                 Change::Configure(config) => oracle.policy = config.overdue,
-                Change::Pause | Change::Resume { lost: None } => {}
-                Change::Remove => {}
+                Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
             }
         }
         Record::Key(record) => {
