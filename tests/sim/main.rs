@@ -53,6 +53,8 @@
 //! - what was due at a restart follows its namespace's policy: none is let go early, each is accounted for;
 //! - a savepoint that was answered for is there and whole, and what is restored from one is what some
 //!   cut through all lanes held, between the question and the answer;
+//! - functions: elements are taken once and in order, and the outputs, the state and the timers of
+//!   each key are those of a run of the same callbacks in which nothing went wrong (`script.rs`);
 //! - once nothing goes wrong any more, the node answers everything and comes to rest within a number
 //!   of rounds.
 //!
@@ -86,6 +88,8 @@ mod clock;
 mod commands;
 mod disk;
 mod draw;
+mod function_checks;
+mod functions;
 mod machine;
 mod model;
 mod nth;
@@ -98,10 +102,12 @@ mod rng;
 mod rot;
 mod run;
 mod savepoints;
+mod script;
 mod settle;
 mod share;
 mod shrink;
 mod space;
+mod stage;
 mod store;
 mod ways;
 mod world;
@@ -197,7 +203,9 @@ fn worlds_hold_the_contract_over_all_crashes() {
     let is_full = all.outputs > crashes
         && all.checks > crashes / 4
         && all.amid_storms > crashes / 500
-        && all.restores > crashes / 100;
+        && all.restores > crashes / 100
+        && all.elements > crashes
+        && all.callbacks > crashes;
     assert!(one.is_some() || is_full, "the worlds are empty: {all:?}");
 }
 

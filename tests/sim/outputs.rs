@@ -18,12 +18,15 @@ pub(crate) struct Seen {
     pub(crate) key: Vec<u8>,
     pub(crate) timer: Timer,
     pub(crate) due_by: i64,
+    /// The side output that a function's value went to.
+    pub(crate) tag: Option<String>,
 }
 
 impl fmt::Debug for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cursor, id, key, timer, due_by } = self;
-        write!(f, "{cursor} {id} {} {timer:?} due by {due_by}", text(key))
+        let Self { cursor, id, key, timer, due_by, tag } = self;
+        let tag = tag.as_deref().unwrap_or_default();
+        write!(f, "{cursor} {id} {} {timer:?} due by {due_by} {tag}", text(key))
     }
 }
 
@@ -127,7 +130,8 @@ impl Consumer {
     ) -> Result<usize, Violation> {
         let is_same = |a: &Seen, b: &Seen| {
             let id = OutputId { namespace: b.id.namespace, ..a.id };
-            id == b.id && (&a.key, &a.timer, a.due_by) == (&b.key, &b.timer, b.due_by)
+            id == b.id
+                && (&a.key, &a.timer, a.due_by, &a.tag) == (&b.key, &b.timer, b.due_by, &b.tag)
         };
         let first = restored.first();
         let gone = first.and_then(|first| self.seen.iter().position(|it| is_same(it, first)));
@@ -211,5 +215,6 @@ fn seen(cursor: Cursor, record: &OutputRecord<'_>) -> Seen {
             payload,
         },
         due_by: record.due_by.as_millis(),
+        tag: record.kind.tag().map(str::to_owned),
     }
 }

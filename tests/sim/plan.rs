@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub(crate) enum Event {
     /// The client asks for something.
     Ask(u64),
+    /// Somebody has elements for a function, or a watermark.
+    Call(u64),
     /// Many keys are to have a timer for the same millisecond, so far ahead.
     Storm(i64, u64),
     /// So many steps, of parts by chance.
@@ -93,9 +95,9 @@ pub(crate) fn draw(rng: &mut Rng) -> Vec<Event> {
 
 fn event(rng: &mut Rng, is_calm: bool) -> Event {
     let weights = if is_calm {
-        [40, 25, 3, 14, 1, 1, 1, 0, 0, 0, 2, 1, 6]
+        [40, 25, 3, 14, 1, 1, 1, 0, 0, 0, 2, 1, 6, 16]
     } else {
-        [40, 25, 3, 14, 2, 1, 1, 3, 1, 2, 1, 1, 6]
+        [40, 25, 3, 14, 2, 1, 1, 3, 1, 2, 1, 1, 6, 16]
     };
     match rng.weighted(&weights) {
         0 => Event::Ask(rng.next()),
@@ -114,7 +116,8 @@ fn event(rng: &mut Rng, is_calm: bool) -> Event {
         9 => Event::Free((rng.below(3) > 0).then(|| rng.below(80_000))),
         10 => Event::Settle,
         11 => Event::Reopen(1 + rng.below(8) as u16),
-        _ => Event::Crash(crash(rng)),
+        12 => Event::Crash(crash(rng)),
+        _ => Event::Call(rng.next()),
     }
 }
 

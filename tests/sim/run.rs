@@ -3,6 +3,7 @@
 
 use crate::act::Fired;
 use crate::client::Client;
+use crate::functions::Functions;
 use crate::model::Violation;
 use crate::outputs::Seen;
 use crate::overdue::Downtime;
@@ -29,6 +30,9 @@ pub(crate) struct Summary {
     /// Savepoints that were read back, and those that a node went on from.
     pub(crate) savepoints: u64,
     pub(crate) restores: u64,
+    /// Elements that functions have taken, and callbacks that were held to the model.
+    pub(crate) elements: u64,
+    pub(crate) callbacks: u64,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
 }
@@ -48,6 +52,8 @@ impl Summary {
             (&mut self.checkpoints, it.checkpoints),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
+            (&mut self.elements, it.elements),
+            (&mut self.callbacks, it.callbacks),
             (&mut self.calls, it.calls),
             (&mut self.faults, it.faults),
         ] {
@@ -69,6 +75,7 @@ const QUIET_ROUNDS: usize = 3;
 pub(crate) struct Run {
     pub(crate) world: World,
     pub(crate) client: Client,
+    pub(crate) functions: Functions,
     pub(crate) shards: u16,
     /// Why the node is good for nothing any more.
     pub(crate) broken: Option<String>,
@@ -133,6 +140,7 @@ impl Run {
         Self {
             world: World::new(seed, setup.clone()),
             client: Client::new(setup),
+            functions: Functions::new(),
             shards: 1,
             broken: None,
             is_frozen: false,
@@ -169,6 +177,8 @@ impl Run {
             trace: self.world.machine.trace_hash(),
             acknowledged: self.client.acknowledged,
             checkpoints: self.client.checkpoints,
+            elements: self.functions.taken,
+            callbacks: self.functions.callbacks,
             calls: self.world.machine.calls(),
             faults: self.world.machine.met().len() as u64,
             ..self.summary.clone()
@@ -230,6 +240,11 @@ impl Run {
             Event::Ask(seed) => {
                 let now = self.world.now_ms();
                 self.client.ask(self.world.engine(), &mut Rng::new(*seed), now);
+                self.after()?;
+            }
+            Event::Call(seed) => {
+                let now = self.world.now_ms();
+                self.functions.ask(self.world.engine(), &mut Rng::new(*seed), now)?;
                 self.after()?;
             }
             Event::Storm(in_ms, seed) => {
@@ -314,10 +329,12 @@ impl Run {
         }
         let engine = self.world.engine().clone();
         self.client.hear(&engine, now)?;
-        for line in self.client.log.drain(..) {
+        self.functions.hear(&engine)?;
+        for line in self.client.log.drain(..).chain(self.functions.log.drain(..)) {
             self.world.machine.trace(&line);
         }
-        self.consume(&engine, false)
+        self.consume(&engine, false)?;
+        self.consume_functions(&engine, false)
     }
 
     pub(crate) fn consume(&mut self, engine: &Engine, is_calm: bool) -> Result<(), Violation> {
@@ -370,13 +387,13 @@ impl Run {
                 continue;
             }
             quiet += 1;
-            if quiet >= QUIET_ROUNDS && self.client.waiting() == 0 {
+            if quiet >= QUIET_ROUNDS && self.waiting() == 0 {
                 return Ok(());
             }
             self.pass(7);
         }
-        let what = if self.client.waiting() > 0 { "no answer" } else { "no rest" };
-        let detail = format!("after {ROUNDS_MAX} rounds; {} wait", self.client.waiting());
+        let what = if self.waiting() > 0 { "no answer" } else { "no rest" };
+        let detail = format!("after {ROUNDS_MAX} rounds; {} wait", self.waiting());
         Err(Violation::new(what, detail))
     }
 
@@ -397,6 +414,7 @@ impl Run {
             return self.crash(&Crash { shards, ..Crash::plain(0) });
         }
         self.client.crash(self.may_refuse)?;
+        self.functions.crash();
         self.shards = shards;
         match self.try_open() {
             Ok(()) => self.settle(),
@@ -421,6 +439,7 @@ impl Run {
         }
         self.go_down(crash.is_power, &mut rng);
         self.client.crash(self.may_refuse)?;
+        self.functions.crash();
         self.world.clock.pass(crash.down_ms);
         if crash.is_power {
             self.world.clock.boot();

@@ -45,6 +45,7 @@ impl Run {
             return Ok(());
         }
         self.client.shadow = Some(self.client.spaces.clone());
+        let shadow_functions = self.functions.stages.clone();
         let info = self.make_savepoint(rng);
         let shadow = self.client.shadow.take().unwrap_or_default();
         let Some(info) = info? else { return Ok(()) };
@@ -56,8 +57,10 @@ impl Run {
                 life.producers = before.producers;
             }
         }
+        self.restored_functions(shadow_functions);
         self.world.drop_node();
         self.client.crash(self.may_refuse)?;
+        self.functions.crash();
         let is_exact = self.move_to(&info, rng)?;
         self.shards = 1 + rng.below(8) as u16;
         self.world.clock.pass(if rng.below(2) == 0 { 0 } else { rng.within(1, 500) });
@@ -72,6 +75,9 @@ impl Run {
                 // Joined key groups may take what was sent last once more.
                 life.producers.iter_mut().for_each(|producer| producer.open = None);
             }
+        }
+        for stage in self.functions.stages.iter_mut().filter(|_| !is_exact) {
+            stage.producers.iter_mut().for_each(|producer| producer.open = None);
         }
         self.summary.restores += 1;
         Ok(())
@@ -99,7 +105,10 @@ impl Run {
             }
             if rng.below(12) == 0 {
                 let now = self.world.now_ms();
-                self.client.ask_beside(&engine, rng, now);
+                match rng.below(3) {
+                    0 => self.functions.ask(&engine, rng, now)?,
+                    _ => self.client.ask_beside(&engine, rng, now),
+                }
                 self.after()?;
             }
             self.world.clock.pass(i64::from(rng.below(60) == 0));
@@ -173,6 +182,6 @@ impl Run {
             life.consumer = consumer;
             space.renew(entry, self.client.layout, now_ms)?;
         }
-        Ok(())
+        self.find_functions_again(&engine)
     }
 }

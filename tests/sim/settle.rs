@@ -84,6 +84,7 @@ impl Run {
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;
         }
+        self.settle_functions(&engine)?;
         self.check_savepoints(&engine)?;
         self.summary.checks += 1;
         Ok(())

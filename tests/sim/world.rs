@@ -2,10 +2,13 @@
 
 use crate::clock::SimClock;
 use crate::disk::SimDisk;
+use crate::functions::FUNCTION;
 use crate::machine::Machine;
 use crate::rng::Rng;
+use crate::script::Script;
 use crate::store::SimStore;
 use std::sync::Arc;
+use stormwheel::function::Operators;
 use stormwheel::key_group::Layout;
 use stormwheel::ports::{Disk, MachineClock, SnapshotStore};
 use stormwheel::runtime::{
@@ -156,6 +159,7 @@ impl World {
             queue_bytes_max: self.setup.queue_bytes_max,
             clock: self.setup.clock,
             slice: self.setup.slice,
+            operators: Operators::default().with_function(FUNCTION, || Script),
             ..EngineOptions::default()
         };
         let mut storage =
