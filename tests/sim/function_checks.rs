@@ -72,7 +72,7 @@ impl Run {
                 let (Ok(state), Ok(timers)) = (state, timers) else {
                     return Err(stage.wrong("lost namespace", text(&key)));
                 };
-                stage.settle_key(&key, state, timers, now)?;
+                stage.settle_key(&key, state.as_deref(), &timers, now)?;
             }
             stage.settle_elements()?;
             if let Some((_, consumer)) = &stage.life {
@@ -148,8 +148,8 @@ impl Stage {
     fn settle_key(
         &self,
         key: &[u8],
-        state: Option<Vec<u8>>,
-        timers: Vec<Place>,
+        state: Option<&[u8]>,
+        timers: &[Place],
         now: i64,
     ) -> Result<(), Violation> {
         let Some(model) = self.keys.get(key) else { return Ok(()) };
@@ -159,7 +159,7 @@ impl Stage {
         if !model.is_done() {
             return wrong("missing output", "all is at rest".to_owned());
         }
-        if state != model.state() {
+        if state != model.state().as_deref() {
             return wrong("wrong state", format!("{state:?}, not {:?}", model.state()));
         }
         if !timers.iter().eq(model.timers()) {

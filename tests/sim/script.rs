@@ -276,9 +276,10 @@ impl KeyModel {
         self.begin(cause)?;
         let shown = Shown { watermark: None, clock: None };
         let mut state = self.state;
-        match state.react(cause, shown, told).contains(&Step::Fail) {
-            true => Ok(()),
-            false => Err("was not to fail".to_owned()),
+        if state.react(cause, shown, told).contains(&Step::Fail) {
+            Ok(())
+        } else {
+            Err("was not to fail".to_owned())
         }
     }
 

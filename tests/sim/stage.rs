@@ -99,6 +99,7 @@ impl Stage {
         self.marks.iter().map(of).min().flatten()
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "what is said is handed over")]
     pub(crate) fn wrong(&self, kind: &'static str, detail: String) -> Violation {
         Violation::new(kind, format!("{}: {detail}", self.name))
     }
