@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::function::Element;
 use stormwheel::namespace::{
-    Command, CommandReply, LateElements, LateTimers, NamespaceConfig, OverduePolicy, SourceChange,
-    WatermarkConfig,
+    Command, CommandReply, LateElements, LateTimers, NamespaceConfig, OverduePolicy, Retention,
+    SourceChange, WatermarkConfig,
 };
 use stormwheel::op::{Action, Op, Outcome, Payload};
 use stormwheel::runtime::{Ack, Engine};
@@ -67,6 +67,8 @@ impl Functions {
             late_timers: LateTimers::NextWatermark,
             lateness_ms: 50,
             overdue: OverduePolicy::Spread { over_ms: 100 },
+            // Longer than any run, and than what goes without saying.
+            retention: Retention { age_ms: 8_640_000_000_000, ..Retention::default() },
             ..plain.clone()
         };
         let patient = NamespaceConfig { overdue: OverduePolicy::Shift, ..plain.clone() };
