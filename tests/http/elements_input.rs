@@ -129,7 +129,7 @@ async fn elements_and_timers_go_to_their_own_kind_of_namespace() {
 async fn a_namespace_runs_what_there_is_with_options_that_it_takes() {
     let service = running(SUM).await;
     for (config, field, part) in [
-        (r#"{"operator":"nope"}"#, "operator", "there is `timers`, `echo`, `sum`"),
+        (r#"{"operator":"nope"}"#, "operator", "there is no operator `nope`; there is `timers`, "),
         (r#"{"operator":"sum","options":{"gap_ms":0}}"#, "options", "gap_ms is 0"),
         (r#"{"operator":"sum","options":{"gap":1}}"#, "options", "unknown field `gap`"),
         (r#"{"operator":"echo","options":{"gap":1}}"#, "options", "takes no options"),
