@@ -1,5 +1,6 @@
 //! The pages against the service: the tour of README.md is run, every command, every answer; and
-//! docs/operations.md is compared with what there is (`operations`, `signals`).
+//! docs/operations.md is compared with what there is (`operations`, `signals`). The examples of the
+//! operators' pages are played, each against a server of its own (`operators`).
 //!
 //! A block fenced as `console` holds commands behind `$ ` (a `\` at the end of a line goes on in
 //! the next) and what they print. In the printed lines `…` stands for whatever changes from run to
@@ -12,6 +13,7 @@
 )]
 
 mod operations;
+mod operators;
 mod signals;
 
 use std::fs;

@@ -30,7 +30,7 @@ use stormwheel::time::Timestamp;
 
 /// The source of a request that names none.
 const SOURCE_DEFAULT: &str = "default";
-/// Places in one body at which watermarks stand; each takes a turn of its own. The next one is an
+/// Watermarks in one body that move their source; each takes a turn of its own. The next one is an
 /// error, and so is what follows.
 const WATERMARKS_MAX: usize = 1_000;
 
@@ -120,7 +120,7 @@ enum Step {
     },
     Watermark {
         to: Timestamp,
-        /// How many lines said so, or less.
+        /// How many lines said so, or said less right behind it.
         lines: usize,
     },
 }
@@ -148,8 +148,8 @@ impl<'a> Script<'a> {
             return Ok(());
         }
         let detail = format!(
-            "watermarks stand at more than {WATERMARKS_MAX} places between the elements; the rest \
-             from there on was not carried out"
+            "there are more than {WATERMARKS_MAX} watermarks; the rest from there on was not carried \
+             out"
         );
         Err(Problem::new(&kinds::TOO_MANY_OPERATIONS, detail)
             .bound(WATERMARKS_MAX as u64, self.watermarks as u64))
@@ -175,9 +175,10 @@ impl ElementSink for Script<'_> {
     }
 
     fn watermark(&mut self, to: Timestamp) -> Result<(), Problem> {
-        if let Some(Step::Watermark { to: before, lines }) = self.steps.last_mut() {
-            // Nothing stands between them, so nobody can tell them from one.
-            *before = to.max(*before);
+        if let Some(Step::Watermark { to: before, lines }) = self.steps.last_mut()
+            && to <= *before
+        {
+            // It would be ignored. A later one is not: callbacks see the watermark that fires them.
             *lines += 1;
             return Ok(());
         }
