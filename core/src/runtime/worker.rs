@@ -79,22 +79,36 @@ impl Worker {
                     std::thread::yield_now();
                     continue;
                 }
-                // Acquire: what was sent before the engine said so is in the queue.
-                _ if common.is_ended.load(Ordering::Acquire) && self.is_queue_empty() => return,
+                _ if self.has_ended() => return,
                 Next::At(time) => until(&common.clock, time),
                 Next::Never => SLEEP_MAX,
             };
-            if self.received.is_some() {
-                // It has waited for room in the log, which nothing in the queue can make.
-                let _ = after(wait).recv();
-                continue;
-            }
-            match self.queue.recv_timeout(wait) {
-                Ok(queued) => self.received = Some(queued),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            if !self.receive(wait) {
+                return;
             }
         }
+    }
+
+    /// Whether there is nothing left to take in, or nothing that could still be written down.
+    fn has_ended(&self) -> bool {
+        // Acquire: what was sent before the engine said so is in the queue.
+        let is_ended = self.common.is_ended.load(Ordering::Acquire);
+        is_ended && (self.is_queue_empty() || self.common.is_poisoned())
+    }
+
+    /// Waits for a message, no longer than this. `false`: none will come.
+    pub(super) fn receive(&mut self, wait: Duration) -> bool {
+        if self.received.is_some() {
+            // It has waited for room in the log, which nothing in the queue can make.
+            let _ = after(wait).recv();
+            return true;
+        }
+        match self.queue.recv_timeout(wait) {
+            Ok(queued) => self.received = Some(queued),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
     }
 
     /// Takes one turn.

@@ -21,6 +21,7 @@ mod overdue;
 mod producers;
 mod recovery;
 mod refusals;
+mod room;
 
 const START_MS: i64 = 1_700_000_000_000;
 
