@@ -5,6 +5,7 @@
 //! does, or wrote it into the string.
 
 use super::segments::Segments;
+use crate::prefetch::prefetch;
 
 /// The handle of a byte string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,17 @@ impl BytesPool {
         let cell = CELL_BYTES[class];
         let start = index % SLAB_CELLS * cell;
         &self.classes[class].slabs[index / SLAB_CELLS][start..start + cell]
+    }
+
+    /// Asks for the first line of a cell. The handle may be one that is not used any more.
+    #[inline]
+    pub(crate) fn prefetch(&self, handle: BytesHandle) {
+        let (class, index) = Self::parts(handle);
+        let Some(class_of) = self.classes.get(class) else { return };
+        let start = index % SLAB_CELLS * CELL_BYTES[class];
+        if let Some(first) = class_of.slabs.get(index / SLAB_CELLS).and_then(|it| it.get(start)) {
+            prefetch(first);
+        }
     }
 
     /// Gives a string back. The handle must not be used again.

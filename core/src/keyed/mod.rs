@@ -6,6 +6,7 @@
 //! outlive its timers. This module moves timers in and out of slots and knows nothing of clocks,
 //! wheels or firing.
 
+mod ahead;
 mod blob;
 mod bytes;
 mod region;
@@ -17,6 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use blob::Link;
 pub(crate) use several::{Cell, Identity, NameClass};
 pub(crate) use slot::SlotIndex;
@@ -25,7 +27,7 @@ pub(crate) use table::KeyTable;
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::prefetch::prefetch;
 use crate::time::{Domain, Timestamp};
-use bytes::BytesPool;
+use bytes::{BytesHandle, BytesPool};
 use several::{Lists, Several};
 use slot::{Class, SlotPool};
 use table::Buckets;
@@ -95,9 +97,25 @@ impl Pools {
 
     /// Asks for the slot that a key of this hash probably has, once the line of the table has come.
     #[inline]
-    pub(crate) fn prefetch_guess(&self, table: &KeyTable, hash: u64) {
-        if let Some(slot) = table.guess(&self.buckets, hash) {
-            self.prefetch(slot);
+    pub(crate) fn prefetch_guess(&self, table: &KeyTable, hash: u64) -> Option<SlotIndex> {
+        let slot = table.guess(&self.buckets, hash)?;
+        self.prefetch(slot);
+        Some(slot)
+    }
+
+    /// Asks for what a slot leads to, once its line has come: a long key, the blob of its timer, its
+    /// state, its list. The slot may be one that nobody uses any more.
+    #[inline]
+    pub(crate) fn prefetch_links(&self, slot: SlotIndex) {
+        let it = self.slots.get(slot);
+        match it.class() {
+            Class::Idle => return,
+            Class::Several => self.lists.prefetch(it.link),
+            _ if it.link == Link::NONE.to_raw() => {}
+            _ => self.bytes.prefetch(BytesHandle::from_raw(it.link)),
+        }
+        if let Some(handle) = it.key_elsewhere() {
+            self.bytes.prefetch(handle);
         }
     }
 

@@ -9,6 +9,7 @@ use super::blob::Link;
 use super::bytes::BytesPool;
 use super::state::StateLink;
 use crate::op::DEFAULT_TIMER_NAME;
+use crate::prefetch::prefetch;
 use crate::time::{Domain, Timestamp};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -70,6 +71,12 @@ const CHUNK_LISTS: usize = 1_024;
 impl Lists {
     pub(crate) fn get(&self, list: u32) -> &Several {
         &self.chunks[list as usize / CHUNK_LISTS][list as usize % CHUNK_LISTS]
+    }
+
+    /// Asks for a list that is there.
+    #[inline]
+    pub(crate) fn prefetch(&self, list: u32) {
+        prefetch(self.get(list));
     }
 
     pub(crate) fn get_mut(&mut self, list: u32) -> &mut Several {

@@ -123,6 +123,12 @@ impl Slot {
         Timestamp::from_millis(self.time.wrapping_sub(self.lag as i64))
     }
 
+    /// Where its key is kept, if that is not here.
+    #[inline]
+    pub(crate) fn key_elsewhere(&self) -> Option<BytesHandle> {
+        (self.kind & KEY_LENGTH_MASK == 0).then(|| self.external().0)
+    }
+
     fn external(&self) -> (BytesHandle, usize, u64) {
         let key = &self.key;
         let handle = u32::from_le_bytes([key[0], key[1], key[2], key[3]]);
@@ -177,8 +183,8 @@ impl SlotPool {
     #[inline]
     pub(crate) fn release(&mut self, bytes: &mut BytesPool, index: SlotIndex) {
         let slot = self.slots.get_mut(index.0);
-        if slot.kind & KEY_LENGTH_MASK == 0 {
-            bytes.free(slot.external().0);
+        if let Some(handle) = slot.key_elsewhere() {
+            bytes.free(handle);
         }
         *slot = Slot::zeroed();
         self.free.push(index.0);

@@ -214,8 +214,8 @@ impl LaneNamespace {
         work(&mut self.partitions[index], &mut cx)
     }
 
-    /// Asks for what the entries of a batch need: for all of their slots, then for the lines of the
-    /// tables that these lead to.
+    /// Asks for what the entries of a batch need: for all of their slots, then for the lines
+    /// that these lead to.
     pub(super) fn prefetch(&self, pools: &Pools, layout: Layout, batch: &[(Timestamp, u32)]) {
         for (_, slot) in batch {
             pools.prefetch(SlotIndex(*slot));
@@ -225,6 +225,7 @@ impl LaneNamespace {
             if let Some(partition) = self.partition(layout.group_of(hash)) {
                 pools.prefetch_table(partition.table(), hash);
             }
+            pools.prefetch_links(SlotIndex(*slot));
         }
     }
 

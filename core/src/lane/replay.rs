@@ -6,39 +6,58 @@
 //! records in between; for each key that comes to the same, because a record that touches a key lets
 //! its due timers go first.
 
-use super::{Lane, Shared};
+use super::{HomeIndex, Lane, Shared};
 use crate::error::ReplayFault;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
-use crate::log::{LaneBlock, Record, split_record};
+use crate::keyed::{Ahead, KeyTable};
+use crate::log::{LaneBlock, Record, peek_operation, split_record};
 use crate::namespace::{ControlRecord, Step};
 use crate::output::{NamespaceId, OutputBytes};
+use crate::partition::Partition;
 use crate::ports::Gauges;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
 use hashbrown::HashMap;
+use std::ops::Range;
 
 /// By partition: the position as of which it was loaded.
 #[derive(Debug)]
-pub(crate) struct AsOf(HashMap<(NamespaceId, KeyGroup), u64, ahash::RandomState>);
+pub(crate) struct AsOf {
+    by_partition: HashMap<(NamespaceId, KeyGroup), u64, ahash::RandomState>,
+    /// The last of them: what is behind it no partition has seen.
+    last: u64,
+}
 
 /// Fires between two looks at the outputs: they are handed over in pieces.
 const SLICE: u32 = 16_384;
 
 impl Default for AsOf {
     fn default() -> Self {
-        Self(HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)))
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        Self { by_partition: HashMap::with_hasher(hasher), last: 0 }
     }
 }
 
 impl AsOf {
     /// A partition was loaded as of this position.
     pub(crate) fn insert(&mut self, namespace: NamespaceId, group: KeyGroup, position: u64) {
-        self.0.insert((namespace, group), position);
+        self.by_partition.insert((namespace, group), position);
+        self.last = self.last.max(position);
     }
 
+    #[inline]
     fn has_seen(&self, namespace: NamespaceId, group: KeyGroup, position: u64) -> bool {
-        self.0.get(&(namespace, group)).is_some_and(|as_of| position <= *as_of)
+        position <= self.last
+            && self.by_partition.get(&(namespace, group)).is_some_and(|as_of| position <= *as_of)
     }
+}
+
+/// An operation on its way to its key.
+struct Placed<'a> {
+    position: u64,
+    bytes: &'a [u8],
+    /// Where its key is; nowhere, if its partition has seen it or its namespace has gone.
+    place: Option<(HomeIndex, KeyGroup)>,
 }
 
 impl Lane {
@@ -77,55 +96,132 @@ impl Lane {
         // What an earlier restart met was counted by that one.
         let overdue_at_restart = shared.stats.overdue_at_restart;
         let mut rest = &block.records[..];
-        for position in (block.first_position..).take(block.count as usize) {
-            let unreadable = || ReplayFault::RecordUnreadable { lane, position };
-            let Some((record, behind)) = split_record(rest) else {
-                return Err(unreadable());
-            };
-            rest = behind;
-            if position < self.position {
-                continue;
+        let mut positions = block.first_position..block.first_position + u64::from(block.count);
+        let mut ahead = Ahead::new();
+        while !positions.is_empty() || !ahead.is_empty() {
+            let ready = ahead.ask(&shared.pools, |it| self.table_of(it));
+            self.look_ahead(shared, layout, as_of, &mut positions, &mut rest, &mut ahead);
+            for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
+                self.follow_operation(shared, &it, hash, now)?;
+                self.drain_all(shared, layout, now, gauges, emit);
             }
-            self.position = position + 1;
-            match record {
-                Record::Key(record) => {
-                    let hash = xxh3_64(record.op.key);
-                    let group = layout.group_of(hash);
-                    if let Some(home) = self.find(record.namespace)
-                        && !as_of.has_seen(record.namespace, group, position)
-                    {
-                        // It was answered when it was taken in.
-                        let _ = self.apply_at(shared, home, group, hash, &record, position, now);
-                    }
-                }
-                Record::Tick { now: reached, namespaces } => {
-                    for namespace in namespaces {
-                        let drain = Drain::new(reached, position);
-                        if let Some(home) = self.find(namespace) {
-                            self.begin_drain(home, Domain::Processing, drain);
-                        }
-                    }
-                }
-                Record::Overdue(it) => {
-                    if let Some(home) = self.find(it.namespace) {
-                        self.begin_overdue(home, &it, position, Vec::new());
-                    }
-                }
-                Record::Step { namespace, number, change } => {
-                    let change = serde_json::from_slice(change).map_err(|_| unreadable())?;
-                    let step = Step { namespace, number, change };
-                    self.change(shared, step, position, now, gauges)
-                        .map_err(|rejection| ReplayFault::operator(&rejection))?;
-                }
-                Record::Control(record) => {
-                    let record = serde_json::from_slice(record).map_err(|_| unreadable())?;
-                    control(&record, now);
+            // What is no operation waits until those before it have been applied.
+            if ahead.is_empty()
+                && peek_operation(rest).is_none()
+                && let Some(position) = positions.next()
+            {
+                let unreadable = || ReplayFault::RecordUnreadable { lane, position };
+                let (record, behind) = split_record(rest).ok_or_else(unreadable)?;
+                rest = behind;
+                if position >= self.position {
+                    self.follow(shared, record, position, now, gauges, control)?;
+                    self.drain_all(shared, layout, now, gauges, emit);
                 }
             }
-            self.drain_all(shared, layout, now, gauges, emit);
         }
         self.emit_all(emit);
         shared.stats.overdue_at_restart = overdue_at_restart;
+        Ok(())
+    }
+
+    fn table_of(&self, it: &Placed<'_>) -> Option<&KeyTable> {
+        let (home, group) = it.place?;
+        self.partition(home, group).map(Partition::table)
+    }
+
+    /// Sets the operations on their way that come next, up to another record.
+    #[inline]
+    fn look_ahead<'a>(
+        &self,
+        shared: &Shared,
+        layout: Layout,
+        as_of: &AsOf,
+        positions: &mut Range<u64>,
+        rest: &mut &'a [u8],
+        ahead: &mut Ahead<Placed<'a>>,
+    ) {
+        // Most records that stand together are of one namespace.
+        let mut found = None;
+        for _ in 0..Ahead::<Placed<'_>>::STEP {
+            let Some(it) = peek_operation(rest) else { return };
+            let Some(position) = positions.next() else { return };
+            *rest = &rest[it.bytes.len()..];
+            if position < self.position {
+                continue;
+            }
+            let known = found.filter(|(namespace, _)| *namespace == it.namespace);
+            let (_, home) = known.unwrap_or_else(|| (it.namespace, self.find(it.namespace)));
+            found = Some((it.namespace, home));
+            let hash = xxh3_64(it.key);
+            let group = layout.group_of(hash);
+            let is_new = !as_of.has_seen(it.namespace, group, position);
+            let place = home.filter(|_| is_new).map(|home| (home, group));
+            let it = Placed { position, bytes: it.bytes, place };
+            let table = self.table_of(&it);
+            ahead.push(&shared.pools, table, it, hash);
+        }
+    }
+
+    #[inline]
+    fn follow_operation(
+        &mut self,
+        shared: &mut Shared,
+        it: &Placed<'_>,
+        hash: u64,
+        now: Timestamp,
+    ) -> Result<(), ReplayFault> {
+        let Placed { position, bytes, place } = *it;
+        let lane = self.index;
+        let Some((Record::Key(record), _)) = split_record(bytes) else {
+            return Err(ReplayFault::RecordUnreadable { lane, position });
+        };
+        self.position = position + 1;
+        if let Some((home, group)) = place {
+            // It was answered when it was taken in.
+            let _ = self.apply_at(shared, home, group, hash, &record, position, now);
+        }
+        Ok(())
+    }
+
+    /// Follows a record that is no operation on a key.
+    fn follow(
+        &mut self,
+        shared: &mut Shared,
+        record: Record<'_>,
+        position: u64,
+        now: Timestamp,
+        gauges: &dyn Gauges,
+        control: &mut dyn FnMut(&ControlRecord, Timestamp),
+    ) -> Result<(), ReplayFault> {
+        let lane = self.index;
+        let unreadable = |_| ReplayFault::RecordUnreadable { lane, position };
+        self.position = position + 1;
+        match record {
+            Record::Key(_) => return Err(ReplayFault::RecordUnreadable { lane, position }),
+            Record::Tick { now: reached, namespaces } => {
+                for namespace in namespaces {
+                    let drain = Drain::new(reached, position);
+                    if let Some(home) = self.find(namespace) {
+                        self.begin_drain(home, Domain::Processing, drain);
+                    }
+                }
+            }
+            Record::Overdue(it) => {
+                if let Some(home) = self.find(it.namespace) {
+                    self.begin_overdue(home, &it, position, Vec::new());
+                }
+            }
+            Record::Step { namespace, number, change } => {
+                let change = serde_json::from_slice(change).map_err(unreadable)?;
+                let step = Step { namespace, number, change };
+                self.change(shared, step, position, now, gauges)
+                    .map_err(|rejection| ReplayFault::operator(&rejection))?;
+            }
+            Record::Control(record) => {
+                let record = serde_json::from_slice(record).map_err(unreadable)?;
+                control(&record, now);
+            }
+        }
         Ok(())
     }
 

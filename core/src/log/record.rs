@@ -285,20 +285,33 @@ fn split_overdue<'a>(head: &Head, rest: &'a [u8]) -> Option<(Record<'a>, &'a [u8
     Some((Record::Overdue(it), rest))
 }
 
-/// The key of the first record, which is an operation, and the bytes of the whole record.
+/// An operation as far as it must be known to find its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peeked<'a> {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) key: &'a [u8],
+    /// The whole record.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Looks at the first record; `None` if it is no operation on a key.
 #[inline]
-pub(crate) fn peek_key(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn peek_operation(bytes: &[u8]) -> Option<Peeked<'_>> {
     let (head, rest) = Head::read(bytes)?;
     if head.kind == RecordKind::Produced as u8 {
-        let (key, op) = peek_key_alone(rest.get(head.key_len..)?)?;
-        return Some((key, bytes.get(..HEAD_BYTES + head.key_len + op.len())?));
+        let it = peek_alone(rest.get(head.key_len..)?)?;
+        let bytes = bytes.get(..HEAD_BYTES + head.key_len + it.bytes.len())?;
+        return Some(Peeked { bytes, ..it });
     }
-    peek_key_alone(bytes)
+    peek_alone(bytes)
 }
 
 #[inline]
-fn peek_key_alone(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn peek_alone(bytes: &[u8]) -> Option<Peeked<'_>> {
     let (head, _) = Head::read(bytes)?;
+    if head.kind > RecordKind::DeleteAll as u8 && head.kind != RecordKind::Element as u8 {
+        return None;
+    }
     let windows = (head.flags & (RESOLUTION | SPREAD)).count_ones() as usize * 8;
     let name_len_at = HEAD_BYTES + windows;
     let is_named = head.flags & NAMED != 0;
@@ -306,7 +319,8 @@ fn peek_key_alone(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let key_at = name_len_at + is_named as usize;
     let payload_len = if head.body == BODY_NONE { 0 } else { head.body & !BODY_BINARY };
     let end = key_at + head.key_len + name_len + payload_len as usize;
-    Some((bytes.get(key_at..key_at + head.key_len)?, bytes.get(..end)?))
+    let key = bytes.get(key_at..key_at + head.key_len)?;
+    Some(Peeked { namespace: head.namespace, key, bytes: bytes.get(..end)? })
 }
 
 /// Takes the first record off. The bytes are ones that this module wrote; what comes from a disk

@@ -3,14 +3,12 @@
 
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
+use crate::keyed::Ahead;
 use crate::lane::{HomeIndex, Lane};
-use crate::log::{Record, peek_key, split_record};
+use crate::log::{Peeked, Record, peek_operation, split_record};
 use crate::op::Outcome;
 use crate::partition::Partition;
 use crate::time::Timestamp;
-
-/// Operations whose lines are asked for together.
-const AHEAD_OPS: usize = 32;
 
 impl Shard {
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
@@ -18,16 +16,24 @@ impl Shard {
         // Where the namespace stands in each lane: looked up once for the whole request.
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
         let mut rest = &part.bytes[..];
-        let mut ahead = Vec::with_capacity(AHEAD_OPS);
-        while !rest.is_empty() {
-            while ahead.len() < AHEAD_OPS
-                && let Some((key, bytes)) = peek_key(rest)
-            {
-                ahead.push(self.look_ahead(key, bytes, &homes));
-                rest = &rest[bytes.len()..];
+        let mut ahead = Ahead::new();
+        let mut is_last = false;
+        while !is_last || !ahead.is_empty() {
+            let ready =
+                ahead.ask(&self.shared.pools, |it| self.partition_of(it).map(Partition::table));
+            for _ in 0..Ahead::<Routed<'_>>::STEP {
+                let Some(it) = peek_operation(rest) else {
+                    is_last = true;
+                    break;
+                };
+                rest = &rest[it.bytes.len()..];
+                let (it, hash) = self.route(&it, &homes);
+                let table = self.partition_of(&it).map(Partition::table);
+                ahead.push(&self.shared.pools, table, it, hash);
             }
-            self.apply_ahead(&ahead, part.limit, now, &mut outcomes);
-            ahead.clear();
+            for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
+                outcomes.push(self.apply_one(&it, hash, part.limit, now));
+            }
         }
         debug_assert_eq!(outcomes.len(), part.count as usize);
         let OpsPart { reply, ack, .. } = part;
@@ -39,62 +45,44 @@ impl Shard {
         }
     }
 
-    /// Finds out where an operation goes and asks for the first line it needs.
+    /// Where an operation goes, and the hash of its key.
     #[inline]
-    fn look_ahead<'a>(
-        &self,
-        key: &[u8],
-        bytes: &'a [u8],
-        homes: &[Option<HomeIndex>],
-    ) -> Ahead<'a> {
-        let hash = xxh3_64(key);
+    fn route<'a>(&self, it: &Peeked<'a>, homes: &[Option<HomeIndex>]) -> (Routed<'a>, u64) {
+        let hash = xxh3_64(it.key);
         let group = self.layout.group_of(hash);
         let place = self.place_of_group[group.0 as usize];
-        let home = homes[place as usize];
-        let it = Ahead { bytes, hash, group, place, home };
-        if let Some(partition) = self.partition_of(&it) {
-            self.shared.pools.prefetch_table(partition.table(), hash);
-        }
-        it
+        (Routed { bytes: it.bytes, group, place, home: homes[place as usize] }, hash)
     }
 
     #[inline]
-    fn partition_of(&self, it: &Ahead<'_>) -> Option<&Partition> {
+    fn partition_of(&self, it: &Routed<'_>) -> Option<&Partition> {
         self.lanes[it.place as usize].partition(it.home?, it.group)
     }
 
     #[inline]
-    fn apply_ahead(
+    fn apply_one(
         &mut self,
-        ahead: &[Ahead<'_>],
+        it: &Routed<'_>,
+        hash: u64,
         limit: Option<u64>,
         now: Timestamp,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        for it in ahead {
-            if let Some(partition) = self.partition_of(it) {
-                self.shared.pools.prefetch_guess(partition.table(), it.hash);
-            }
-        }
-        for Ahead { bytes, hash, group, place, home } in ahead {
-            let Some((Record::Key(record), _)) = split_record(bytes) else { return };
-            let lane = &mut self.lanes[*place as usize];
-            let shared = &mut self.shared;
-            outcomes.push(match (home, limit) {
-                (None, _) => Lane::UNKNOWN,
-                (Some(home), None) => lane.apply(shared, *home, *group, *hash, &record, bytes, now),
-                (Some(home), Some(limit)) => {
-                    lane.apply_within(shared, limit, *home, *group, *hash, &record, bytes, now)
-                }
-            });
+    ) -> Outcome {
+        let Routed { bytes, group, place, home } = *it;
+        let Some(home) = home else { return Lane::UNKNOWN };
+        let Some((Record::Key(record), _)) = split_record(bytes) else {
+            unreachable!("it was looked at when it was set on its way");
+        };
+        let (lane, shared) = (&mut self.lanes[place as usize], &mut self.shared);
+        match limit {
+            None => lane.apply(shared, home, group, hash, &record, bytes, now),
+            Some(limit) => lane.apply_within(shared, limit, home, group, hash, &record, bytes, now),
         }
     }
 }
 
-/// An operation whose lines have been asked for.
-struct Ahead<'a> {
+/// An operation on its way to its lane.
+struct Routed<'a> {
     bytes: &'a [u8],
-    hash: u64,
     group: KeyGroup,
     place: u16,
     home: Option<HomeIndex>,

@@ -3,6 +3,10 @@
 use super::*;
 use proptest::prelude::*;
 
+fn peek(bytes: &[u8]) -> Option<(NamespaceId, &[u8], &[u8])> {
+    peek_operation(bytes).map(|it| (it.namespace, it.key, it.bytes))
+}
+
 fn check(op: &Op<'_>) {
     let namespace = NamespaceId(u64::MAX - 3);
     let mut bytes = Vec::new();
@@ -12,10 +16,10 @@ fn check(op: &Op<'_>) {
     let (record, rest) = split_record(&bytes).expect("what was written can be read");
     assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: None }));
     assert_eq!(rest, b"behind");
-    assert_eq!(peek_key(&bytes), Some((op.key, &bytes[..whole])));
+    assert_eq!(peek(&bytes), Some((namespace, op.key, &bytes[..whole])));
     for cut in 0..whole {
         assert_eq!(split_record(&bytes[..cut]), None, "cut at {cut} of {whole}");
-        assert_eq!(peek_key(&bytes[..cut]), None, "cut at {cut} of {whole}");
+        assert_eq!(peek(&bytes[..cut]), None, "cut at {cut} of {whole}");
     }
     let it = Produced { producer: "p-1", sequence: u64::MAX, index: u32::MAX };
     let mut marked = Vec::new();
@@ -25,10 +29,10 @@ fn check(op: &Op<'_>) {
     let (record, rest) = split_record(&marked).expect("what was written can be read");
     assert_eq!(record, Record::Key(KeyRecord { namespace, op: *op, produced: Some(it) }));
     assert_eq!(rest, b"behind");
-    assert_eq!(peek_key(&marked), Some((op.key, &marked[..whole])));
+    assert_eq!(peek(&marked), Some((namespace, op.key, &marked[..whole])));
     for cut in 0..whole {
         assert_eq!(split_record(&marked[..cut]), None, "cut at {cut} of {whole}");
-        assert_eq!(peek_key(&marked[..cut]), None, "cut at {cut} of {whole}");
+        assert_eq!(peek(&marked[..cut]), None, "cut at {cut} of {whole}");
     }
 }
 
@@ -74,7 +78,7 @@ proptest! {
 
     #[test]
     fn whatever_bytes_there_are_nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let _ = (split_record(&bytes), peek_key(&bytes));
+        let _ = (split_record(&bytes), peek(&bytes));
     }
 }
 
@@ -84,14 +88,17 @@ fn ticks_and_steps_come_back() {
     let namespaces = [NamespaceId(1), NamespaceId(9)];
     encode_tick(&mut bytes, Timestamp::from_millis(-5), &namespaces);
     encode_step(&mut bytes, NamespaceId(9), 7, b"{}");
+    assert_eq!(peek(&bytes), None, "it is about no key");
     let (tick, rest) = split_record(&bytes).expect("a tick");
     let now = Timestamp::from_millis(-5);
     assert_eq!(tick, Record::Tick { now, namespaces: namespaces.to_vec() });
+    assert_eq!(peek(rest), None);
     let (step, rest) = split_record(rest).expect("a step");
     assert_eq!(step, Record::Step { namespace: NamespaceId(9), number: 7, change: b"{}" });
     assert!(rest.is_empty());
     let mut control = Vec::new();
     encode_control(&mut control, b"[]");
+    assert_eq!(peek(&control), None);
     assert_eq!(split_record(&control), Some((Record::Control(b"[]"), &[][..])));
 }
 
@@ -104,6 +111,7 @@ fn what_becomes_of_the_overdue_comes_back() {
         let mut bytes = Vec::new();
         encode_overdue(&mut bytes, &it);
         assert_eq!(split_record(&bytes), Some((Record::Overdue(it), &[][..])));
+        assert_eq!(peek(&bytes), None);
         for cut in 0..bytes.len() {
             assert_eq!(split_record(&bytes[..cut]), None);
         }
