@@ -387,7 +387,7 @@ impl Lane {
                 it.settling = Some(number);
                 let mut drain = Drain::new(to, position);
                 drain.clock = it.now(now);
-                it.timeline.unpark(&mut shared.entries);
+                it.timeline.unpark(&mut shared.entries, Domain::Event);
                 self.begin_drain(home, Domain::Event, drain);
             }
             (Change::Clock(to), Some(home)) => {

@@ -367,7 +367,8 @@ impl Partition {
     }
 
     /// Fires the timer of an entry that the wheel gave out at `time`, if it is due. An entry of a
-    /// timer that was postponed is put back where it belongs.
+    /// timer that was postponed is put back where it belongs. An advance that the partition has seen
+    /// already, as a replay meets it, fires nothing: what it finds due is due to a later one.
     #[inline]
     pub(crate) fn fire(
         &mut self,
@@ -380,9 +381,10 @@ impl Partition {
         let Some(release) = cx.release(slot, domain) else {
             return;
         };
-        if domain == Domain::Event && self.is_through(cx, hash) {
-            if cx.waits_for_watermark(release) {
-                cx.park(slot, release);
+        let is_seen = cx.position <= self.as_of;
+        if is_seen || domain == Domain::Event && Self::is_through(cx, hash) {
+            if is_seen && release <= until || cx.waits_for_watermark(domain, release) {
+                cx.park(slot, domain, release);
             } else {
                 cx.rearm(slot, domain);
             }

@@ -165,9 +165,9 @@ impl Timeline {
         *time = DomainTime { counts, ..DomainTime::new(origin) };
     }
 
-    /// What has waited for the next advance of event time waits for it in the wheel from now on.
-    pub(crate) fn unpark(&mut self, entries: &mut EntryPool) {
-        let time = self.of_mut(Domain::Event);
+    /// What has waited for the next advance waits for it in the wheel from now on.
+    pub(crate) fn unpark(&mut self, entries: &mut EntryPool, domain: Domain) {
+        let time = self.of_mut(domain);
         for (at, slot) in std::mem::take(&mut time.parked) {
             time.wheel.insert(entries, at, slot);
             time.wake = time.wake.min(at);

@@ -169,6 +169,8 @@ impl Lane {
     ) {
         let it = self.home_mut(home);
         let mut timers = 0;
+        // What a replay has set aside fires by the first advance that its partition has not seen.
+        it.timeline.unpark(&mut shared.entries, Domain::Processing);
         for domain in Domain::ALL {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {

@@ -130,6 +130,11 @@ impl LaneNamespace {
         }
         let time = self.timeline.of_mut(domain);
         for slot in slots {
+            // Only timers on the system clock are counted by the second.
+            shared.pools.for_each(slot, domain, |cell| match clock {
+                ClockKind::System => shared.near.add(cell.time),
+                ClockKind::Manual => shared.near.remove(cell.time),
+            });
             if let Some(earliest) = shared.pools.earliest(slot, domain) {
                 time.wheel.insert(&mut shared.entries, earliest, slot.0);
                 time.wake = time.wake.min(earliest);

@@ -212,9 +212,8 @@ impl Context<'_> {
     #[inline]
     pub(super) fn settle(&mut self, slot: SlotIndex, domain: Domain, prior: Option<Timestamp>) {
         let release = self.release(slot, domain);
-        if domain == Domain::Event
-            && let Some(time) = release
-            && self.waits_for_watermark(time)
+        if let Some(time) = release
+            && self.waits_for_watermark(domain, time)
         {
             self.settle_waiting(slot, prior, time);
             return;
@@ -257,7 +256,7 @@ impl Context<'_> {
             self.pools.set_armed(slot, Domain::Event, Some(time));
             self.strand(slot, Domain::Event, armed);
         }
-        self.park(slot, time);
+        self.park(slot, Domain::Event, time);
     }
 
     /// Puts an entry for the key into the wheel, at the time when its earliest timer is let go.
@@ -271,24 +270,24 @@ impl Context<'_> {
         self.pools.set_armed(slot, domain, Some(time));
     }
 
-    /// Whether an event timer that is due waits for the next watermark.
+    /// Whether a timer that is due waits for the next watermark.
     #[inline]
-    pub(super) fn waits_for_watermark(&self, time: Timestamp) -> bool {
-        self.config.late_timers == LateTimers::NextWatermark
-            && self.timeline.is_due(Domain::Event, time)
+    pub(super) fn waits_for_watermark(&self, domain: Domain, time: Timestamp) -> bool {
+        domain == Domain::Event
+            && self.config.late_timers == LateTimers::NextWatermark
+            && self.timeline.is_due(domain, time)
     }
 
-    /// Lets a key, whose earliest event timer is due, wait for the next advance; also if one is under
-    /// way.
+    /// Lets a key, whose earliest timer is due, wait for the next advance; also if one is under way.
     #[cold]
-    pub(super) fn park(&mut self, slot: SlotIndex, time: Timestamp) {
+    pub(super) fn park(&mut self, slot: SlotIndex, domain: Domain, time: Timestamp) {
         let hash = self.pools.hash(slot);
-        let it = self.timeline.of_mut(Domain::Event);
+        let it = self.timeline.of_mut(domain);
         it.parked.insert((time, slot.0));
         if let Some(drain) = &mut it.drain {
             drain.pass_by(hash);
         }
-        self.pools.set_armed(slot, Domain::Event, Some(time));
+        self.pools.set_armed(slot, domain, Some(time));
     }
 
     /// Puts an entry that was taken off the wheel back, at the time when the key's earliest timer is

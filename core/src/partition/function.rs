@@ -104,7 +104,7 @@ impl Partition {
     ) -> Option<SlotIndex> {
         for domain in Domain::ALL {
             let Some(mut run) = cx.run_of_drain(domain, hash) else { continue };
-            if domain == Domain::Event && self.is_through(cx, hash) {
+            if domain == Domain::Event && Self::is_through(cx, hash) {
                 continue;
             }
             let armed = Armed::of(cx, Some(slot));
@@ -146,15 +146,11 @@ impl Partition {
 
     /// Whether the advance of event time that is under way is over for a key: what is due of it by now
     /// waits for the next one. So it is where late timers wait, once something has come behind the
-    /// advance; and where the advance is followed that a snapshot has seen.
-    pub(super) fn is_through(&self, cx: &Context<'_>, hash: u64) -> bool {
+    /// advance.
+    pub(super) fn is_through(cx: &Context<'_>, hash: u64) -> bool {
+        let drain = cx.timeline.of(Domain::Event).drain.as_ref();
         cx.config.late_timers == LateTimers::NextWatermark
-            && cx
-                .timeline
-                .of(Domain::Event)
-                .drain
-                .as_ref()
-                .is_some_and(|drain| drain.position <= self.as_of || drain.passes_by(hash))
+            && drain.is_some_and(|drain| drain.passes_by(hash))
     }
 
     /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn,

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 /// See the module.
 pub(super) struct Round {
-    request: CheckpointRequest,
+    pub(super) request: CheckpointRequest,
     /// When it began, by the time since the machine started.
     began_ms: i64,
     /// Keys that were to be written when the heads were taken, and how many have been.
