@@ -14,6 +14,11 @@ pub const PAYLOAD_BYTES_DEFAULT: usize = 65_536;
 pub const STATE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that one callback emits, or names timers with. One that goes beyond has failed.
 pub const CALL_BYTES_MAX: usize = 16 << 20;
+/// Bytes of what callbacks emit that a turn takes elements in for. Beyond that the rest of them waits
+/// for the next turn, and all of them while outputs are held up.
+pub const EMITTED_BYTES_A_TURN: u64 = 8 << 20;
+/// Bytes of the message of an error of a callback. The rest of it is cut off.
+pub const ERROR_BYTES_MAX: usize = 4 << 10;
 /// Timers that callbacks of one key register so that they are due at once, under one record. One that
 /// goes beyond has failed: it would never end.
 pub const DUE_AT_ONCE_MAX: u32 = 10_000;

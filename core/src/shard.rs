@@ -28,7 +28,7 @@ use crate::function::{Operators, Scratch};
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
 use crate::lane::{HomeIndex, Lane, Shared};
-use crate::limits::{CHECKPOINT_STEP_MS, NAMESPACES_MAX, SLICE_DEFAULT};
+use crate::limits::{CHECKPOINT_STEP_MS, EMITTED_BYTES_A_TURN, NAMESPACES_MAX, SLICE_DEFAULT};
 use crate::log::BLOCK_OVERHEAD_BYTES;
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
@@ -101,6 +101,10 @@ pub(crate) struct Shard {
     room: Room,
     /// A message that there was no room for.
     deferred: Option<Message>,
+    /// What is left of a part that had emitted too much for one turn: no operation goes before it.
+    rest: Option<OpsPart>,
+    /// How far callbacks may go in emitting before this turn takes no more operations in.
+    emitted_max: u64,
     round: Option<Round>,
     savepoint: Option<Box<Savepoint>>,
     /// Messages that came while a savepoint let none in.
@@ -175,6 +179,8 @@ impl Shard {
             turn: Turn::default(),
             room: Room::ENDLESS,
             deferred: None,
+            rest: None,
+            emitted_max: 0,
             round: None,
             savepoint: None,
             backlog: VecDeque::new(),
@@ -201,6 +207,7 @@ impl Shard {
     ) -> (Turn, Next) {
         self.shared.near.advance(now);
         self.room = room;
+        self.emitted_max = self.shared.scratch.emitted_bytes() + EMITTED_BYTES_A_TURN;
         let is_inbox_empty = self.take_in(now, inbox);
         let is_held = is_held || self.is_time_held();
         let mut budget = self.pace.budget;
@@ -234,6 +241,7 @@ impl Shard {
     /// Takes messages in until the pace, the room or the inbox ends it. Returns whether the inbox is
     /// empty.
     fn take_in(&mut self, now: Timestamp, inbox: &mut dyn FnMut() -> Option<Message>) -> bool {
+        self.apply_rest(now);
         let (mut ops, mut messages, mut bytes) = (0, 0, 0);
         while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
             let may_step = !self.room.are_steps_held;
@@ -264,13 +272,14 @@ impl Shard {
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
                 let cost = (part.bytes.len() + blocks) as u64;
                 let needed = cost.saturating_add(self.room.reserve_bytes);
-                if self.room.log_bytes < needed && self.room.is_full {
+                let has_room = self.room.log_bytes >= needed;
+                if self.room.is_full && (!has_room || self.rest.is_some()) {
                     if let Message::Ops(part) = message {
                         part.refuse(&full);
                     }
                     continue;
                 }
-                if self.room.log_bytes < needed && !self.room.is_widest {
+                if self.rest.is_some() || !has_room && !self.room.is_widest {
                     self.deferred = Some(message);
                     return false;
                 }
@@ -283,7 +292,8 @@ impl Shard {
     }
 
     fn next(&self, now: Timestamp, is_held: bool, may_tick: bool, is_inbox_empty: bool) -> Next {
-        let is_busy = self.lanes.iter().any(Lane::is_busy) && !self.room.are_outputs_held;
+        let has_rest = self.rest.is_some() || self.lanes.iter().any(Lane::is_busy);
+        let is_busy = has_rest && !self.room.are_outputs_held;
         if !is_inbox_empty && self.deferred.is_none() || !self.scans.is_empty() || is_busy {
             return Next::Now;
         }

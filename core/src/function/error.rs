@@ -1,5 +1,6 @@
 //! What a callback can fail with: a message, with those of what caused it.
 
+use crate::limits::ERROR_BYTES_MAX;
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
@@ -16,9 +17,11 @@ pub struct FunctionError {
 }
 
 impl FunctionError {
-    /// An error with this message.
+    /// An error with this message; of a long one, with its first 4 KiB.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(ERROR_BYTES_MAX));
+        Self { message }
     }
 
     /// The message, and behind it those of the causes.
@@ -29,7 +32,7 @@ impl FunctionError {
     /// The same, with what was being done in front of it.
     #[must_use]
     pub fn while_doing(self, what: &str) -> Self {
-        Self { message: format!("{what}: {}", self.message) }
+        Self::new(format!("{what}: {}", self.message))
     }
 
     /// What a callback that has panicked says.
@@ -61,6 +64,6 @@ impl<E: Error> From<E> for FunctionError {
             }
             source = cause.source();
         }
-        Self { message }
+        Self::new(message)
     }
 }

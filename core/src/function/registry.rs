@@ -5,7 +5,7 @@ use super::error::{FunctionError, Result};
 use super::process::{KeyedProcessFunction, Process};
 use super::{Operator, guarded};
 use crate::error::Rejection;
-use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS};
+use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS, is_nothing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,7 +117,7 @@ pub fn co_operator<F: KeyedCoProcessFunction>(function: F) -> Result<Box<dyn Ope
 }
 
 fn refuse_options(options: &Value) -> Result<()> {
-    if options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty) {
+    if is_nothing(options) {
         return Ok(());
     }
     Err(FunctionError::new("the operator takes no options"))

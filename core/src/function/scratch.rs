@@ -28,6 +28,8 @@ pub(crate) struct Scratch {
     name: String,
     /// Something that was asked for cannot be had: the callback has failed, whatever it returns.
     failure: Option<FunctionError>,
+    /// Bytes that callbacks have emitted since the beginning.
+    emitted_bytes: u64,
 }
 
 /// What becomes of a key's state.
@@ -96,6 +98,12 @@ impl Scratch {
         self.state.clear();
         self.is_late = false;
         self.failure = None;
+    }
+
+    /// Bytes that callbacks have emitted since the beginning.
+    #[inline]
+    pub(crate) fn emitted_bytes(&self) -> u64 {
+        self.emitted_bytes
     }
 
     /// An empty text for the name of the timer that fires.
@@ -195,6 +203,7 @@ impl Scratch {
             self.values.truncate(start);
             return;
         }
+        self.emitted_bytes += actual as u64;
         let tag = tag.map(|tag| push(&mut self.tags, tag));
         let value = start as u32..self.values.len() as u32;
         self.outputs.push(Emitted { tag, timestamp, value, is_binary });

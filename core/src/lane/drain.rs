@@ -13,8 +13,8 @@ use crate::timeline::{Armed, Drain};
 
 /// Entries that are taken off the wheel at a time.
 const BATCH_ENTRIES: usize = 256;
-/// Entries that are worked off before the budget is looked at again.
-const AT_ONCE_ENTRIES: usize = 32;
+/// Bytes that a callback may emit for one of the budget.
+const EMITTED_BYTES_A_FIRE: u64 = 4 << 10;
 
 impl Lane {
     /// Looks whether a namespace has something due at `now`: if so, returns entries with at least
@@ -120,12 +120,12 @@ impl Lane {
                 return true;
             };
             let until = drain.until;
+            if *budget == 0 {
+                return false;
+            }
             if drain.next == drain.batch.len() {
                 drain.batch.clear();
                 drain.next = 0;
-                if *budget == 0 {
-                    return false;
-                }
                 let owner = Armed { pools: &shared.pools, domain };
                 let batch = &mut drain.batch;
                 let entries = &mut shared.entries;
@@ -140,23 +140,22 @@ impl Lane {
                 }
                 continue;
             }
-            let waiting = drain.batch.len() - drain.next;
-            for _ in 0..waiting.min(AT_ONCE_ENTRIES) {
-                let Some(drain) = &mut it.timeline.of_mut(domain).drain else { return true };
-                let (time, slot) = drain.batch[drain.next];
-                let position = drain.position;
-                drain.next += 1;
-                *budget = budget.saturating_sub(1);
-                if !it.is_live(&shared.pools, layout, time, slot, domain) {
-                    continue;
-                }
-                let slot = SlotIndex(slot);
-                let hash = shared.pools.hash(slot);
-                let group = layout.group_of(hash);
-                it.with_partition(shared, index, group, position, now, |partition, cx| {
-                    partition.fire(cx, slot, hash, domain, until);
-                });
+            let (time, slot) = drain.batch[drain.next];
+            let position = drain.position;
+            drain.next += 1;
+            *budget -= 1;
+            if !it.is_live(&shared.pools, layout, time, slot, domain) {
+                continue;
             }
+            let slot = SlotIndex(slot);
+            let hash = shared.pools.hash(slot);
+            let group = layout.group_of(hash);
+            let emitted = shared.scratch.emitted_bytes();
+            it.with_partition(shared, index, group, position, now, |partition, cx| {
+                partition.fire(cx, slot, hash, domain, until);
+            });
+            let emitted = shared.scratch.emitted_bytes() - emitted;
+            *budget = budget.saturating_sub((emitted / EMITTED_BYTES_A_FIRE) as u32);
         }
     }
 

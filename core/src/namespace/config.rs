@@ -236,6 +236,12 @@ impl NamespaceConfig {
         self.operator != OPERATOR_TIMERS
     }
 
+    /// Whether its operator has the same options.
+    pub(crate) fn has_options_of(&self, other: &Self) -> bool {
+        let are_none = |it: &Self| is_nothing(&it.options);
+        self.options == other.options || are_none(self) && are_none(other)
+    }
+
     /// Refuses what cannot be, naming the field. Which functions there are, and what options they
     /// take, is not known here: [`crate::function::Operators::check`].
     pub fn validate(&self) -> Result<(), Rejection> {
@@ -319,7 +325,8 @@ impl NamespaceConfig {
 
 const NAME_RULE: &str = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}";
 
-fn is_nothing(options: &serde_json::Value) -> bool {
+/// Whether options say nothing.
+pub(crate) fn is_nothing(options: &serde_json::Value) -> bool {
     options.is_null() || options.as_object().is_some_and(serde_json::Map::is_empty)
 }
 

@@ -257,6 +257,7 @@ impl Controls {
         }
         for (field, differs) in [
             ("operator", control.config.operator != config.operator),
+            ("options", !control.config.has_options_of(config)),
             ("clock", control.config.clock != config.clock),
         ] {
             if differs && holds_some {

@@ -7,6 +7,7 @@ mod control;
 pub use command::{
     ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
 };
+pub(crate) use config::is_nothing;
 pub use config::{
     ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
     OPERATOR_TIMERS, OnError, OverduePolicy, Retention, WatermarkConfig, is_identifier,

@@ -11,19 +11,32 @@ use crate::partition::Partition;
 use crate::time::Timestamp;
 
 impl Shard {
+    /// Takes in what was left of a part when it had emitted too much for a turn.
+    pub(super) fn apply_rest(&mut self, now: Timestamp) {
+        if !self.room.are_outputs_held
+            && let Some(part) = self.rest.take()
+        {
+            // Its room was taken when it came.
+            self.room.log_bytes = self.room.log_bytes.saturating_sub(part.bytes.len() as u64);
+            self.apply_ops(part, now);
+        }
+    }
+
+    /// Applies operations; what is left when they have emitted too much for a turn waits for the next.
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
-        let mut outcomes = Vec::with_capacity(part.count as usize);
+        let OpsPart { namespace, bytes, count, ack, limit, reply } = part;
+        let mut outcomes = Vec::with_capacity(count as usize);
         // Where the namespace stands in each lane: looked up once for the whole request.
-        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
-        let mut rest = &part.bytes[..];
+        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(namespace)).collect();
+        let (mut rest, mut applied_bytes) = (&bytes[..], 0);
         let mut ahead = Ahead::new();
-        let mut is_last = false;
-        while !is_last || !ahead.is_empty() {
+        let mut is_enough = false;
+        while !is_enough && (!rest.is_empty() || !ahead.is_empty()) {
             let ready =
                 ahead.ask(&self.shared.pools, |it| self.partition_of(it).map(Partition::table));
             for _ in 0..Ahead::<Routed<'_>>::STEP {
                 let Some(it) = peek_operation(rest) else {
-                    is_last = true;
+                    assert!(rest.is_empty(), "what comes in is operations");
                     break;
                 };
                 rest = &rest[it.bytes.len()..];
@@ -32,11 +45,24 @@ impl Shard {
                 ahead.push(&self.shared.pools, table, it, hash);
             }
             for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
-                outcomes.push(self.apply_one(&it, hash, part.limit, now));
+                outcomes.push(self.apply_one(&it, hash, limit, now));
+                applied_bytes += it.bytes.len();
+                is_enough = self.shared.scratch.emitted_bytes() > self.emitted_max;
+                if is_enough {
+                    break;
+                }
             }
         }
-        debug_assert_eq!(outcomes.len(), part.count as usize);
-        let OpsPart { reply, ack, .. } = part;
+        if applied_bytes < bytes.len() {
+            let count = count - outcomes.len() as u32;
+            let reply = Box::new(move |behind: Vec<Outcome>| {
+                outcomes.extend(behind);
+                reply(outcomes);
+            });
+            let bytes = bytes[applied_bytes..].to_vec();
+            self.rest = Some(OpsPart { namespace, bytes, count, ack, limit, reply });
+            return;
+        }
         let release: Release = Box::new(move || reply(outcomes));
         match ack {
             Ack::Accepted => release(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::namespace::SourceResult;
+use serde_json::json;
 
 const LANES: u16 = 3;
 
@@ -118,6 +119,25 @@ fn the_same_configuration_again_changes_nothing() {
     let effects = world.command("orders", &put, 0);
     assert_eq!(answer(&effects), &Ok(CommandReply::Configured { created: false, version: 1 }));
     assert_eq!(effects.len(), 1);
+}
+
+#[test]
+fn the_options_of_an_operator_are_fixed_once_there_are_keys() {
+    let mut world = World::new();
+    let with = |options: serde_json::Value| {
+        let operator = "windows".to_owned();
+        NamespaceConfig { operator, options, ..NamespaceConfig::default() }
+    };
+    world.create("orders", with(json!({"size": "1m"})));
+    let put = |options| Command::Put { config: with(options), expected_version: None };
+    let other = put(json!({"size": "2m"}));
+    let effects = world.command("orders", &other, 1);
+    assert_eq!(answer(&effects), &Err(Rejection::OptionFixed { field: "options" }));
+    let effects = world.command("orders", &other, 0);
+    assert!(matches!(effects[..], [ControlEffect::Send(_)]), "it holds no key");
+    world.create("plain", with(json!(null)));
+    let effects = world.command("plain", &put(json!({})), 1);
+    assert!(matches!(effects[..], [ControlEffect::Send(_)]), "neither says anything");
 }
 
 #[test]

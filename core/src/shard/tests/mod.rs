@@ -9,6 +9,7 @@
 mod behaviour;
 mod function;
 mod limit;
+mod loud;
 mod oracle;
 mod overdue;
 mod pause;
@@ -102,14 +103,17 @@ struct World {
     answers: Arc<Mutex<Vec<Result<CommandReply, Rejection>>>>,
 }
 
+fn operators() -> Operators {
+    Operators::default().with_function("busy", || Busy).with_function("loud", || loud::Loud)
+}
+
 impl World {
     fn new(pace: Pace, now: i64) -> Self {
         let layout = Layout::new(8, 3, 1).expect("a legal layout");
         let outside = Outside::default();
         let registry = Arc::clone(&outside.registry) as Arc<dyn Registry>;
         Self {
-            shard: Shard::new(ShardIndex(0), layout, pace, registry)
-                .with_operators(Operators::default().with_function("busy", || Busy)),
+            shard: Shard::new(ShardIndex(0), layout, pace, registry).with_operators(operators()),
             layout,
             outside,
             inbox: VecDeque::new(),
