@@ -1,7 +1,7 @@
 //! Functions: what a namespace runs instead of turning its timers into fires.
 //!
 //! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
-//! of their own. What a partition calls is an
+//! of their own; with the feature `arrow` also a `KeyedBatchFunction`, over columns. What a partition calls is an
 //! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
 //! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
 //! that takes place before the callback has returned, and nothing at all if it fails: so a failing
@@ -9,6 +9,8 @@
 //!
 //! This module knows nothing of partitions, lanes and logs.
 
+#[cfg(feature = "arrow")]
+mod batch;
 #[cfg(test)]
 pub(crate) mod busy;
 mod call;
@@ -25,6 +27,10 @@ mod state;
 mod tests;
 mod timer;
 
+#[cfg(feature = "arrow")]
+pub(crate) use batch::decode_batch_state;
+#[cfg(feature = "arrow")]
+pub use batch::{KeyedBatchFunction, arrow_array, arrow_schema, batch_operator, encode_batch};
 pub(crate) use call::CallAt;
 pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
 pub use co_process::KeyedCoProcessFunction;

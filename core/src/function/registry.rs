@@ -2,8 +2,8 @@
 
 use super::co_process::{CoProcess, KeyedCoProcessFunction};
 use super::error::{FunctionError, Result};
-use super::process::{KeyedProcessFunction, Process};
 use super::{Operator, guarded};
+use super::process::{KeyedProcessFunction, Process};
 use crate::error::Rejection;
 use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS};
 use serde_json::Value;
@@ -56,6 +56,20 @@ impl Operators {
         self.with(name, move |options| {
             refuse_options(options)?;
             co_operator(make())
+        })
+    }
+
+    /// Adds a function over columns that takes no options.
+    #[cfg(feature = "arrow")]
+    #[must_use]
+    pub fn with_batch_function<F: super::KeyedBatchFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.with(name, move |options| {
+            refuse_options(options)?;
+            super::batch_operator(make())
         })
     }
 
