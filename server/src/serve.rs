@@ -149,6 +149,7 @@ pub fn serve(args: &ConfigArgs, operators: &Operators) -> ExitCode {
     if let Err(message) = logging::start(config.log_format, &config.log_level) {
         return fail(EXIT_USAGE, &message);
     }
+    logging::take_panics_of_functions();
     keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -17,6 +17,7 @@ mod call;
 mod co_process;
 mod context;
 mod error;
+mod guard;
 #[cfg(test)]
 pub(crate) mod host;
 mod process;
@@ -37,6 +38,9 @@ pub use co_process::KeyedCoProcessFunction;
 pub(crate) use co_process::decode_co_state;
 pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, OutputTag};
 pub use error::{FunctionError, Result};
+pub use guard::caught_panic;
+use guard::guarded;
+pub(crate) use guard::set_tried;
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
 pub use registry::{Operators, co_operator, operator};
@@ -47,7 +51,6 @@ pub(crate) use timer::{StoredId, StoredTimers};
 pub use crate::op::Element;
 
 use crate::time::{Domain, Timestamp};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A keyed function over bytes: what a partition runs.
 ///
@@ -117,12 +120,4 @@ fn run(
         scratch.clear();
     }
     outcome
-}
-
-/// Runs code of the user's: its panic is an error like any other. The only place where one is caught.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // What a panic leaves half done is thrown away, save what is in the function's own fields; and
-    // nothing may follow from these.
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(FunctionError::of_panic(&*panic)))
 }

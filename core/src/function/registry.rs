@@ -1,8 +1,9 @@
 //! Which operators there are: by name, how an instance is made from a namespace's options.
 
+use super::Operator;
 use super::co_process::{CoProcess, KeyedCoProcessFunction};
 use super::error::{FunctionError, Result};
-use super::{Operator, guarded};
+use super::guard::{guarded, set_tried};
 use super::process::{KeyedProcessFunction, Process};
 use crate::error::Rejection;
 use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS};
@@ -104,6 +105,7 @@ impl Operators {
             let detail = format!("there is no operator `{name}`; there is `{known}`");
             return Err(Rejection::OptionInvalid { field: "operator", detail });
         };
+        set_tried(0);
         match guarded(|| make(&config.options)) {
             Ok(operator) => Ok(Some(operator)),
             Err(error) => {

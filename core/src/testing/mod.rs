@@ -66,6 +66,8 @@
 mod batches;
 mod operator;
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod tests;
 
 pub use operator::{Emitted, HarnessSnapshot, OperatorHarness};
