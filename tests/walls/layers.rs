@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // What users write, and what calls it.
     ("function", &["text", "time", "error", "limits", "op", "namespace"]),
-    ("operators", &["text", "duration", "time", "limits", "op", "function"]),
+    ("operators", &["text", "duration", "time", "limits", "op", "namespace", "function"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
     ("stats", &["op", "namespace"]),
     ("held", &["time", "key_group", "namespace"]),
