@@ -36,7 +36,7 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::sync::Arc;
 use stormwheel::function::{
-    self, KeyedCoProcessFunction, KeyedProcessFunction, Operator, Operators,
+    self, KeyedBatchFunction, KeyedCoProcessFunction, KeyedProcessFunction, Operator, Operators,
 };
 use stormwheel::namespace::{OPERATOR_TIMERS, is_identifier};
 use stormwheel::operators::built_in;
@@ -47,12 +47,26 @@ use stormwheel::ports::MachineClock;
 #[must_use = "it is nothing until it runs"]
 pub struct ServerBuilder {
     operators: Operators,
+    program: Program,
+}
+
+/// What the program is called, and its version: what `--version` says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+}
+
+impl Program {
+    /// The service as it is, whatever functions are built into it.
+    pub(crate) const STORMWHEEL: Self =
+        Self { name: "stormwheel", version: env!("CARGO_PKG_VERSION") };
 }
 
 impl Default for ServerBuilder {
     /// The operators that need no code; one that is added under the name of such a one replaces it.
     fn default() -> Self {
-        Self { operators: built_in() }
+        Self { operators: built_in(), program: Program::STORMWHEEL }
     }
 }
 
@@ -65,7 +79,7 @@ impl ServerBuilder {
         name: &str,
         make: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { operators: self.operators.with_function(name, make) }
+        Self { operators: self.operators.with_function(name, make), ..self }
     }
 
     /// The same for a function of two inputs.
@@ -74,7 +88,16 @@ impl ServerBuilder {
         name: &str,
         make: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { operators: self.operators.with_co_function(name, make) }
+        Self { operators: self.operators.with_co_function(name, make), ..self }
+    }
+
+    /// The same for a function over columns.
+    pub fn batch_operator<F: KeyedBatchFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        Self { operators: self.operators.with_batch_function(name, make), ..self }
     }
 
     /// Adds an operator that is made from the namespace's `options`; what `make` says of bad ones is
@@ -84,13 +107,20 @@ impl ServerBuilder {
         name: &str,
         make: impl Fn(&Value) -> function::Result<Box<dyn Operator>> + Send + Sync + 'static,
     ) -> Self {
-        Self { operators: self.operators.with(name, make) }
+        Self { operators: self.operators.with(name, make), ..self }
+    }
+
+    /// Says what the program is called, as `--version` tells it:
+    /// `.program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))`. Unless said it is `stormwheel`,
+    /// in the version that it is built with.
+    pub fn program(self, name: &'static str, version: &'static str) -> Self {
+        Self { program: Program { name, version }, ..self }
     }
 
     /// Does what the command line says, as the binary `stormwheel` does: starts the service, or is a
     /// client of one. The whole of `main`.
     pub fn run(self) -> ExitCode {
-        command_line::run(&self.operators)
+        command_line::run(self.program, &self.operators)
     }
 
     /// Starts the service in this process. Must be called inside a tokio runtime.

@@ -4,6 +4,8 @@
 
 use crate::config::LogFormat;
 use std::io::{self, IsTerminal as _};
+use std::panic::{self, PanicHookInfo};
+use stormwheel::function::caught_panic;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging for the process. An error names what is wrong with the level.
@@ -25,4 +27,116 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
         builder.with_target(false).try_init()
     };
     started.map_err(|error| format!("logging cannot be started: {error}"))
+}
+
+/// From now on a panic of a function is one line of the log, however often its callback is tried again.
+/// All other panics are told as before.
+pub(crate) fn take_panics_of_functions() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !tell_panic_of_function(panic) {
+            before(panic);
+        }
+    }));
+}
+
+/// Whether it is a function's, and then told if it is the first of its callback. Not its message, which
+/// may repeat what an element says.
+fn tell_panic_of_function(panic: &PanicHookInfo<'_>) -> bool {
+    let tried = caught_panic();
+    if tried == Some(0) {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            place,
+            "a function has panicked: its callback has failed, and what it says is told where errors are"
+        );
+    }
+    tried.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use stormwheel::function::{Context, KeyedProcessFunction, Operators, Result};
+    use stormwheel::namespace::{NamespaceConfig, OnError};
+    use stormwheel::testing::Harness;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    struct Panics;
+
+    impl KeyedProcessFunction for Panics {
+        type Input = String;
+        type State = ();
+        type Output = ();
+
+        fn process_element(
+            &mut self,
+            value: String,
+            _: &mut (),
+            _: &mut Context<Self::Output>,
+        ) -> Result<()> {
+            panic!("a secret: {value}")
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_function_is_one_line_and_others_are_told_as_before() {
+        let others = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&others);
+        let before = panic::take_hook();
+        // Other tests may panic meanwhile, on threads of their own.
+        let own = std::thread::current().id();
+        panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().id() == own {
+                *counted.lock().unwrap() += 1;
+            } else {
+                before(panic);
+            }
+        }));
+        take_panics_of_functions();
+        let lines = Lines::default();
+        let log = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(log, || {
+            let on_error = OnError { retry: 3, ..OnError::default() };
+            let config = NamespaceConfig { on_error, ..NamespaceConfig::default() };
+            let mut harness = Harness::with_config(|| Panics, config).unwrap();
+            for timestamp in [1, 2] {
+                harness.process_element("a", "key and payload", timestamp).unwrap();
+            }
+            assert_eq!(*others.lock().unwrap(), 0);
+            let other = panic::catch_unwind(|| panic!("no function's"));
+            assert!(other.is_err() && *others.lock().unwrap() == 1);
+            let operators = Operators::default().with("bad", |_| panic!("when it is made"));
+            let operator = "bad".to_owned();
+            let config = NamespaceConfig { operator, ..NamespaceConfig::default() };
+            assert!(operators.check(&config).is_err());
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 3, "one for each callback that failed: {text}");
+        assert!(text.lines().all(|line| line.contains("a function has panicked")), "{text}");
+        assert!(text.contains("logging.rs:") && !text.contains("secret"), "{text}");
+    }
 }

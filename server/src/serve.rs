@@ -149,6 +149,7 @@ pub fn serve(args: &ConfigArgs, operators: &Operators) -> ExitCode {
     if let Err(message) = logging::start(config.log_format, &config.log_level) {
         return fail(EXIT_USAGE, &message);
     }
+    logging::take_panics_of_functions();
     keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -188,23 +189,31 @@ fn told(error: &StartError, data_dir: &Path) -> (u8, String) {
             return (EXIT_FAILURE, String::new());
         }
     };
-    match fault.kind() {
-        FaultKind::Options => (EXIT_USAGE, String::new()),
+    let hint = match fault.kind() {
         FaultKind::Directory => {
-            let is_refused = matches!(fault, Fault::Disk(disk) if disk.is_refused());
-            (EXIT_DIRECTORY, access_hint(is_refused))
+            access_hint(matches!(fault, Fault::Disk(disk) if disk.is_refused()))
         }
         FaultKind::Corruption => {
             let folder = data_dir.display();
-            let hint = format!(
+            format!(
                 "; `stormwheel log verify --data-dir {folder}` names all that is damaged, \
                  `stormwheel doctor --data-dir {folder}` says what can be done.\nNothing was repaired or \
                  removed: keep a copy of {folder} as it is before anything is tried."
-            );
-            (EXIT_CORRUPTION, hint)
+            )
         }
-        FaultKind::Disk => (EXIT_DISK, String::new()),
-        FaultKind::Machine => (EXIT_FAILURE, String::new()),
+        FaultKind::Options | FaultKind::Disk | FaultKind::Machine => String::new(),
+    };
+    (exit_code_of(fault.kind()), hint)
+}
+
+/// What the process ends with that cannot go on for such a fault.
+pub(crate) const fn exit_code_of(kind: FaultKind) -> u8 {
+    match kind {
+        FaultKind::Options => EXIT_USAGE,
+        FaultKind::Directory => EXIT_DIRECTORY,
+        FaultKind::Corruption => EXIT_CORRUPTION,
+        FaultKind::Disk => EXIT_DISK,
+        FaultKind::Machine => EXIT_FAILURE,
     }
 }
 

@@ -262,7 +262,11 @@ async fn state_outlives_the_process_and_needs_its_function() {
 
 #[test]
 fn the_example_is_a_service_around_its_function() {
-    let server = Process::start_binary(&built_binary("count-with-timeout"), &[]);
+    let binary = built_binary("count-with-timeout");
+    let said = std::process::Command::new(&binary).arg("--version").output().unwrap();
+    let expected = concat!("count-with-timeout ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8_lossy(&said.stdout), expected);
+    let server = Process::start_binary(&binary, &[]);
     let client = server.client();
     let config = r#"{"operator":"count-with-timeout"}"#;
     client.put("/v1/namespaces/clicks", config).expect_status(201);

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod batches;
+mod batches_of_columns;
 mod connections;
 mod durability;
 mod elements;

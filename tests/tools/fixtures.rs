@@ -177,7 +177,7 @@ fn a_savepoint_of_a_later_version_is_refused_with_a_word_about_it() {
             &["restore", "--from", from, "--data-dir", &new.text()],
         ] {
             let (code, said) = fail_stormwheel(command);
-            assert_eq!(code, Some(1), "{said}");
+            assert_eq!(code, Some(3), "{said}");
             assert!(said.contains("has format 2"), "{name}: {said}");
         }
         assert!(!new.path().join("stormwheel.json").exists());

@@ -28,8 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["time", "key_group", "error", "limits", "op", "output", "namespace"]),
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // What users write, and what calls it.
-    ("function", &["time", "error", "limits", "op", "namespace"]),
-    ("operators", &["text", "duration", "time", "limits", "op", "function"]),
+    ("function", &["text", "time", "error", "limits", "op", "namespace"]),
+    ("operators", &["text", "duration", "time", "limits", "op", "namespace", "function"]),
     // The parts of the core of the core: none knows another, save the timeline, which joins them.
     ("stats", &["op", "namespace"]),
     ("held", &["time", "key_group", "namespace"]),

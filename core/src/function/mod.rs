@@ -1,7 +1,7 @@
 //! Functions: what a namespace runs instead of turning its timers into fires.
 //!
 //! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
-//! of their own. What a partition calls is an
+//! of their own; with the feature `arrow` also a `KeyedBatchFunction`, over columns. What a partition calls is an
 //! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
 //! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
 //! that takes place before the callback has returned, and nothing at all if it fails: so a failing
@@ -9,12 +9,15 @@
 //!
 //! This module knows nothing of partitions, lanes and logs.
 
+#[cfg(feature = "arrow")]
+mod batch;
 #[cfg(test)]
 pub(crate) mod busy;
 mod call;
 mod co_process;
 mod context;
 mod error;
+mod guard;
 #[cfg(test)]
 pub(crate) mod host;
 mod process;
@@ -25,12 +28,19 @@ mod state;
 mod tests;
 mod timer;
 
+#[cfg(feature = "arrow")]
+pub(crate) use batch::decode_batch_state;
+#[cfg(feature = "arrow")]
+pub use batch::{KeyedBatchFunction, arrow_array, arrow_schema, batch_operator, encode_batch};
 pub(crate) use call::CallAt;
 pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
 pub use co_process::KeyedCoProcessFunction;
 pub(crate) use co_process::decode_co_state;
 pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, OutputTag};
 pub use error::{FunctionError, Result};
+pub use guard::caught_panic;
+use guard::guarded;
+pub(crate) use guard::set_tried;
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
 pub use registry::{Operators, co_operator, operator};
@@ -41,7 +51,6 @@ pub(crate) use timer::{StoredId, StoredTimers};
 pub use crate::op::Element;
 
 use crate::time::{Domain, Timestamp};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A keyed function over bytes: what a partition runs.
 ///
@@ -111,12 +120,4 @@ fn run(
         scratch.clear();
     }
     outcome
-}
-
-/// Runs code of the user's: its panic is an error like any other. The only place where one is caught.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // What a panic leaves half done is thrown away, save what is in the function's own fields; and
-    // nothing may follow from these.
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(FunctionError::of_panic(&*panic)))
 }

@@ -1,9 +1,10 @@
 //! Which operators there are: by name, how an instance is made from a namespace's options.
 
+use super::Operator;
 use super::co_process::{CoProcess, KeyedCoProcessFunction};
 use super::error::{FunctionError, Result};
+use super::guard::{guarded, set_tried};
 use super::process::{KeyedProcessFunction, Process};
-use super::{Operator, guarded};
 use crate::error::Rejection;
 use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS, is_nothing};
 use serde_json::Value;
@@ -59,6 +60,20 @@ impl Operators {
         })
     }
 
+    /// Adds a function over columns that takes no options.
+    #[cfg(feature = "arrow")]
+    #[must_use]
+    pub fn with_batch_function<F: super::KeyedBatchFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.with(name, move |options| {
+            refuse_options(options)?;
+            super::batch_operator(make())
+        })
+    }
+
     /// The names of all.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
@@ -90,6 +105,7 @@ impl Operators {
             let detail = format!("there is no operator `{name}`; there is `{known}`");
             return Err(Rejection::OptionInvalid { field: "operator", detail });
         };
+        set_tried(0);
         match guarded(|| make(&config.options)) {
             Ok(operator) => Ok(Some(operator)),
             Err(error) => {

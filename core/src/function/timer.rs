@@ -108,8 +108,9 @@ pub(super) fn check_namespace(namespace: &[u8]) -> Result<()> {
 }
 
 impl<'a> TimerId<'a> {
-    /// What a stored name says.
-    pub(crate) fn of_stored(name: Option<&'a str>) -> Self {
+    /// What the name says under which a timer of a function is stored, and shown to readers of the
+    /// engine; `None`: it has none.
+    pub fn of_stored(name: Option<&'a str>) -> Self {
         let Some(name) = name else {
             return Self::Unnamed;
         };

@@ -1,49 +1,97 @@
 //! `debounce`: of a burst of elements, one goes out once the key is quiet.
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped};
 use super::options::Options;
+use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
-struct Debounce {
-    after_ms: i64,
+/// The options of `debounce`: of a burst of elements, one goes out once the key is quiet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Debounce {
+    after: DurationValue,
     domain: Domain,
-    max_ms: Option<i64>,
-    which: Which,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<DurationValue>,
+    emit: Which,
 }
 
 /// Which element of a burst goes out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Which {
     First,
     Last,
 }
 
-/// `{"after", "domain", "max", "emit"}`.
-pub fn debounce(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let after_ms = options.span("after")?;
-    let words = [("last", Which::Last), ("first", Which::First)];
-    let debounce = Debounce {
-        after_ms: options.required("after", after_ms, "\"500ms\"")?,
-        domain: options.domain(Domain::Processing)?,
-        max_ms: options.span("max")?,
-        which: options.word("emit", &words)?.unwrap_or(Which::Last),
-    };
-    if let Some(max_ms) = debounce.max_ms
-        && max_ms < debounce.after_ms
-    {
-        return Err(options.wrong("max", "is shorter than `after`, and would always come first"));
+impl Debounce {
+    /// A burst is over once the key was quiet for so long.
+    pub fn after(after: Duration) -> Self {
+        let (domain, emit) = (Domain::Processing, Which::Last);
+        Self { after: span(after), domain, max: None, emit }
     }
-    options.close()?;
-    Ok(Box::new(Stepped(debounce)))
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
+
+    /// A burst is over so long after its first element at the latest.
+    #[must_use]
+    pub fn max(self, max: Duration) -> Self {
+        Self { max: Some(span(max)), ..self }
+    }
+
+    /// The first element of a burst goes out, not the last.
+    #[must_use]
+    pub fn emit_first(self) -> Self {
+        Self { emit: Which::First, ..self }
+    }
 }
+
+impl BuiltIn for Debounce {
+    const NAME: &'static str = "debounce";
+}
+
+impl Read for Debounce {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let after = options.span("after")?;
+        let words = [("last", Which::Last), ("first", Which::First)];
+        let debounce = Self {
+            after: options.required("after", after, "\"500ms\"")?,
+            domain: options.domain(Domain::Processing)?,
+            max: options.span("max")?,
+            emit: options.word("emit", &words)?.unwrap_or(Which::Last),
+        };
+        if let Some(max) = debounce.max
+            && max.0 < debounce.after.0
+        {
+            return Err(
+                options.wrong("max", "is shorter than `after`, and would always come first")
+            );
+        }
+        options.close()?;
+        Ok(debounce)
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(Stepped(self))
+    }
+}
+
+read_by_serde!(Debounce);
 
 /// A burst that goes on.
 #[derive(Serialize, Deserialize)]
-struct Burst<'a> {
+pub(super) struct Burst<'a> {
     first: Timestamp,
     last: Timestamp,
     /// What will go out.
@@ -67,7 +115,7 @@ impl Machine for Debounce {
         let Some(burst) = burst else {
             return Some(Burst { first: at, last: at, value });
         };
-        let replaces = match self.which {
+        let replaces = match self.emit {
             Which::First => at < burst.first,
             Which::Last => at >= burst.last,
         };
@@ -76,8 +124,8 @@ impl Machine for Debounce {
     }
 
     fn deadline(&self, burst: &Burst<'_>) -> Option<Timestamp> {
-        let quiet = burst.last.saturating_add(self.after_ms);
-        Some(self.max_ms.map_or(quiet, |max_ms| quiet.min(burst.first.saturating_add(max_ms))))
+        let quiet = burst.last.saturating_add(self.after.0);
+        Some(self.max.map_or(quiet, |max| quiet.min(burst.first.saturating_add(max.0))))
     }
 
     fn due<'a>(

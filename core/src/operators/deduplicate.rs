@@ -8,52 +8,119 @@
 #[cfg(test)]
 mod tests;
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::canonical::push_canonical;
 use super::forget::{arm, now, reached};
 use super::options::Options;
 use super::state::{load, save};
 use super::value::{Pointer, json_text};
+use crate::duration::DurationValue;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
 use crate::limits::SEEN_PER_KEY_MAX;
 use crate::op::Payload;
 use crate::time::Domain;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What elements say is remembered as it is up to so many bytes, and by its hash of 128 bits beyond.
 const IDENTITY_BYTES_MAX: usize = 64;
+/// `by`: nothing but the key.
+const BY_KEY: &str = "key";
 
-/// `{"by", "ttl", "refresh", "domain"}`.
-pub fn deduplicate(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let by = match options.value("by") {
-        Some(Value::String(word)) if word == "key" => By::Key,
-        _ => options.pointer("by")?.map_or(By::Value, By::Field),
-    };
-    let ttl = options.span("ttl")?;
-    let ttl = options.required("ttl", ttl, "\"10m\"")?;
-    let domain = options.domain(Domain::Processing)?;
-    let is_refreshed = options.flag("refresh", false)?;
-    options.close()?;
-    Ok(Box::new(Deduplicate { by, ttl, domain, is_refreshed }))
-}
-
-/// See the module.
-struct Deduplicate {
+/// The options of `deduplicate`: of elements that say the same, the first goes out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Deduplicate {
+    #[serde(skip_serializing_if = "By::is_value")]
     by: By,
-    ttl: i64,
+    ttl: DurationValue,
     domain: Domain,
-    /// Those that do not go out count too: the time runs from the last.
-    is_refreshed: bool,
+    refresh: bool,
 }
+
+impl Deduplicate {
+    /// Elements are the same if their values are, and come less than this apart from the first.
+    pub fn within(ttl: Duration) -> Self {
+        Self { by: By::Value, ttl: span(ttl), domain: Domain::Processing, refresh: false }
+    }
+
+    /// All elements of a key are the same.
+    #[must_use]
+    pub fn by_key(self) -> Self {
+        Self { by: By::Key, ..self }
+    }
+
+    /// Elements are the same if the field of this JSON pointer is.
+    #[must_use]
+    pub fn by(self, pointer: &str) -> Self {
+        Self { by: By::Field(Pointer::of(pointer)), ..self }
+    }
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
+
+    /// Those that do not go out count too: the time runs from the last.
+    #[must_use]
+    pub fn refresh(self, refresh: bool) -> Self {
+        Self { refresh, ..self }
+    }
+}
+
+impl BuiltIn for Deduplicate {
+    const NAME: &'static str = "deduplicate";
+}
+
+impl Read for Deduplicate {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let by = match options.value("by") {
+            Some(Value::String(word)) if word == BY_KEY => By::Key,
+            _ => options.pointer("by")?.map_or(By::Value, By::Field),
+        };
+        let ttl = options.span("ttl")?;
+        let ttl = options.required("ttl", ttl, "\"10m\"")?;
+        let domain = options.domain(Domain::Processing)?;
+        let refresh = options.flag("refresh", false)?;
+        options.close()?;
+        Ok(Self { by, ttl, domain, refresh })
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(self)
+    }
+}
+
+read_by_serde!(Deduplicate);
 
 /// What makes two elements the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum By {
     Key,
     Value,
     Field(Pointer),
+}
+
+impl By {
+    fn is_value(&self) -> bool {
+        *self == Self::Value
+    }
+}
+
+impl Serialize for By {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Key => serializer.serialize_str(BY_KEY),
+            Self::Value => serializer.serialize_none(),
+            Self::Field(pointer) => pointer.serialize(serializer),
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -98,7 +165,7 @@ impl Operator for Deduplicate {
             }
             call.emit(None, element.value);
             seen.insert(first, Seen { identity: identity.into(), from: at, to: at });
-        } else if self.is_refreshed {
+        } else if self.refresh {
             let last = seen[first + met - 1].to;
             let it = &mut seen[first];
             (it.from, it.to) = (it.from.min(at), last.max(at));
@@ -150,16 +217,16 @@ impl Deduplicate {
 
     /// Whether these came the ttl before this time, or more.
     fn is_long_before(&self, seen: &Seen<'_>, at: i64) -> bool {
-        i128::from(seen.to) + i128::from(self.ttl) <= i128::from(at)
+        i128::from(seen.to) + i128::from(self.ttl.0) <= i128::from(at)
     }
 
     /// Whether these came the ttl after this time, or more.
     fn is_long_after(&self, seen: &Seen<'_>, at: i64) -> bool {
-        i128::from(at) + i128::from(self.ttl) <= i128::from(seen.from)
+        i128::from(at) + i128::from(self.ttl.0) <= i128::from(seen.from)
     }
 
     fn forgotten_at(&self, seen: &Seen<'_>) -> i64 {
-        seen.to.saturating_add(self.ttl)
+        seen.to.saturating_add(self.ttl.0)
     }
 
     fn forget_next(&self, call: &mut Call<'_>, state: &State<'_>) {

@@ -1,45 +1,85 @@
 //! `delay`: hands each element out at a time of its own.
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped};
 use super::options::Options;
 use super::value::Pointer;
+use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::text::TimeValue;
 use crate::time::{Domain, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
-struct Delay {
+/// The options of `delay`: hands each element out at a time of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Delay {
+    #[serde(flatten)]
     until: Until,
     domain: Domain,
 }
 
 /// When an element goes out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Until {
     /// At the time that stands in this field.
-    Field(Pointer),
-    /// So many milliseconds after it has happened.
-    After(i64),
+    At(Pointer),
+    /// So long after it has happened.
+    After(DurationValue),
 }
 
-/// `{"at"}` or `{"after"}`, and `{"domain"}`.
-pub fn delay(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let (at, after_ms) = (options.pointer("at")?, options.span("after")?);
-    let until = match (at, after_ms) {
-        (Some(pointer), None) => Until::Field(pointer),
-        (None, Some(after_ms)) => Until::After(after_ms),
-        (Some(_), Some(_)) => {
-            return Err(options.wrong("after", "stands beside `at`: one is enough"));
-        }
-        (None, None) => {
-            let either = "\"/due\", unless `after` says how long, such as \"90s\"";
-            return options.required("at", None, either);
-        }
-    };
-    let domain = options.domain(Domain::Processing)?;
-    options.close()?;
-    Ok(Box::new(Stepped(Delay { until, domain })))
+impl Delay {
+    /// Until the time that stands in the field of this JSON pointer, such as `/order/due`.
+    pub fn at(pointer: &str) -> Self {
+        Self { until: Until::At(Pointer::of(pointer)), domain: Domain::Processing }
+    }
+
+    /// So long after it has happened.
+    pub fn after(after: Duration) -> Self {
+        Self { until: Until::After(span(after)), domain: Domain::Processing }
+    }
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
 }
+
+impl BuiltIn for Delay {
+    const NAME: &'static str = "delay";
+}
+
+impl Read for Delay {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let (at, after) = (options.pointer("at")?, options.span("after")?);
+        let until = match (at, after) {
+            (Some(pointer), None) => Until::At(pointer),
+            (None, Some(after)) => Until::After(after),
+            (Some(_), Some(_)) => {
+                return Err(options.wrong("after", "stands beside `at`: one is enough"));
+            }
+            (None, None) => {
+                let either = "\"/due\", unless `after` says how long, such as \"90s\"";
+                return options.required("at", None, either);
+            }
+        };
+        let domain = options.domain(Domain::Processing)?;
+        options.close()?;
+        Ok(Self { until, domain })
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(Stepped(self))
+    }
+}
+
+read_by_serde!(Delay);
 
 impl Machine for Delay {
     /// Elements are held until they take effect, and that is all there is.
@@ -51,8 +91,8 @@ impl Machine for Delay {
 
     fn effective(&self, at: Timestamp, value: &str) -> Result<Timestamp> {
         match &self.until {
-            Until::After(after_ms) => Ok(at.saturating_add(*after_ms)),
-            Until::Field(pointer) => {
+            Until::After(after) => Ok(at.saturating_add(after.0)),
+            Until::At(pointer) => {
                 let field = pointer.require(value)?;
                 let time = serde_json::from_str::<TimeValue>(field);
                 time.map(|time| time.0).map_err(|_| {

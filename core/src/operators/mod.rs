@@ -5,9 +5,11 @@
 //! keeps as compactly as it can, and no longer than it needs it. Nothing here knows partitions,
 //! lanes and logs.
 //!
-//! To add one: a module of its own, whose factory reads the namespace's options with
-//! [`options::Options`], a line in [`built_in`], and a section in the docs.
+//! To add one: a module of its own with the type of its options, which is read with
+//! [`options::Options`] and written by serde ([`BuiltIn`]), a line in [`built_in`], and a section in the
+//! docs.
 
+mod built_in;
 mod canonical;
 mod debounce;
 mod deduplicate;
@@ -28,27 +30,27 @@ mod timeout;
 mod value;
 mod windows;
 
-pub use debounce::debounce;
-pub use deduplicate::deduplicate;
-pub use delay::delay;
-pub use joins::{enrich, interval_join};
-pub use periodic::periodic;
-pub use throttle::throttle;
-pub use timeout::timeout;
-pub use windows::windows;
+pub use built_in::BuiltIn;
+pub use debounce::Debounce;
+pub use deduplicate::Deduplicate;
+pub use delay::Delay;
+pub use joins::{Enrich, IntervalJoin};
+pub use periodic::Periodic;
+pub use throttle::Throttle;
+pub use timeout::Timeout;
+pub use windows::Windows;
 
 use crate::function::Operators;
 
 /// All of them, by name.
 pub fn built_in() -> Operators {
-    Operators::default()
-        .with("timeout", timeout)
-        .with("debounce", debounce)
-        .with("throttle", throttle)
-        .with("delay", delay)
-        .with("periodic", periodic)
-        .with("windows", windows)
-        .with("interval_join", interval_join)
-        .with("enrich", enrich)
-        .with("deduplicate", deduplicate)
+    let operators = with::<Timeout>(Operators::default());
+    let operators = with::<Throttle>(with::<Debounce>(operators));
+    let operators = with::<Periodic>(with::<Delay>(operators));
+    let operators = with::<IntervalJoin>(with::<Windows>(operators));
+    with::<Deduplicate>(with::<Enrich>(operators))
+}
+
+fn with<B: BuiltIn + 'static>(operators: Operators) -> Operators {
+    operators.with(B::NAME, B::from_options)
 }

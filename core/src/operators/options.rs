@@ -3,7 +3,7 @@
 //! An option that is null counts as left out. One that nobody asks for is refused in the end.
 
 use super::value::Pointer;
-use crate::duration::{format_duration, parse_duration};
+use crate::duration::{DurationValue, format_duration, parse_duration};
 use crate::function::{FunctionError, Result};
 use crate::limits::SPAN_MS_MAX;
 use crate::text::clip;
@@ -57,7 +57,6 @@ impl<'a> Options<'a> {
     }
 
     /// The options inside of an option.
-    #[allow(dead_code, reason = "windows have such options")]
     pub(super) fn section(&mut self, name: &'a str) -> Result<Option<Options<'a>>> {
         let path = format!("{}.", self.path(name));
         match self.value(name) {
@@ -90,12 +89,12 @@ impl<'a> Options<'a> {
     }
 
     /// Such a length of time, from a millisecond to a hundred years.
-    pub(super) fn span(&mut self, name: &'a str) -> Result<Option<i64>> {
-        let millis = self.duration(name)?;
-        if let Some(millis) = millis {
-            self.within(name, millis, 1..=SPAN_MS_MAX, |millis| format_duration(*millis))?;
-        }
-        Ok(millis)
+    pub(super) fn span(&mut self, name: &'a str) -> Result<Option<DurationValue>> {
+        let Some(millis) = self.duration(name)? else {
+            return Ok(None);
+        };
+        self.within(name, millis, 1..=SPAN_MS_MAX, |millis| format_duration(*millis))?;
+        Ok(Some(DurationValue(millis)))
     }
 
     /// A count within its bounds.
@@ -225,12 +224,17 @@ mod tests {
         let after = options.span("after")?;
         let mut window = options.section("window")?;
         let read = Read {
-            after: options.required("after", after, "\"90s\"")?,
+            after: options.required("after", after, "\"90s\"")?.0,
             offset: options.duration("offset")?,
             domain: options.domain(Domain::Processing)?,
             leading: options.flag("leading", true)?,
             times: options.count("times", 1..=10)?,
-            size: window.as_mut().map(|window| window.span("size")).transpose()?.flatten(),
+            size: window
+                .as_mut()
+                .map(|window| window.span("size"))
+                .transpose()?
+                .flatten()
+                .map(|it| it.0),
             at: options.pointer("at")?,
         };
         window.map(Options::close).transpose()?;

@@ -2,63 +2,104 @@
 //!
 //! It always ends: after so many times, or so long after the last element, or at the final watermark.
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped};
 use super::options::Options;
+use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
 /// How often a value can be said again after one element.
 const TIMES_MAX: u64 = 1_000_000;
 
-struct Periodic {
-    every_ms: i64,
+/// The options of `periodic`: says a key's last value again at each interval, for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Periodic {
+    every: DurationValue,
     domain: Domain,
+    #[serde(flatten)]
     end: End,
 }
 
 /// When it ends, unless another element comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum End {
     Times(u64),
-    /// So many milliseconds after the last element.
-    For(i64),
+    /// So long after the last element.
+    For(DurationValue),
 }
 
-/// `{"every", "domain"}`, and one of `{"times"}` and `{"for"}`.
-pub fn periodic(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let every_ms = options.span("every")?;
-    let every_ms = options.required("every", every_ms, "\"10s\"")?;
-    let domain = options.domain(Domain::Processing)?;
-    let end = match (options.count("times", 1..=TIMES_MAX)?, options.span("for")?) {
-        (Some(times), None) => End::Times(times),
-        (None, Some(for_ms)) if for_ms < every_ms => {
-            return Err(options.wrong("for", "is shorter than `every`: nothing would go out"));
-        }
-        (None, Some(for_ms)) => {
-            let times = (for_ms / every_ms) as u64;
-            if times > TIMES_MAX {
-                let detail = format!("is {times} times `every`, allowed are {TIMES_MAX}");
-                return Err(options.wrong("for", detail));
-            }
-            End::For(for_ms)
-        }
-        (Some(_), Some(_)) => {
-            return Err(options.wrong("for", "stands beside `times`: one is enough"));
-        }
-        (None, None) => {
-            let either = "10, unless `for` says how long, such as \"1h\"";
-            return options.required("times", None, either);
-        }
-    };
-    options.close()?;
-    Ok(Box::new(Stepped(Periodic { every_ms, domain, end })))
+impl Periodic {
+    /// At each interval, so many times after an element.
+    pub fn times(every: Duration, times: u64) -> Self {
+        let end = End::Times(times);
+        Self { every: span(every), domain: Domain::Processing, end }
+    }
+
+    /// At each interval, for so long after an element.
+    pub fn lasting(every: Duration, lasting: Duration) -> Self {
+        let end = End::For(span(lasting));
+        Self { every: span(every), domain: Domain::Processing, end }
+    }
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
 }
+
+impl BuiltIn for Periodic {
+    const NAME: &'static str = "periodic";
+}
+
+impl Read for Periodic {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let every = options.span("every")?;
+        let every = options.required("every", every, "\"10s\"")?;
+        let domain = options.domain(Domain::Processing)?;
+        let end = match (options.count("times", 1..=TIMES_MAX)?, options.span("for")?) {
+            (Some(times), None) => End::Times(times),
+            (None, Some(lasting)) if lasting.0 < every.0 => {
+                return Err(options.wrong("for", "is shorter than `every`: nothing would go out"));
+            }
+            (None, Some(lasting)) => {
+                let times = (lasting.0 / every.0) as u64;
+                if times > TIMES_MAX {
+                    let detail = format!("is {times} times `every`, allowed are {TIMES_MAX}");
+                    return Err(options.wrong("for", detail));
+                }
+                End::For(lasting)
+            }
+            (Some(_), Some(_)) => {
+                return Err(options.wrong("for", "stands beside `times`: one is enough"));
+            }
+            (None, None) => {
+                let either = "10, unless `for` says how long, such as \"1h\"";
+                return options.required("times", None, either);
+            }
+        };
+        options.close()?;
+        Ok(Self { every, domain, end })
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(Stepped(self))
+    }
+}
+
+read_by_serde!(Periodic);
 
 /// What is said again.
 #[derive(Serialize, Deserialize)]
-struct Ticking<'a> {
+pub(super) struct Ticking<'a> {
     /// When the last element happened.
     last: Timestamp,
     next: Timestamp,
@@ -90,7 +131,7 @@ impl Machine for Periodic {
             // The beat goes on, however often elements come.
             Some(Ticking { next, .. }) => Some(Ticking { last: at, next, left, value }),
             None => {
-                let next = at.saturating_add(self.every_ms);
+                let next = at.saturating_add(self.every.0);
                 Some(Ticking { last: at, next, left, value })
             }
         }
@@ -111,11 +152,11 @@ impl Machine for Periodic {
             return None;
         }
         // A clock that has run past several beats makes no burst of them: they are over.
-        let beats = due.at.saturating_since(ticking.next) / self.every_ms + 1;
-        let next = ticking.next.checked_add(beats.checked_mul(self.every_ms)?)?;
+        let beats = due.at.saturating_since(ticking.next) / self.every.0 + 1;
+        let next = ticking.next.checked_add(beats.checked_mul(self.every.0)?)?;
         let left = match self.end {
             End::Times(_) => ticking.left.checked_sub(beats as u64).filter(|left| *left > 0)?,
-            End::For(for_ms) if next > ticking.last.saturating_add(for_ms) => return None,
+            End::For(lasting) if next > ticking.last.saturating_add(lasting.0) => return None,
             End::For(_) => 0,
         };
         Some(Ticking { next, left, ..ticking })

@@ -1,39 +1,83 @@
 //! `throttle`: lets at most one element of a key through in each interval.
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped};
 use super::options::Options;
+use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
-struct Throttle {
-    every_ms: i64,
+/// The options of `throttle`: lets at most one element of a key through in each interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Throttle {
+    every: DurationValue,
     domain: Domain,
     leading: bool,
     trailing: bool,
 }
 
-/// `{"every", "domain", "leading", "trailing"}`.
-pub fn throttle(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let every_ms = options.span("every")?;
-    let throttle = Throttle {
-        every_ms: options.required("every", every_ms, "\"10s\"")?,
-        domain: options.domain(Domain::Processing)?,
-        leading: options.flag("leading", true)?,
-        trailing: options.flag("trailing", true)?,
-    };
-    if !throttle.leading && !throttle.trailing {
-        return Err(options.wrong("trailing", "is false as `leading` is: nothing would go out"));
+impl Throttle {
+    /// Intervals are so long.
+    pub fn every(every: Duration) -> Self {
+        Self { every: span(every), domain: Domain::Processing, leading: true, trailing: true }
     }
-    options.close()?;
-    Ok(Box::new(Stepped(throttle)))
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
+
+    /// Whether an element that finds no interval goes out at once, as it does unless said.
+    #[must_use]
+    pub fn leading(self, leading: bool) -> Self {
+        Self { leading, ..self }
+    }
+
+    /// Whether the last element of an interval goes out at its end, as it does unless said.
+    #[must_use]
+    pub fn trailing(self, trailing: bool) -> Self {
+        Self { trailing, ..self }
+    }
 }
+
+impl BuiltIn for Throttle {
+    const NAME: &'static str = "throttle";
+}
+
+impl Read for Throttle {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let every = options.span("every")?;
+        let throttle = Self {
+            every: options.required("every", every, "\"10s\"")?,
+            domain: options.domain(Domain::Processing)?,
+            leading: options.flag("leading", true)?,
+            trailing: options.flag("trailing", true)?,
+        };
+        if !throttle.leading && !throttle.trailing {
+            let detail = "is false as `leading` is: nothing would go out";
+            return Err(options.wrong("trailing", detail));
+        }
+        options.close()?;
+        Ok(throttle)
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(Stepped(self))
+    }
+}
+
+read_by_serde!(Throttle);
 
 /// An interval that has begun.
 #[derive(Serialize, Deserialize)]
-struct Interval<'a> {
+pub(super) struct Interval<'a> {
     end: Timestamp,
     /// What was held back last, and goes out in the end.
     held: Option<&'a str>,
@@ -48,7 +92,7 @@ impl Throttle {
         out: &mut Out<'_, '_>,
     ) -> Option<Interval<'a>> {
         out.value(interval.held?);
-        Some(Interval { end: at.saturating_add(self.every_ms), held: None })
+        Some(Interval { end: at.saturating_add(self.every.0), held: None })
     }
 }
 
@@ -78,7 +122,7 @@ impl Machine for Throttle {
             out.value(value);
         }
         let held = suppressed.filter(|_| !self.leading);
-        Some(Interval { end: at.saturating_add(self.every_ms), held })
+        Some(Interval { end: at.saturating_add(self.every.0), held })
     }
 
     fn deadline(&self, interval: &Interval<'_>) -> Option<Timestamp> {

@@ -1,36 +1,80 @@
 //! `timeout`: says so when a key has been silent for too long, and when it is back.
 
+use super::built_in::sealed::Read;
+use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped};
 use super::options::Options;
+use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
-struct Timeout {
-    after_ms: i64,
+/// The options of `timeout`: says so when a key has been silent for too long, and when it is back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Timeout {
+    after: DurationValue,
     domain: Domain,
     recover: bool,
-    repeat_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<DurationValue>,
 }
 
-/// `{"after", "domain", "recover", "repeat"}`.
-pub fn timeout(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let after_ms = options.span("after")?;
-    let timeout = Timeout {
-        after_ms: options.required("after", after_ms, "\"90s\"")?,
-        domain: options.domain(Domain::Processing)?,
-        recover: options.flag("recover", true)?,
-        repeat_ms: options.span("repeat")?,
-    };
-    options.close()?;
-    Ok(Box::new(Stepped(timeout)))
+impl Timeout {
+    /// A key may be silent for so long.
+    pub fn after(after: Duration) -> Self {
+        Self { after: span(after), domain: Domain::Processing, recover: true, repeat: None }
+    }
+
+    /// Which clock it follows: processing time unless said.
+    #[must_use]
+    pub fn domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
+    }
+
+    /// Whether the next element after a timeout is told, as it is unless said.
+    #[must_use]
+    pub fn recover(self, recover: bool) -> Self {
+        Self { recover, ..self }
+    }
+
+    /// Says the timeout again at this interval, for as long as the silence lasts.
+    #[must_use]
+    pub fn repeat(self, every: Duration) -> Self {
+        Self { repeat: Some(span(every)), ..self }
+    }
 }
+
+impl BuiltIn for Timeout {
+    const NAME: &'static str = "timeout";
+}
+
+impl Read for Timeout {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let after = options.span("after")?;
+        let timeout = Self {
+            after: options.required("after", after, "\"90s\"")?,
+            domain: options.domain(Domain::Processing)?,
+            recover: options.flag("recover", true)?,
+            repeat: options.span("repeat")?,
+        };
+        options.close()?;
+        Ok(timeout)
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(Stepped(self))
+    }
+}
+
+read_by_serde!(Timeout);
 
 /// What was seen of a key.
 #[derive(Serialize, Deserialize)]
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     /// When its last element happened.
     at: Timestamp,
     phase: Phase,
@@ -39,7 +83,7 @@ struct Seen<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Phase {
+pub(super) enum Phase {
     Alive,
     /// It has timed out; when that is said again.
     Silent(Option<Timestamp>),
@@ -75,7 +119,7 @@ impl Machine for Timeout {
 
     fn deadline(&self, seen: &Seen<'_>) -> Option<Timestamp> {
         match seen.phase {
-            Phase::Alive => Some(seen.at.saturating_add(self.after_ms)),
+            Phase::Alive => Some(seen.at.saturating_add(self.after.0)),
             Phase::Silent(again) => again,
         }
     }
@@ -93,7 +137,7 @@ impl Machine for Timeout {
             return None;
         }
         // One alarm stands for all that time has run past, however far it went.
-        let again = self.repeat_ms.and_then(|repeat_ms| {
+        let again = self.repeat.and_then(|DurationValue(repeat_ms)| {
             let missed = due.reached.saturating_since(deadline) / repeat_ms;
             deadline.checked_add(missed.checked_add(1)?.checked_mul(repeat_ms)?)
         });

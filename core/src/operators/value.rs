@@ -9,6 +9,7 @@ use crate::text::clip;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -30,6 +31,11 @@ pub(super) struct Pointer {
 }
 
 impl Pointer {
+    /// The pointer of this text. One that is none says so once its options are read.
+    pub(super) fn of(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| Self { text: text.to_owned(), steps: Vec::new() })
+    }
+
     /// Reads a pointer, or says what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let clipped = clip(text);
@@ -81,6 +87,12 @@ impl Pointer {
     pub(super) fn wrong(&self, field: &str, detail: &str) -> FunctionError {
         let (path, field) = (clip(&self.text), clip(field));
         FunctionError::new(format!("the field `{path}` of the element's value is {field}{detail}"))
+    }
+}
+
+impl Serialize for Pointer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Context;
 use crate::function::{
     CallAt, EmittedValue, FunctionError, StoredId, StoredTimers, TimerChange, TimerFired, TimerId,
-    on_timer, process_element,
+    on_timer, process_element, set_tried,
 };
 use crate::keyed::{Identity, Pools, SlotIndex};
 use crate::limits::DUE_AT_ONCE_MAX;
@@ -109,6 +109,7 @@ impl Context<'_> {
         };
         let mut tries = 0;
         loop {
+            set_tried(tries);
             let outcome = match about {
                 About::Element(element) => {
                     process_element(operator, at, &timers, self.scratch, *element)

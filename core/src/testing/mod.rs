@@ -62,7 +62,11 @@
 //! # Ok::<(), stormwheel::error::Rejection>(())
 //! ```
 
+#[cfg(all(test, feature = "arrow"))]
+mod batches;
 mod operator;
+#[cfg(test)]
+mod panics;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +76,10 @@ use crate::error::Rejection;
 use crate::function::{
     FunctionTimer, KeyedCoProcessFunction, KeyedProcessFunction, Operators, OutputTag,
     Result as FunctionResult, decode_co_state, decode_state,
+};
+#[cfg(feature = "arrow")]
+use crate::function::{
+    KeyedBatchFunction, arrow_array::RecordBatch, decode_batch_state, encode_batch,
 };
 use crate::namespace::NamespaceConfig;
 use crate::op::{Payload, ResultKind};
@@ -129,11 +137,29 @@ impl<F: KeyedCoProcessFunction> HarnessOf for Two<F> {
     }
 }
 
+/// A [`KeyedBatchFunction`].
+#[cfg(feature = "arrow")]
+pub struct Batches<F>(PhantomData<fn() -> F>);
+
+#[cfg(feature = "arrow")]
+impl<F: KeyedBatchFunction> HarnessOf for Batches<F> {
+    type State = F::State;
+    type Output = F::Output;
+
+    fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
+        decode_batch_state::<F>(bytes)
+    }
+}
+
 /// A harness of a function with one input.
 pub type Harness<F> = TypedHarness<One<F>>;
 
 /// A harness of a function with two inputs.
 pub type CoHarness<F> = TypedHarness<Two<F>>;
+
+/// A harness of a function over columns.
+#[cfg(feature = "arrow")]
+pub type BatchHarness<F> = TypedHarness<Batches<F>>;
 
 /// A harness of one function. See the module.
 pub struct TypedHarness<T> {
@@ -210,6 +236,48 @@ impl<F: KeyedCoProcessFunction> CoHarness<F> {
         timestamp_ms: i64,
     ) -> Result<ResultKind, Rejection> {
         self.process(key.as_ref(), 1, &value, timestamp_ms)
+    }
+}
+
+#[cfg(feature = "arrow")]
+impl<F: KeyedBatchFunction> BatchHarness<F> {
+    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
+    /// an instance of the function for each lane, and after each restart.
+    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
+    }
+
+    /// The same, configured otherwise; the operator and the clock are the harness's.
+    pub fn with_config(
+        make: impl Fn() -> F + Send + Sync + 'static,
+        config: NamespaceConfig,
+    ) -> Result<Self, Rejection> {
+        Self::of(Operators::default().with_batch_function(FUNCTION, make), config)
+    }
+
+    /// Hands an element of these rows over, and lets everything happen that follows from it.
+    pub fn process_batch(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        batch: &RecordBatch,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        let value = encode_batch(batch).map_err(|error| Rejection::OptionInvalid {
+            field: "value",
+            detail: error.to_string(),
+        })?;
+        let timestamp = Timestamp::from_millis(timestamp_ms);
+        self.inner.process(key.as_ref(), 0, Payload::Binary(&value), timestamp)
+    }
+
+    /// Hands an element over that is encoded as JSON: a row, or a list of rows.
+    pub fn process_rows(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        rows: impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        self.process(key.as_ref(), 0, &rows, timestamp_ms)
     }
 }
 

@@ -18,7 +18,10 @@ use stormwheel::time::Timestamp;
 use stormwheel_server::Server;
 
 fn main() -> ExitCode {
-    Server::builder().operator("count-with-timeout", || CountWithTimeout).run()
+    Server::builder()
+        .program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .operator("count-with-timeout", || CountWithTimeout)
+        .run()
 }
 
 /// Emits (key, count) once a key has been silent for a minute of event time.

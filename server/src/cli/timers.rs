@@ -325,6 +325,16 @@ fn describe(timer: &Value, now_ms: i64) -> String {
     words.join("  ")
 }
 
+/// A function's timer may be in a namespace instead of having a name.
+fn timer_name(timer: &Value) -> String {
+    let text = |name: &str| timer.get(name).and_then(Value::as_str);
+    match (text("name"), text("timer_namespace")) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(namespace)) => format!("[{namespace}]"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 fn describe_list(page: &Value, key: Option<&str>, now_ms: i64) -> String {
     let timers = page.get("timers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if timers.is_empty() {
@@ -339,7 +349,7 @@ fn describe_list(page: &Value, key: Option<&str>, now_ms: i64) -> String {
             let fire_at = timer.get("fire_at").and_then(Value::as_i64).unwrap_or(0);
             vec![
                 cell(timer, "key", key.unwrap_or("-")),
-                cell(timer, "name", "-"),
+                timer_name(timer),
                 cell(timer, "domain", "processing"),
                 print::time(fire_at),
                 print::relative(fire_at, now_ms),
@@ -388,11 +398,13 @@ mod tests {
     #[test]
     fn lists_line_up() {
         let page = json!({"timers": [{"key": "a", "fire_at": 1000, "domain": "processing"},
-                                     {"name": "n", "fire_at": 2000, "payload": 5}]});
+                                     {"name": "n", "fire_at": 2000, "payload": 5},
+                                     {"timer_namespace": "600", "fire_at": 3000}]});
         let text = describe_list(&page, Some("kk"), 0);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[1].starts_with("a    -     processing  1970-01-01T00:00:01.000Z  in 1.0 s"));
+        assert_eq!(lines.len(), 4);
+        assert!(lines[3].starts_with("kk   [600] "), "{}", lines[3]);
+        assert!(lines[1].starts_with("a    -      processing  1970-01-01T00:00:01.000Z  in 1.0 s"));
         assert!(lines[2].starts_with("kk   n ") && lines[2].ends_with('5'), "{}", lines[2]);
         assert_eq!(describe_list(&json!({"timers": []}), None, 0), "no timers");
     }

@@ -11,7 +11,7 @@ use super::batch::told;
 use super::kinds::query_problem;
 use super::manners::Media;
 use super::watermarks::time_json;
-use crate::wire::arrow::push_elements;
+use crate::wire::arrow::{push_elements, push_groups};
 use crate::wire::elements::{ElementSink, Elements, Intake, Told, refused};
 use crate::wire::problem::{Problem, kinds};
 use axum::body::Body;
@@ -71,10 +71,16 @@ fn read<'a>(
     untimed: Option<Result<Timestamp, Problem>>,
 ) -> Result<Option<(Elements, Script<'a>)>, Problem> {
     let mut intake = Intake::new(Script::new(exchange, namespace)?, untimed);
-    let elements = if media == Media::Arrow {
-        push_elements(body, &mut intake)?
-    } else {
-        intake.read_lines(body)
+    let is_grouped = exchange.query.text("group").is_some();
+    let elements = match media {
+        Media::Arrow if is_grouped => push_groups(body, &mut intake)?,
+        Media::Arrow => push_elements(body, &mut intake)?,
+        _ if is_grouped => {
+            let what = "puts the rows of an Arrow stream together; for lines, write a list of rows \
+                        as the value of one element";
+            return Err(query_problem("group", what));
+        }
+        _ => intake.read_lines(body),
     };
     Ok(elements.map(|elements| (elements, intake.sink)))
 }

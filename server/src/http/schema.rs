@@ -151,6 +151,9 @@ pub struct BatchLine {
 pub struct Timer {
     pub key: String,
     pub name: Option<String>,
+    /// Of a function's timer that is in a namespace of its own, as those of windows are (theirs is the
+    /// window's start): spelled as keys are. Such a timer has no name.
+    pub timer_namespace: Option<String>,
     pub domain: Domain,
     pub fire_at: Time,
     pub payload: Option<Value>,

@@ -9,10 +9,12 @@
 
 mod columns;
 mod elements;
+mod groups;
 mod typed;
 mod values;
 
 pub use elements::push_elements;
+pub use groups::push_groups;
 
 use super::failures::Failures;
 use super::ndjson::{Rendered, Sink};

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::borrow::Cow;
 use stormwheel::error::Rejection;
+use stormwheel::function::TimerId;
 use stormwheel::limits::{NAME_BYTES_MAX, WINDOW_MS_MAX};
 use stormwheel::namespace::NamespaceConfig;
 use stormwheel::op::{
@@ -425,10 +426,20 @@ fn write_consequences(out: &mut Vec<u8>, applied: &Applied) {
 }
 
 /// A timer as JSON.
-pub fn write_timer(out: &mut Vec<u8>, timer: &TimerView, times: TimeFormat) {
+pub fn write_timer(
+    out: &mut Vec<u8>,
+    timer: &TimerView,
+    config: &NamespaceConfig,
+    times: TimeFormat,
+) {
     out.extend_from_slice(b"{\"key\":");
     push_text(out, &format_key(&timer.key));
-    if let Some(name) = &timer.name {
+    let name = timer.name.as_deref();
+    let id = name.filter(|_| config.runs_function()).map(|name| TimerId::of_stored(Some(name)));
+    if let Some(namespace) = id.as_ref().and_then(TimerId::namespace) {
+        out.extend_from_slice(b",\"timer_namespace\":");
+        push_text(out, &format_key(namespace));
+    } else if let Some(name) = name {
         out.extend_from_slice(b",\"name\":");
         push_text(out, name);
     }

@@ -1,13 +1,14 @@
 //! The operator `deduplicate`, case by case, and against its definition.
 
-use super::{Seen, State, deduplicate};
+use super::{Deduplicate, Seen, State};
 use crate::function::host::Host;
 use crate::limits::SEEN_PER_KEY_MAX;
+use crate::operators::BuiltIn as _;
 use crate::operators::seeds::{Rng, for_each_seed, process_on};
 use serde_json::{Value, json};
 
 fn host(options: &Value) -> Host {
-    Host::new(deduplicate(options).unwrap())
+    Host::new(Deduplicate::from_options(options).unwrap())
 }
 
 fn taken(host: &mut Host) -> Vec<(Option<i64>, String)> {
@@ -92,7 +93,7 @@ fn long_values_are_remembered_by_their_hash() {
 
 #[test]
 fn a_key_has_its_bounds() {
-    let mut operator = deduplicate(&json!({"ttl": 10})).unwrap();
+    let mut operator = Deduplicate::from_options(&json!({"ttl": 10})).unwrap();
     let mut check = |count: usize, value| {
         let identity = |n: usize| (10_000 + n).to_string().into_bytes().into();
         let seen = |n| Seen { identity: identity(n), from: 0, to: 0 };
@@ -108,7 +109,7 @@ fn a_key_has_its_bounds() {
 #[test]
 fn options_that_are_wrong_are_named() {
     let check = |options: Value, expected: &str| {
-        let error = deduplicate(&options).err().expect("they are wrong");
+        let error = Deduplicate::from_options(&options).err().expect("they are wrong");
         assert_eq!(error.message(), expected);
     };
     check(json!({}), "`ttl` is missing, such as \"10m\"");

@@ -9,7 +9,10 @@
 mod tests;
 
 use super::{Side, check_room, emit_pair, trimmed};
+use crate::duration::DurationValue;
 use crate::function::{Call, Element, Operator, Result, TimerFired};
+use crate::operators::built_in::sealed::Read;
+use crate::operators::built_in::{BuiltIn, read_by_serde, span};
 use crate::operators::forget::{arm, reached};
 use crate::operators::options::Options;
 use crate::operators::state::{load, save};
@@ -17,22 +20,50 @@ use crate::time::Domain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::time::Duration;
 
 const NOTHING: &str = "null";
 
-/// `{"keep"}`.
-pub fn enrich(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let keep = options.span("keep")?;
-    options.close()?;
-    Ok(Box::new(Enrich { keep }))
+/// The options of `enrich`: facts on the left input, each with the latest version of the right one, as of
+/// the fact's own time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct Enrich {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<DurationValue>,
 }
 
-/// See the module.
-struct Enrich {
-    /// How long a version holds; `None`: until there is another one.
-    keep: Option<i64>,
+impl Enrich {
+    /// A version holds until there is another one.
+    pub fn latest() -> Self {
+        Self::default()
+    }
+
+    /// How long a version holds at the longest.
+    #[must_use]
+    pub fn keep(self, keep: Duration) -> Self {
+        Self { keep: Some(span(keep)) }
+    }
 }
+
+impl BuiltIn for Enrich {
+    const NAME: &'static str = "enrich";
+}
+
+impl Read for Enrich {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let keep = options.span("keep")?;
+        options.close()?;
+        Ok(Self { keep })
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(self)
+    }
+}
+
+read_by_serde!(Enrich);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State<'a> {
@@ -125,7 +156,7 @@ impl Enrich {
     /// The place of the version that holds at a time.
     fn answer(&self, versions: &[Version<'_>], at: i64) -> Option<usize> {
         let place = versions.partition_point(|version| version.at <= at).checked_sub(1)?;
-        let ends = self.keep.map(|keep| i128::from(versions[place].at) + i128::from(keep));
+        let ends = self.keep.map(|keep| i128::from(versions[place].at) + i128::from(keep.0));
         ends.is_none_or(|ends| i128::from(at) < ends).then_some(place)
     }
 
@@ -136,7 +167,7 @@ impl Enrich {
         // What facts that are still to come may need: each until the next one takes its place.
         let versions = &state.versions;
         let ends_at = |place: usize| {
-            let kept = self.keep.map_or(i64::MAX, |keep| versions[place].at.saturating_add(keep));
+            let kept = self.keep.map_or(i64::MAX, |keep| versions[place].at.saturating_add(keep.0));
             versions.get(place + 1).map_or(kept, |next| next.at.min(kept))
         };
         let mut next = None;

@@ -9,9 +9,11 @@
 mod tests;
 
 use super::{Side, check_room, emit_pair, trimmed};
-use crate::duration::format_duration;
+use crate::duration::{DurationValue, format_duration};
 use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::limits::SPAN_MS_MAX;
+use crate::operators::built_in::sealed::Read;
+use crate::operators::built_in::{BuiltIn, read_by_serde};
 use crate::operators::forget::{arm, reached};
 use crate::operators::options::Options;
 use crate::operators::state::{load, save};
@@ -20,18 +22,45 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// `{"lower", "upper"}`.
-pub fn interval_join(options: &Value) -> Result<Box<dyn Operator>> {
-    let mut options = Options::open(options)?;
-    let lower = read_bound(&mut options, "lower", "\"-5s\"")?;
-    let upper = read_bound(&mut options, "upper", "\"10s\"")?;
-    if lower > upper {
-        let (lower, upper) = (format_duration(lower), format_duration(upper));
-        return Err(options.wrong("lower", format!("is {lower}, more than `upper`, {upper}")));
-    }
-    options.close()?;
-    Ok(Box::new(IntervalJoin { lower, upper }))
+/// The options of `interval_join`: each element of the left input with each of the right one whose time
+/// is from `lower` to `upper` away from its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value")]
+pub struct IntervalJoin {
+    lower: DurationValue,
+    upper: DurationValue,
 }
+
+impl IntervalJoin {
+    /// From `lower_ms` to `upper_ms` milliseconds after the left one's time; before it, if negative.
+    pub fn between(lower_ms: i64, upper_ms: i64) -> Self {
+        Self { lower: DurationValue(lower_ms), upper: DurationValue(upper_ms) }
+    }
+}
+
+impl BuiltIn for IntervalJoin {
+    const NAME: &'static str = "interval_join";
+}
+
+impl Read for IntervalJoin {
+    fn read(options: &Value) -> Result<Self> {
+        let mut options = Options::open(options)?;
+        let lower = read_bound(&mut options, "lower", "\"-5s\"")?;
+        let upper = read_bound(&mut options, "upper", "\"10s\"")?;
+        if lower > upper {
+            let (lower, upper) = (format_duration(lower), format_duration(upper));
+            return Err(options.wrong("lower", format!("is {lower}, more than `upper`, {upper}")));
+        }
+        options.close()?;
+        Ok(Self::between(lower, upper))
+    }
+
+    fn run(self) -> Box<dyn Operator> {
+        Box::new(self)
+    }
+}
+
+read_by_serde!(IntervalJoin);
 
 fn read_bound(options: &mut Options<'_>, name: &'static str, example: &str) -> Result<i64> {
     let bound = options.duration(name)?;
@@ -39,12 +68,6 @@ fn read_bound(options: &mut Options<'_>, name: &'static str, example: &str) -> R
     let allowed = -SPAN_MS_MAX..=SPAN_MS_MAX;
     options.within(name, bound, allowed, |ms| format_duration(*ms))?;
     Ok(bound)
-}
-
-/// See the module.
-struct IntervalJoin {
-    lower: i64,
-    upper: i64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -120,7 +143,8 @@ impl Operator for IntervalJoin {
 impl IntervalJoin {
     /// From when to when the others are that an element meets.
     fn meets(&self, side: Side, at: i64) -> (i128, i128) {
-        let (at, lower, upper) = (i128::from(at), i128::from(self.lower), i128::from(self.upper));
+        let (at, lower, upper) =
+            (i128::from(at), i128::from(self.lower.0), i128::from(self.upper.0));
         match side {
             Side::Left => (at + lower, at + upper),
             Side::Right => (at - upper, at - lower),

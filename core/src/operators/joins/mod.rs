@@ -3,8 +3,8 @@
 mod enrich;
 mod interval;
 
-pub use enrich::enrich;
-pub use interval::interval_join;
+pub use enrich::Enrich;
+pub use interval::IntervalJoin;
 
 use super::value::json_text;
 use crate::function::{Call, Element, FunctionError, Result};

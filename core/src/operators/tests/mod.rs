@@ -3,6 +3,7 @@
 mod docs;
 mod engine;
 mod examples;
+mod in_code;
 mod oracle;
 mod page;
 mod windows_engine;

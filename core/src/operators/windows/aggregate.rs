@@ -6,19 +6,22 @@
 use crate::function::{FunctionError, Result};
 use crate::operators::value::Pointer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// A field of a pane.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field {
+    pub(super) name: String,
     /// Its name as it stands in the pane, with the comma before it and the colon behind.
     label: String,
-    aggregate: Aggregate,
+    pub(super) aggregate: Aggregate,
 }
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Aggregate {
     Count,
     Sum(Pointer),
@@ -66,8 +69,9 @@ pub(super) struct Sum {
 }
 
 impl Field {
-    pub(super) fn new(name: &str, aggregate: Aggregate) -> Result<Self> {
-        Ok(Self { label: format!(",{}:", serde_json::to_string(name)?), aggregate })
+    pub(super) fn new(name: &str, aggregate: Aggregate) -> Self {
+        let label = format!(",{}:", Value::from(name));
+        Self { name: name.to_owned(), label, aggregate }
     }
 
     /// What a window of this element alone holds.
@@ -250,7 +254,7 @@ mod tests {
             "avg" => Aggregate::Avg(pointer),
             other => panic!("{other}"),
         };
-        let field = Field::new("f\"", aggregate)?;
+        let field = Field::new("f\"", aggregate);
         let mut held = field.of_element(0, values[0])?;
         for value in &values[1..] {
             held.take(field.of_element(0, value)?)?;

@@ -1,6 +1,8 @@
 //! Which windows an element belongs to.
 
+use crate::duration::DurationValue;
 use crate::function::{FunctionError, Result};
+use serde::{Serialize, Serializer};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,31 @@ impl Span {
     /// The shortest that holds both.
     pub(super) fn cover(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+/// As a namespace says it.
+impl Serialize for Assigner {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Form {
+            Tumbling { size: DurationValue, offset: DurationValue },
+            Sliding { size: DurationValue, slide: DurationValue, offset: DurationValue },
+            Session { gap: DurationValue },
+        }
+        let form = match *self {
+            Self::Aligned { size, slide, offset } => {
+                let [size, slide, offset] = [size, slide, offset].map(DurationValue);
+                if size == slide {
+                    Form::Tumbling { size, offset }
+                } else {
+                    Form::Sliding { size, slide, offset }
+                }
+            }
+            Self::Session { gap } => Form::Session { gap: DurationValue(gap) },
+        };
+        form.serialize(serializer)
     }
 }
 

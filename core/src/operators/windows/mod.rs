@@ -24,19 +24,9 @@ use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::time::{Domain, Timestamp};
 use aggregate::{Field, Held};
 use assign::{Assigner, Span};
-use options::{Early, Settings};
-use serde_json::Value;
+use options::Early;
+pub use options::Windows;
 use state::{State, Window};
-
-/// `{"window", "aggregate", "domain", "lateness", "early", "discard"}`.
-pub fn windows(options: &Value) -> Result<Box<dyn Operator>> {
-    Ok(Box::new(Windows { settings: Settings::read(options)? }))
-}
-
-/// See the module.
-struct Windows {
-    settings: Settings,
-}
 
 /// Why a window shows what it holds.
 #[derive(Debug, Clone, Copy)]
@@ -58,16 +48,16 @@ impl Pane {
 
 impl Operator for Windows {
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
-        let at = match self.settings.domain {
+        let at = match self.domain {
             Domain::Event => element.timestamp.as_millis(),
             Domain::Processing => now(call)?,
         };
         let mut state: State<'_> = load(call)?.unwrap_or_default();
         let mut read: Option<Vec<Held<'_>>> = None;
-        for span in self.settings.assigner.assign(at)? {
+        for span in self.assigner.assign(at)? {
             // Whether a session is late is told by all of it: it cannot end before what it is made of,
             // so one that is open never becomes late by growing.
-            let span = match self.settings.assigner {
+            let span = match self.assigner {
                 Assigner::Aligned { .. } => span,
                 Assigner::Session { .. } => state.session_of(span),
             };
@@ -104,7 +94,7 @@ impl Operator for Windows {
         if timer.domain == Domain::Processing && window.early_at == Some(time) {
             window.early_at = None;
             self.fire(call, window, Pane::Early);
-        } else if timer.domain != self.settings.domain {
+        } else if timer.domain != self.domain {
             return Ok(());
         } else if time == self.fires_at(span) {
             if let Some(early_at) = window.early_at.take() {
@@ -131,7 +121,7 @@ impl Operator for Windows {
 impl Windows {
     /// What the element says, field by field.
     fn read<'e>(&self, at: i64, element: &Element<'e>) -> Result<Vec<Held<'e>>> {
-        let fields = &self.settings.fields;
+        let fields = &self.fields;
         let text = if fields.iter().any(Field::needs_value) { json_text(element)? } else { "" };
         fields.iter().map(|field| field.of_element(at, text)).collect()
     }
@@ -143,7 +133,7 @@ impl Windows {
         let Some(gone) = gone else {
             return Ok(place);
         };
-        let domain = self.settings.domain;
+        let domain = self.domain;
         let window = &mut state.windows[place];
         for old in gone {
             let old_span = old.span();
@@ -175,15 +165,15 @@ impl Windows {
             self.fire(call, window, Pane::Late);
             return Ok(());
         }
-        match self.settings.early {
+        match self.early {
             Early::Elements(count) if window.fresh >= count => {
                 self.fire(call, window, Pane::Early);
             }
             Early::Every(every) if window.early_at.is_none() => {
-                let early_at = now(call)?.checked_add(every);
+                let early_at = now(call)?.checked_add(every.0);
                 // By the clock, the end may come first.
                 let is_before_end =
-                    |at: &i64| self.settings.domain == Domain::Event || *at < self.fires_at(span);
+                    |at: &i64| self.domain == Domain::Event || *at < self.fires_at(span);
                 window.early_at = early_at.filter(is_before_end);
                 if let Some(early_at) = window.early_at {
                     register(call, span, Domain::Processing, early_at);
@@ -197,7 +187,7 @@ impl Windows {
     /// Shows what a window holds, stamped with its last millisecond.
     fn fire(&self, call: &mut Call<'_>, window: &mut Window<'_>, pane: Pane) {
         let span = window.span();
-        let Some(fields) = window.pane(&self.settings.fields) else {
+        let Some(fields) = window.pane(&self.fields) else {
             return;
         };
         call.emit_json(None, Some(Timestamp::from_millis(span.max_timestamp())), |out| {
@@ -210,12 +200,12 @@ impl Windows {
             out.push(b'}');
             Ok(())
         });
-        window.shown(self.settings.is_discarding);
+        window.shown(self.is_discarding);
     }
 
     /// When its time has passed.
     fn fires_at(&self, span: Span) -> i64 {
-        match self.settings.domain {
+        match self.domain {
             Domain::Event => span.max_timestamp(),
             // A clock that reads its last millisecond has not left it: more may come in.
             Domain::Processing => span.end,
@@ -224,17 +214,17 @@ impl Windows {
 
     /// Whether its time has passed: it has fired, and fires again with each element.
     fn is_past(&self, call: &Call<'_>, span: Span) -> bool {
-        self.settings.domain == Domain::Event
+        self.domain == Domain::Event
             && reached(call, Domain::Event).is_some_and(|reached| span.max_timestamp() <= reached)
     }
 
     /// When it is there no more; the end of time: never, save that nothing comes after that.
     fn cleans_up_at(&self, span: Span) -> i64 {
-        self.fires_at(span).saturating_add(self.settings.lateness)
+        self.fires_at(span).saturating_add(self.lateness.0)
     }
 
     fn is_cleaned_up(&self, call: &Call<'_>, span: Span) -> bool {
-        match self.settings.domain {
+        match self.domain {
             Domain::Event => reached(call, Domain::Event)
                 .is_some_and(|reached| self.cleans_up_at(span) <= reached),
             // By the clock, no element is late: what fires is over.
@@ -245,7 +235,7 @@ impl Windows {
     fn register_cleanup(&self, call: &mut Call<'_>, span: Span) {
         let at = self.cleans_up_at(span);
         if at < i64::MAX {
-            register(call, span, self.settings.domain, at);
+            register(call, span, self.domain, at);
         }
     }
 }

@@ -2,15 +2,16 @@
 
 mod oracle;
 
-use super::windows;
+use super::Windows;
 use crate::function::TimerId;
 use crate::function::host::Host;
 use crate::limits::WINDOWS_PER_KEY_MAX;
+use crate::operators::BuiltIn as _;
 use crate::time::Domain;
 use serde_json::{Value, json};
 
 fn host(options: &Value) -> Host {
-    Host::new(windows(options).unwrap())
+    Host::new(Windows::from_options(options).unwrap())
 }
 
 /// A host whose windows count, and list the numbers that are their elements.
@@ -288,7 +289,7 @@ fn a_key_has_its_bounds() {
 #[test]
 fn options_that_are_wrong_are_named() {
     let check = |options: Value, expected: &str| {
-        let error = windows(&options).err().expect("they are wrong");
+        let error = Windows::from_options(&options).err().expect("they are wrong");
         assert_eq!(error.message(), expected);
     };
     let tumbling = json!({"tumbling": {"size": "1m"}});

@@ -1,6 +1,6 @@
 //! The timers of a savepoint as rows: NDJSON or Parquet.
 
-use super::failed;
+use super::{failed, unusable};
 use crate::cli::Failure;
 use crate::wire::key::format_key;
 use arrow_array::builder::{BinaryBuilder, StringBuilder, TimestampMillisecondBuilder};
@@ -43,7 +43,7 @@ enum Ended {
 
 impl From<SavepointFault> for Ended {
     fn from(fault: SavepointFault) -> Self {
-        Self::Failed(failed(fault))
+        Self::Failed(unusable(fault))
     }
 }
 

@@ -4,7 +4,7 @@
 mod export;
 
 use super::{Client, Failure, Target, client, print};
-use crate::serve::keep_private;
+use crate::serve::{EXIT_DIRECTORY, exit_code_of, keep_private};
 use crate::service::random_id;
 use crate::store::ObjectSnapshots;
 use clap::{Args, Subcommand};
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use stormwheel::ports::{Disk, MachineClock as _, SnapshotStore};
-use stormwheel::runtime::{FolderDisk, SEGMENT_BYTES_DEFAULT, SystemClock};
-use stormwheel::storage::{RestoreOptions, SavepointFault, SavepointReader, restore};
+use stormwheel::runtime::{Fault, FolderDisk, SEGMENT_BYTES_DEFAULT, SystemClock};
+use stormwheel::storage::{RestoreFault, RestoreOptions, SavepointFault, SavepointReader, restore};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
@@ -106,7 +106,7 @@ impl Savepoint {
             }
             Action::Verify { path } => {
                 let inspected = offline(path, |reader| {
-                    reader.verify().map_err(failed)?;
+                    reader.verify().map_err(unusable)?;
                     Ok(format!("{}\nevery byte is as it was written", inspect(&reader)))
                 });
                 print::line(&inspected.await?);
@@ -146,7 +146,7 @@ impl Restore {
             now_ms: SystemClock.realtime_ms(),
             segment_bytes: SEGMENT_BYTES_DEFAULT,
         };
-        let info = restore(&reader, &disk, &store, &options).map_err(failed)?;
+        let info = restore(&reader, &disk, &store, &options).map_err(unrestored)?;
         Ok(format!(
             "restored {} namespaces with {} keys, {} timers and {} outputs into {} (lanes {}, \
              max_parallelism {})\nstart it with: stormwheel serve --data-dir {}",
@@ -226,8 +226,33 @@ fn open(path: &Path, handle: &Handle) -> Result<SavepointReader, Failure> {
     let store = Arc::new(ObjectSnapshots::folder(path.to_owned(), handle.clone()));
     SavepointReader::open(store, "").map_err(|fault| match fault {
         SavepointFault::Missing { .. } => Failure::Failed(format!("{}: {fault}", path.display())),
-        fault => failed(fault),
+        fault => unusable(fault),
     })
+}
+
+/// A savepoint that cannot be used ends a command as a data directory ends a start.
+fn unusable(fault: SavepointFault) -> Failure {
+    match fault {
+        SavepointFault::Disk(disk) => ended(&disk.into()),
+        SavepointFault::Snapshot(snapshot) => ended(&snapshot.into()),
+        fault => failed(fault),
+    }
+}
+
+fn unrestored(fault: RestoreFault) -> Failure {
+    match fault {
+        RestoreFault::Savepoint(fault) => unusable(fault),
+        RestoreFault::Directory(fault) => ended(&fault.into()),
+        RestoreFault::Outputs(fault) => ended(&Fault::Outputs(fault)),
+        RestoreFault::NotEmpty { .. } => {
+            Failure::Directory { code: EXIT_DIRECTORY, sentence: fault.to_string() }
+        }
+        fault => failed(fault),
+    }
+}
+
+fn ended(fault: &Fault) -> Failure {
+    Failure::Directory { code: exit_code_of(fault.kind()), sentence: fault.to_string() }
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {

@@ -14,6 +14,12 @@ pub(super) const PUSH: Route = Route {
             "The source of watermarks that lines with `watermark` move, and timestamps where the \
              strategy is `bounded`; `default` unless said.",
         ),
+        Param::one(
+            "group",
+            ParamKind::Word(&["key"]),
+            "`key`: the rows of one key in a record batch of an Arrow stream are one element, for \
+             functions that want columns; each row is one unless said.",
+        ),
         ACK,
         TIMES,
     ],

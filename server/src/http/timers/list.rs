@@ -29,7 +29,7 @@ pub(crate) async fn list(exchange: Exchange<'_>) -> Result<Response<Body>, Probl
         if index > 0 {
             body.push(b',');
         }
-        write_timer(&mut body, timer, exchange.query.time_format());
+        write_timer(&mut body, timer, &namespace.config, exchange.query.time_format());
     }
     body.push(b']');
     if page.more

@@ -131,7 +131,7 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
         return Err(Problem::new(&kinds::TIMER_NOT_FOUND, detail).field("name"));
     };
     let mut body = Vec::with_capacity(128);
-    write_timer(&mut body, timer, exchange.query.time_format());
+    write_timer(&mut body, timer, &namespace.config, exchange.query.time_format());
     Ok(json(body))
 }
 
@@ -150,7 +150,7 @@ pub(super) async fn get_all(exchange: Exchange<'_>) -> Result<Response<Body>, Pr
             if !std::mem::take(&mut first) {
                 body.push(b',');
             }
-            write_timer(&mut body, timer, exchange.query.time_format());
+            write_timer(&mut body, timer, &namespace.config, exchange.query.time_format());
         }
     }
     body.extend_from_slice(b"]}");

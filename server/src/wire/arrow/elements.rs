@@ -120,7 +120,7 @@ impl<'a> ElementColumns<'a> {
 }
 
 /// Which input a row is for: any type of integer, as readers of data frames like it.
-fn read_input(array: &dyn Array, row: usize) -> Result<u8, Problem> {
+pub(super) fn read_input(array: &dyn Array, row: usize) -> Result<u8, Problem> {
     let number = match array.data_type() {
         DataType::Int8 => i128::from(array.as_primitive::<Int8Type>().value(row)),
         DataType::Int16 => i128::from(array.as_primitive::<Int16Type>().value(row)),

@@ -175,6 +175,14 @@ impl<'a> Bytes<'a> {
             Self::Raw(bytes) => KeyField::Raw(bytes),
         }
     }
+
+    /// As they stand there.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Raw(bytes) => bytes,
+        }
+    }
 }
 
 impl<'a> BytesColumn<'a> {

@@ -300,21 +300,34 @@ fn timers() {
         domain: Domain::Processing,
         payload: Some(PayloadBuf::Json(b"{\"a\": 1}".to_vec())),
     };
-    let written = |timer: &TimerView| {
+    let mut config = NamespaceConfig::default();
+    let written = |timer: &TimerView, config: &NamespaceConfig| {
         let mut out = Vec::new();
-        write_timer(&mut out, timer, TimeFormat::Millis);
+        write_timer(&mut out, timer, config, TimeFormat::Millis);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(
-        written(&timer),
+        written(&timer, &config),
         r#"{"key":"k","name":"n","domain":"processing","fire_at":5,"payload":{"a": 1}}"#
     );
     timer.name = None;
     timer.payload = Some(PayloadBuf::Binary(vec![0xff]));
     assert_eq!(
-        written(&timer),
+        written(&timer, &config),
         r#"{"key":"k","domain":"processing","fire_at":5,"payload_base64":"/w=="}"#
     );
+    // What a function's timers in a namespace are stored under; elsewhere it is a name like any other.
+    timer.name = Some("\080000000005\u{ff}x".to_owned());
+    timer.payload = None;
+    let plain = "{\"key\":\"k\",\"name\":\"\\u000080000000005\u{ff}x\",\"domain\":\"processing\",\"fire_at\":5}";
+    assert_eq!(written(&timer, &config), plain);
+    config.operator = "windows".to_owned();
+    assert_eq!(
+        written(&timer, &config),
+        r#"{"key":"k","timer_namespace":"~_3g","domain":"processing","fire_at":5}"#
+    );
+    timer.name = Some("n".to_owned());
+    assert!(written(&timer, &config).contains("\"name\":\"n\""));
 }
 
 proptest! {

@@ -1,12 +1,13 @@
 //! The operator `enrich`, case by case, and against its definition.
 
-use super::enrich;
+use super::Enrich;
 use crate::function::host::Host;
+use crate::operators::BuiltIn as _;
 use crate::operators::seeds::{Rng, for_each_seed};
 use serde_json::{Value, json};
 
 fn host(options: &Value) -> Host {
-    Host::new(enrich(options).unwrap())
+    Host::new(Enrich::from_options(options).unwrap())
 }
 
 /// What came out since the last time: `left right final @timestamp`.
@@ -94,9 +95,9 @@ fn only_versions_that_an_answer_may_need_are_kept() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let error = enrich(&json!({"keep": "0s"})).err().expect("it is wrong");
+    let error = Enrich::from_options(&json!({"keep": "0s"})).err().expect("it is wrong");
     assert_eq!(error.message(), "`keep` is 0s, allowed is 1ms to 36525d");
-    let error = enrich(&json!({"ttl": 1})).err().expect("it is wrong");
+    let error = Enrich::from_options(&json!({"ttl": 1})).err().expect("it is wrong");
     assert_eq!(error.message(), "there is no option `ttl`; there are keep");
 }
 

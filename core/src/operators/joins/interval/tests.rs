@@ -1,13 +1,14 @@
 //! The operator `interval_join`, case by case, and against its definition.
 
-use super::{Row, State, interval_join};
+use super::{IntervalJoin, Row, State};
 use crate::function::host::Host;
 use crate::limits::HELD_ELEMENTS_MAX;
+use crate::operators::BuiltIn as _;
 use crate::operators::seeds::{Rng, for_each_seed, process_on};
 use serde_json::{Value, json};
 
 fn host(lower: &Value, upper: &Value) -> Host {
-    Host::new(interval_join(&json!({"lower": lower, "upper": upper})).unwrap())
+    Host::new(IntervalJoin::from_options(&json!({"lower": lower, "upper": upper})).unwrap())
 }
 
 fn taken(host: &mut Host) -> Vec<(i64, String)> {
@@ -74,7 +75,7 @@ fn bounds_reach_to_both_ends_of_time() {
 #[test]
 fn what_is_wrong_is_named() {
     let check = |options: Value, expected: &str| {
-        let error = interval_join(&options).err().expect("they are wrong");
+        let error = IntervalJoin::from_options(&options).err().expect("they are wrong");
         assert_eq!(error.message(), expected);
     };
     check(json!({"upper": 1}), "`lower` is missing, such as \"-5s\"");
@@ -87,7 +88,7 @@ fn what_is_wrong_is_named() {
     let mut host = host(&json!(0), &json!(1));
     let error = host.element_on(2, "k", 0, "1").unwrap_err();
     assert_eq!(error.message(), "the element came on the input 2, and the operator has 0 and 1");
-    let mut operator = interval_join(&json!({"lower": 0, "upper": 1})).unwrap();
+    let mut operator = IntervalJoin::from_options(&json!({"lower": 0, "upper": 1})).unwrap();
     let mut check = |count| {
         let rows = (0..count as i64).map(|at| Row { at, text: "1".into() });
         let state = State { left: rows.collect(), right: Vec::new() };
