@@ -5,7 +5,8 @@ mod config;
 mod control;
 
 pub use command::{
-    ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
+    ClockChange, Closing, Command, CommandReply, NamespaceStatus, ProcessingTimers, SourceChange,
+    SourceResult, SourceStatus,
 };
 pub use config::{
     ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,

@@ -3,7 +3,7 @@
 
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
-use crate::lane::{HomeIndex, Lane};
+use crate::lane::HomeIndex;
 use crate::log::{Record, peek_key, split_record};
 use crate::op::Outcome;
 use crate::partition::Partition;
@@ -16,7 +16,7 @@ impl Shard {
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
         let mut outcomes = Vec::with_capacity(part.count as usize);
         // Where the namespace stands in each lane: looked up once for the whole request.
-        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
+        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(part.namespace)).collect();
         let mut rest = &part.bytes[..];
         let mut ahead = Vec::with_capacity(AHEAD_OPS);
         while !rest.is_empty() {
@@ -81,7 +81,7 @@ impl Shard {
             let lane = &mut self.lanes[*place as usize];
             let shared = &mut self.shared;
             outcomes.push(match (home, limit) {
-                (None, _) => Lane::UNKNOWN,
+                (None, _) => Err(lane.refusal(record.namespace)),
                 (Some(home), None) => lane.apply(shared, *home, *group, *hash, &record, bytes, now),
                 (Some(home), Some(limit)) => {
                     lane.apply_within(shared, limit, *home, *group, *hash, &record, bytes, now)
