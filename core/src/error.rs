@@ -56,6 +56,12 @@ pub enum Rejection {
     /// A timer for a namespace whose timers are its function's.
     #[error("the namespace runs a function, whose timers are its own; send it elements")]
     TimersOwned,
+    /// A write to a namespace whose input has ended.
+    #[error("the namespace is closed, and takes nothing more in")]
+    NamespaceClosed,
+    /// What would let a paused namespace fire.
+    #[error("the namespace is paused; resume it first")]
+    NamespacePaused,
     /// An element for an input that the operator does not have.
     #[error("the operator has {inputs} inputs, there is none with number {input}")]
     InputUnknown { input: u8, inputs: u8 },
@@ -152,6 +158,8 @@ impl Rejection {
             | Self::SavepointUnderWay
             | Self::ElementsUnwanted
             | Self::TimersOwned
+            | Self::NamespaceClosed
+            | Self::NamespacePaused
             | Self::NotDurable => RejectionClass::Conflict,
             Self::WatermarkUnset
             | Self::ClockUnset
@@ -190,6 +198,8 @@ impl Rejection {
             Self::SourceUnknown => "source-not-found",
             Self::ElementsUnwanted => "elements-unwanted",
             Self::TimersOwned => "timers-owned",
+            Self::NamespaceClosed => "namespace-closed",
+            Self::NamespacePaused => "namespace-paused",
             Self::InputUnknown { .. } => "input-not-found",
             Self::WatermarkUnset => "watermark-unset",
             Self::ClockUnset => "clock-unset",

@@ -6,6 +6,7 @@
 //! What it makes due is fired slice by slice; until the last has gone, the next advance or control
 //! record of that namespace waits, without a position. Other namespaces do not wait.
 
+mod close;
 mod drain;
 mod home;
 mod limit;
@@ -328,7 +329,11 @@ impl Lane {
         let it = self.home_mut(home);
         if step.number <= it.applied_number {
             // Sent again: it was applied before.
-            self.acknowledge(step.namespace, step.number, 0);
+            if step.change == Change::Close {
+                self.await_end(home, step.number);
+            } else {
+                self.acknowledge(step.namespace, step.number, 0);
+            }
         } else if it.timeline.is_draining() {
             it.waiting.push_back(step);
         } else {
@@ -405,6 +410,10 @@ impl Lane {
                 self.done.push(done(false));
                 self.resume(home, number, lost, position);
             }
+            (Change::Close, Some(home)) => self.close(home, number),
+            (change @ (Change::Drain | Change::Discard), Some(home)) => {
+                self.end_clock(home, number, change == Change::Discard, position, now);
+            }
             (Change::Remove, Some(home)) => {
                 self.done.push(done(false));
                 self.dismiss(shared, home, number);
@@ -435,6 +444,10 @@ impl Lane {
         self.agenda.remove(&(it.listed_at, home));
         self.changed.retain(|changed| *changed != home);
         it.settling = Some(number);
+        if let Some(number) = it.awaits_end.take() {
+            let (namespace, timers) = (it.id, it.ended);
+            self.done.push(StepDone { namespace, number, is_settled: true, timers });
+        }
         let timers = it.timeline.pending();
         for domain in Domain::ALL {
             let pending = it.timeline.of(domain).counts.total();
@@ -488,7 +501,4 @@ impl Lane {
     pub(crate) fn take_done(&mut self) -> Vec<StepDone> {
         std::mem::take(&mut self.done)
     }
-
-    /// Refused before it got a position: there is no such namespace in this lane.
-    pub(crate) const UNKNOWN: Outcome = Err(Rejection::NamespaceUnknown);
 }

@@ -6,7 +6,7 @@
 //!
 //! Before an operation touches a key, the key's due timers fire: that is what makes the slicing of
 //! storms invisible. Nothing due is ever stored: a timer registered at or below what was reached
-//! fires within its own record.
+//! fires within its own record, unless such timers wait for the next watermark.
 
 mod callback;
 mod context;
@@ -344,6 +344,9 @@ impl Partition {
             let time = cx.timeline.of(domain);
             let Some(drain) = &time.drain else { continue };
             let until = drain.until;
+            if domain == Domain::Event && Self::is_through(cx, hash) {
+                continue;
+            }
             let prior = cx.pools.armed(slot, domain);
             while cx.release(slot, domain).is_some_and(|time| time <= until) {
                 self.is_dirty = true;

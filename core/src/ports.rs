@@ -4,7 +4,7 @@ use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 /// The clocks of a machine, in milliseconds.
 pub trait MachineClock: Send + Sync {
@@ -76,6 +76,8 @@ pub struct NamespaceGauge {
     pub keys: AtomicI64,
     /// Timers that are just being added, where the namespace has a limit: they count against it.
     pub reserved: AtomicI64,
+    /// Its input has ended: operations are refused.
+    pub is_closed: AtomicBool,
 }
 
 /// The gauges of namespaces.
@@ -90,6 +92,8 @@ pub trait Registry: Gauges {
     fn publish(&self, id: NamespaceId, name: Arc<str>, config: Arc<NamespaceConfig>, version: u64);
     /// The outputs of this namespace, which is about to be published, stand behind this cursor.
     fn begin_behind(&self, _id: NamespaceId, _cursor: Cursor) {}
+    /// This namespace is closed, and all that will ever come of it can be read.
+    fn finish(&self, _id: NamespaceId) {}
     /// The namespace of this name and incarnation is gone, with its outputs.
     fn withdraw(&self, id: NamespaceId, name: &str);
     /// How many there are.

@@ -513,6 +513,7 @@ impl Shard {
                     }
                     self.registry.publish(id, name, config, version);
                 }
+                ControlEffect::Finish { id } => self.registry.finish(id),
                 ControlEffect::Withdraw { id, name } => {
                     let registry = Arc::clone(&self.registry);
                     let withdraw = Box::new(move || registry.withdraw(id, &name));

@@ -25,8 +25,11 @@ pub(crate) struct Stats {
     pub(crate) timers_failed: u64,
     /// Callbacks that were called again because they had failed.
     pub(crate) retries: u64,
-    /// Timers of event time that callbacks at the final watermark wanted, which could never be due.
+    /// Timers that callbacks wanted at the final watermark, or at the end of the clock of a namespace
+    /// that is closed: they could never be due.
     pub(crate) refused_at_the_end: u64,
+    /// Processing timers that were cancelled because their namespace was closed.
+    pub(crate) discarded: u64,
     /// Timers pending now, by domain.
     pub(crate) pending: [u64; 2],
     /// Keys held now.

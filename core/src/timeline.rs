@@ -49,6 +49,8 @@ pub(crate) struct Drain {
     pub(crate) position: u64,
     /// What is done with what was due at a restart, if this is about that.
     pub(crate) overdue: Option<OverduePolicy>,
+    /// What is done with what is left, if the clock comes to its end: nothing is due after that.
+    pub(crate) ending: Option<Ending>,
     /// How many fired of it.
     pub(crate) fired: u64,
     /// Entries taken off the wheel and not yet looked at: those from `next` on, ascending.
@@ -63,6 +65,18 @@ pub(crate) struct Drain {
     progress: HashMap<u64, Progress, ahash::RandomState>,
     /// By hash: keys that have nothing more to do with it, whatever is due of them.
     through: HashSet<u64, ahash::RandomState>,
+}
+
+/// What becomes of the timers that are left when a clock comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// They fire.
+    Fire {
+        /// What the clock read just before; `None`: it was never set.
+        now: Option<Timestamp>,
+    },
+    /// They are cancelled.
+    Discard,
 }
 
 /// How far the callbacks of a key are that one record has brought about.
@@ -83,6 +97,7 @@ impl Drain {
             until,
             position,
             overdue: None,
+            ending: None,
             fired: 0,
             batch: Vec::new(),
             next: 0,

@@ -115,6 +115,11 @@ impl Sources {
         }
     }
 
+    /// Nothing more will come of any source: the final watermark is here, and nothing moves it.
+    pub(crate) fn finish(&mut self) {
+        self.combined = Some(Timestamp::MAX);
+    }
+
     /// Marks sources idle that were silent for too long. Returns the combined watermark if it moved.
     pub(crate) fn idle_silent(&mut self, now: Timestamp, idle_after_ms: i64) -> Option<Timestamp> {
         for source in self.by_name.values_mut() {

@@ -32,6 +32,8 @@ pub(crate) struct CallAt<'a> {
     pub(crate) watermark: Option<Timestamp>,
     /// What the namespace's clock reads; `None`: a manual one that was never set.
     pub(crate) processing_time: Option<Timestamp>,
+    /// The clock has come to its end: no timer of processing time can be registered any more.
+    pub(crate) is_ending: bool,
     /// The key's state, if it has one.
     pub(crate) state: Option<&'a [u8]>,
 }
@@ -74,6 +76,12 @@ impl<'a> Call<'a> {
     /// due. It is the same on replay. `None`: a manual clock that was never set.
     pub fn processing_time(&self) -> Option<Timestamp> {
         self.at.processing_time
+    }
+
+    /// Whether the namespace is closed and its clock has come to its end: no timer of processing time
+    /// that is registered will ever be due.
+    pub fn is_ending(&self) -> bool {
+        self.at.is_ending
     }
 
     /// The key's state, as this callback would leave it by now; `None`: it has none.

@@ -83,7 +83,7 @@ impl<'a, O, C> CallContext<'a, O, C> {
     }
 
     /// What the namespace's clock reads, the same on replay. `None`: a manual clock that was never
-    /// set.
+    /// set. While a namespace that is closed is drained: the end of time.
     pub fn processing_time(&self) -> Option<Timestamp> {
         self.call.processing_time()
     }

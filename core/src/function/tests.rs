@@ -265,6 +265,7 @@ fn what_is_written_down_is_told_from_what_was_there() {
         domain: None,
         watermark: None,
         processing_time: None,
+        is_ending: false,
         state,
     };
     let mut call = Call::new(at(Some(b"old")), &timers, &mut scratch);
@@ -340,6 +341,7 @@ fn a_state_of_another_version_is_taken_over_or_refused() {
             domain: None,
             watermark: None,
             processing_time: None,
+            is_ending: false,
             state: Some(state),
         };
         let value = if expected == Err("script") { "[]" } else { "5" };

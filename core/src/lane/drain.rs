@@ -174,6 +174,9 @@ impl Lane {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {
                 timers = drain.fired;
+                if drain.ending.is_some() {
+                    it.ended = timers;
+                }
                 if time.held.as_ref().is_some_and(|held| held.last_release() <= drain.until) {
                     time.held = None;
                 }
@@ -181,8 +184,9 @@ impl Lane {
                 time.counts.advance(drain.until);
             }
         }
-        let namespace = it.id;
-        if let Some(number) = it.settling.take() {
+        let (namespace, settling) = (it.id, it.settling.take());
+        self.tell_end(home);
+        if let Some(number) = settling {
             self.done.push(StepDone { namespace, number, is_settled: true, timers });
         }
         self.list_on_agenda(home);

@@ -94,6 +94,7 @@ impl LaneNamespace {
             applied_number: self.applied_number,
             manual_now: self.manual_now,
             is_paused: self.is_paused,
+            is_closed: self.is_closed,
             domains,
         }
     }
@@ -103,7 +104,8 @@ impl LaneNamespace {
         head: NamespaceHead,
         gauges: &dyn Gauges,
     ) -> Result<Self, Rejection> {
-        let NamespaceHead { id, config, applied_number, manual_now, is_paused, domains } = head;
+        let NamespaceHead { id, config, applied_number, manual_now, domains, .. } = head;
+        let (is_paused, is_closed) = (head.is_paused, head.is_closed);
         let gauge = gauges.gauge(id);
         let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
@@ -117,6 +119,10 @@ impl LaneNamespace {
         }
         it.manual_now = manual_now;
         it.is_paused = is_paused;
+        it.is_closed = is_closed;
+        if is_closed {
+            it.publish_closed();
+        }
         Ok(it)
     }
 }

@@ -34,6 +34,34 @@ pub enum Command {
     Pause,
     /// Lets its time go on.
     Resume,
+    /// The end of its input: nothing more is written to it.
+    Close(ProcessingTimers),
+}
+
+/// What becomes of the processing timers that are pending when a namespace is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessingTimers {
+    /// They fire at once, in the order of their times.
+    Drain,
+    /// They fire at their times.
+    Wait,
+    /// They are cancelled, and counted.
+    Discard,
+}
+
+impl ProcessingTimers {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Drain, Self::Wait, Self::Discard];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Wait => "wait",
+            Self::Discard => "discard",
+        }
+    }
 }
 
 /// What happens to a source of watermarks.
@@ -101,6 +129,24 @@ pub enum CommandReply {
         /// `false`: it was not paused.
         changed: bool,
     },
+    /// To `Close`: what the final watermark made due, and what was drained, can be read.
+    Closed {
+        /// `false`: it was closed before, and stays as it was.
+        changed: bool,
+        /// How it stands now.
+        closing: Closing,
+        /// Processing timers that were drained or discarded.
+        timers: u64,
+    },
+}
+
+/// A namespace whose input has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// What becomes of its processing timers.
+    pub processing_timers: ProcessingTimers,
+    /// No timer is left, and every output of it can be read.
+    pub is_closed: bool,
 }
 
 /// What became of a source.
@@ -139,6 +185,8 @@ pub struct NamespaceStatus {
     pub now: Option<Timestamp>,
     /// No time passes in it until it is resumed.
     pub paused: bool,
+    /// Its input has ended; `None`: it has not.
+    pub closing: Option<Closing>,
     /// Keys that hold something.
     pub keys: u64,
     /// Pending timers of event time.

@@ -63,7 +63,7 @@ pub enum LateTimers {
     /// It fires at once.
     #[default]
     Fire,
-    /// It waits for the next watermark, as Flink has it: for functions only.
+    /// It waits for the next watermark, as Flink has it.
     NextWatermark,
 }
 
@@ -259,9 +259,11 @@ impl NamespaceConfig {
         } else if !is_identifier(&self.operator) {
             return invalid("operator", format!("`{}` is not a name: {NAME_RULE}", self.operator));
         } else if self.limits.timers.is_some() {
-            // A callback has its position when it asks: it is too late to refuse it.
-            let detail =
-                "holds for the operator `timers` only; `limits.timers_per_key` holds for all";
+            // A callback decides nothing that is not the same on replay. Of the timers that there are,
+            // those of its key are, and no others: how far a storm of fires has come with other keys
+            // differs from a run to its replay, and so do the lanes from one another.
+            let detail = "is for the operator `timers`: what a function registers cannot be counted over all \
+                 keys in a way that a replay repeats; `limits.timers_per_key` holds for functions too";
             return invalid("limits.timers", detail.to_owned());
         }
         if self.on_error.then == ErrorPolicy::Stop {
@@ -269,11 +271,6 @@ impl NamespaceConfig {
         }
         if self.on_error.retry > RETRIES_MAX {
             return invalid("on_error.retry", format!("allowed is 0 to {RETRIES_MAX}"));
-        }
-        if self.late_timers == LateTimers::NextWatermark && !self.runs_function() {
-            let detail = "`next_watermark` is for functions; for the operator `timers` it is not \
-                          there yet, only `fire`";
-            return invalid("late_timers", detail.to_owned());
         }
         let over_ms = match self.overdue {
             OverduePolicy::Spread { over_ms } => over_ms,
@@ -364,7 +361,6 @@ mod tests {
         check_refused("lateness", |config| config.lateness_ms = -1);
         check_refused("on_error.then", |config| config.on_error.then = ErrorPolicy::Stop);
         check_refused("on_error.retry", |config| config.on_error.retry = RETRIES_MAX + 1);
-        check_refused("late_timers", |config| config.late_timers = LateTimers::NextWatermark);
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);
         check_refused("touch_after", |config| config.touch_after_ms = Some(-1));

@@ -6,10 +6,12 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+mod close;
 mod pause;
 mod state;
 mod steps;
 
+pub(crate) use close::Close;
 pub(crate) use pause::Pause;
 pub(crate) use state::{ControlState, ControlsState};
 use steps::{InFlight, Publish, Waiting};
@@ -43,6 +45,12 @@ pub(crate) enum Change {
     /// Time goes on. What fell due between these times, in which nothing could fire, follows the
     /// policy; `None`: nothing did.
     Resume { lost: Option<(Timestamp, Timestamp)> },
+    /// No more operations are taken. It is settled once no timer is left, whenever that is.
+    Close,
+    /// The clock has come to its end: all processing timers fire.
+    Drain,
+    /// The clock has come to its end: all processing timers are cancelled.
+    Discard,
     /// The namespace is gone.
     Remove,
 }
@@ -120,6 +128,8 @@ pub(crate) enum ControlEffect {
         /// No output of it stands at or below this cursor, if that is known.
         born: Option<Cursor>,
     },
+    /// Nothing more will ever come of the namespace of this incarnation.
+    Finish { id: NamespaceId },
     /// The namespace of this name and incarnation is gone.
     Withdraw { id: NamespaceId, name: Arc<str> },
 }
@@ -147,6 +157,9 @@ struct Control {
     sources: Sources,
     manual_now: Option<Timestamp>,
     paused: Option<Pause>,
+    closed: Option<Close>,
+    /// Nothing more can come of it.
+    is_finished: bool,
     /// The newest output of all when it was asked for: its own are newer.
     born: Option<Cursor>,
     /// Where it stands on the idle agenda.
@@ -162,9 +175,9 @@ impl Controls {
         Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda, heard_from }
     }
 
-    /// Whether a step is on its way that not every lane has settled.
+    /// Whether a step is on its way that not every lane has settled, as lanes do by themselves.
     pub(crate) fn is_step_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
+        self.in_flight.values().any(|step| !step.is_waiting_for_the_end(self.lanes))
     }
 
     /// Whether a namespace of this name is here.
@@ -185,6 +198,7 @@ impl Controls {
             sources: control.sources.status(),
             now: control.manual_now,
             paused: control.paused.is_some(),
+            closing: control.closing(),
             ..NamespaceStatus::default()
         })
     }
@@ -218,6 +232,7 @@ impl Controls {
             Command::Clock(change) => self.clock(ticket, name, *change, effects),
             Command::Pause => self.pause(ticket, name, now, effects),
             Command::Resume => self.resume(ticket, name, now, effects),
+            Command::Close(timers) => self.close(ticket, name, *timers, effects),
         };
         self.list_idle(name);
         match done {
@@ -312,6 +327,8 @@ impl Controls {
             sources,
             manual_now: None,
             paused: None,
+            closed: None,
+            is_finished: false,
             born,
             idle_at: None,
         };
@@ -374,6 +391,7 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
         let control = self.control(name)?;
+        control.check_open()?;
         if !control.sources.contains(source) {
             if change == SourceChange::Forget {
                 return Err(Rejection::SourceUnknown);
@@ -431,6 +449,7 @@ impl Controls {
         if control.config.clock != ClockKind::Manual {
             return Err(Rejection::ClockNotManual);
         }
+        control.check_clock()?;
         let to = match change {
             ClockChange::Set(to) => to,
             ClockChange::Advance(millis) => {

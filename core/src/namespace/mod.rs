@@ -5,7 +5,8 @@ mod config;
 mod control;
 
 pub use command::{
-    ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
+    ClockChange, Closing, Command, CommandReply, NamespaceStatus, ProcessingTimers, SourceChange,
+    SourceResult, SourceStatus,
 };
 pub(crate) use config::is_nothing;
 pub use config::{

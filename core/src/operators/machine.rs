@@ -68,7 +68,7 @@ pub(super) struct Due {
     pub(super) at: Timestamp,
     /// How far the clock or the watermark has come.
     pub(super) reached: Timestamp,
-    /// Nothing follows: the final watermark is here, and no element is left.
+    /// Nothing follows: the final watermark or the end of the clock is here, and no element is left.
     pub(super) is_last: bool,
 }
 
@@ -139,6 +139,10 @@ impl<M: Machine> Stepped<M> {
             Domain::Event => call.watermark(),
             Domain::Processing => call.processing_time(),
         };
+        let is_final = match domain {
+            Domain::Event => reached == Some(Timestamp::MAX),
+            Domain::Processing => call.is_ending(),
+        };
         let timestamp = call.output_timestamp(None);
         let mut out = Out { call: &mut *call, timestamp, bytes: 0 };
         let mut early = None;
@@ -149,7 +153,7 @@ impl<M: Machine> Stepped<M> {
             other => early = other,
         }
         if let Some(reached) = reached {
-            self.advance(&mut kept, reached, &mut out);
+            self.advance(&mut kept, reached, is_final, &mut out);
         }
         let Kept { mut held, state } = kept;
         let mut buffer = Vec::new();
@@ -170,16 +174,16 @@ impl<M: Machine> Stepped<M> {
         Ok(())
     }
 
-    /// Does what is due, or a bounded piece of it. Behind the final watermark nothing can be left for
-    /// later: there it does all.
+    /// Does what is due, or a bounded piece of it. At the final watermark, and at the end of the clock,
+    /// nothing can be left for later: there it does all.
     fn advance<'s>(
         &self,
         kept: &mut Kept<'s, M::State<'s>>,
         reached: Timestamp,
+        is_final: bool,
         out: &mut Out<'_, '_>,
     ) {
         let is_event = self.0.domain() == Domain::Event;
-        let is_final = is_event && reached == Timestamp::MAX;
         let mut steps = 0;
         while let Some((time, next)) = self.next(kept)
             && time <= reached

@@ -12,7 +12,7 @@ use crate::namespace::OverduePolicy;
 use crate::op::{Element, Payload};
 use crate::output::{OutputId, OutputKind, OutputRecord};
 use crate::time::{Domain, Timestamp};
-use crate::timeline::Progress;
+use crate::timeline::{Ending, Progress};
 use serde_json::json;
 
 /// Where elements and timers go at which the function has failed.
@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub(super) clock: Option<Timestamp>,
     /// What fires now is late because of a restart.
     pub(super) is_restart: bool,
+    /// The clock has come to its end.
+    pub(super) is_ending: bool,
     pub(super) progress: Progress,
 }
 
@@ -105,6 +107,7 @@ impl Context<'_> {
             domain: about.domain(),
             watermark: self.timeline.of(Domain::Event).reached,
             processing_time: run.clock,
+            is_ending: run.is_ending,
             state: slot.and_then(|slot| pools.state(slot)),
         };
         let mut tries = 0;
@@ -132,7 +135,7 @@ impl Context<'_> {
         &self,
         slot: Option<SlotIndex>,
         run: &mut Run,
-        is_final: bool,
+        is_over: [bool; 2],
     ) -> Result<(), FunctionError> {
         let registrations = self.scratch.registrations();
         if registrations == 0 {
@@ -149,7 +152,7 @@ impl Context<'_> {
             }
         }
         let is_due_at_once = |change: &TimerChange<'_>| match change {
-            TimerChange::Register { domain: Domain::Event, .. } if is_final => false,
+            TimerChange::Register { domain, .. } if is_over[*domain as usize] => false,
             TimerChange::Register { domain, time, .. } => self.timeline.is_due(*domain, *time),
             TimerChange::Delete { .. } | TimerChange::DeleteAll => false,
         };
@@ -183,12 +186,13 @@ impl Context<'_> {
             advanced: Some(domain),
             clock: drain.clock,
             is_restart: drain.overdue.is_some(),
+            is_ending: drain.ending.is_some(),
             progress: drain.progress_of(hash),
         })
     }
 
-    /// Counts a timer that an advance brings about. Returns whether it is dropped for having been due
-    /// while the service was down.
+    /// Counts a timer that an advance brings about. Returns whether it is dropped: for having been due
+    /// while the service was down, or because the namespace is closed.
     pub(super) fn count_drained(&mut self, domain: Domain, time: Timestamp, run: &mut Run) -> bool {
         if run.advanced != Some(domain) {
             // What a record brings about has nothing to do with an advance that is still under way.
@@ -204,6 +208,10 @@ impl Context<'_> {
             }
         }
         drain.fired += 1;
+        if drain.ending == Some(Ending::Discard) {
+            self.stats.discarded += 1;
+            return true;
+        }
         run.is_restart = drain.overdue.is_some() || until.is_some_and(|until| time <= until);
         false
     }
@@ -271,7 +279,7 @@ impl Context<'_> {
             payload: Some(value),
             kind: OutputKind::Value { tag, timestamp },
         };
-        if about.domain().is_none() || about.domain() != run.advanced {
+        if about.domain().is_none() || about.domain() != run.advanced || run.is_ending {
             // It has waited for nothing.
             self.outputs.push_overdue(&record);
         } else if run.is_restart {

@@ -11,7 +11,7 @@ use crate::op::{Applied, Payload, ResultKind};
 use crate::output::{NamespaceId, OutputId, OutputKind, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
-use crate::timeline::{Armed, DomainTime, Timeline};
+use crate::timeline::{Armed, DomainTime, Ending, Timeline};
 use crate::wheel::EntryPool;
 
 /// What surrounds a partition while it works.
@@ -42,8 +42,18 @@ struct Cause {
     position: u64,
     ordinal: u32,
     due_by: Timestamp,
-    /// It is late because of a restart.
-    is_restart: bool,
+    lateness: Lateness,
+}
+
+/// Whose doing it is that an output comes after its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lateness {
+    /// The service's.
+    Own,
+    /// That of a restart.
+    Restart,
+    /// Nobody's: it has not waited for its time.
+    None,
 }
 
 impl Context<'_> {
@@ -92,7 +102,14 @@ impl Context<'_> {
             }
         }
         drain.fired += 1;
-        let mut cause = Cause { position, ordinal: 0, due_by, is_restart: false };
+        let ending = drain.ending;
+        if ending == Some(Ending::Discard) {
+            self.stats.discarded += 1;
+            self.uncounted(domain, cell.time);
+            self.pools.free_blob(cell);
+            return;
+        }
+        let mut cause = Cause { position, ordinal: 0, due_by, lateness: Lateness::Own };
         if more || !drain.ordinals.is_empty() {
             let next = drain.ordinals.get(&hash).copied().unwrap_or(0);
             cause.ordinal = next;
@@ -104,7 +121,13 @@ impl Context<'_> {
         }
         // What follows another of its key has probably waited for it.
         let has_waited = |held: &Held| cell.time <= held.until() || cause.ordinal > 0;
-        cause.is_restart = drain.overdue.is_some() || held.as_deref().is_some_and(has_waited);
+        if drain.overdue.is_some() || held.as_deref().is_some_and(has_waited) {
+            cause.lateness = Lateness::Restart;
+        }
+        if let Some(Ending::Fire { now }) = ending {
+            // The end of time is nothing that a clock ever read.
+            (cause.due_by, cause.lateness) = (now.unwrap_or(cell.time), Lateness::None);
+        }
         self.uncounted(domain, cell.time);
         self.emit_cell(slot, hash, domain, cell, cause);
         self.pools.free_blob(cell);
@@ -337,7 +360,8 @@ impl Context<'_> {
             && Some(release) <= reached
             && let Some(cell) = self.pools.take_earliest(slot, domain)
         {
-            let own = Cause { ordinal: first, is_restart: true, ..self.own_cause(domain) };
+            let lateness = Lateness::Restart;
+            let own = Cause { ordinal: first, lateness, ..self.own_cause(domain) };
             let cause = cause.get_or_insert(own);
             self.uncounted(domain, cell.time);
             self.emit_cell(slot, hash, domain, cell, *cause);
@@ -356,7 +380,7 @@ impl Context<'_> {
         let reads = if domain == Domain::Processing { self.now } else { None };
         let due_by =
             reached.max(reads).expect("something is due only once time has come somewhere");
-        Cause { position: self.position, ordinal: 0, due_by, is_restart: false }
+        Cause { position: self.position, ordinal: 0, due_by, lateness: Lateness::None }
     }
 
     /// Whether a timer fires within the record that registers it: it is due, or the clock says that
@@ -368,6 +392,9 @@ impl Context<'_> {
         domain: Domain,
         fire_at: Timestamp,
     ) -> bool {
+        if domain == Domain::Event && self.config.late_timers == LateTimers::NextWatermark {
+            return false;
+        }
         // What is due has fired already, unless it is held back.
         let is_due = self.timeline.is_due(domain, fire_at);
         if is_due && self.timeline.of(domain).held.is_none() {
@@ -396,10 +423,10 @@ impl Context<'_> {
             payload,
             kind: OutputKind::Fire,
         };
-        if cause.is_restart {
-            self.outputs.push_restarted(&record);
-        } else {
-            self.outputs.push(&record);
+        match cause.lateness {
+            Lateness::Own => self.outputs.push(&record),
+            Lateness::Restart => self.outputs.push_restarted(&record),
+            Lateness::None => self.outputs.push_overdue(&record),
         }
         self.stats.fired[domain as usize] += 1;
     }

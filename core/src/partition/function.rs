@@ -61,6 +61,7 @@ impl Partition {
             advanced: None,
             clock: cx.now,
             is_restart: false,
+            is_ending: false,
             progress: Progress::default(),
         };
         if is_late && cx.config.late_elements != LateElements::Process {
@@ -220,12 +221,14 @@ impl Partition {
         run: &mut Run,
         about: &About<'_>,
     ) -> Result<Option<SlotIndex>, FunctionError> {
-        // What would never end, ends: at the final watermark nothing more can be waited for.
+        // What would never end, ends: at the final watermark, and at the end of the clock, nothing
+        // more can be waited for.
         let is_final = about.domain().is_some()
             && cx.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
-        cx.check_asked(slot, run, is_final)?;
+        let is_over = [is_final, run.is_ending];
+        cx.check_asked(slot, run, is_over)?;
         let scratch = std::mem::take(cx.scratch);
-        let slot = self.apply_changes(cx, slot, key, hash, &scratch, is_final);
+        let slot = self.apply_changes(cx, slot, key, hash, &scratch, is_over);
         for value in scratch.outputs() {
             cx.emit_value(run, slot, key, hash, about, &value);
         }
@@ -240,7 +243,7 @@ impl Partition {
         key: &[u8],
         hash: u64,
         scratch: &Scratch,
-        is_final: bool,
+        is_over: [bool; 2],
     ) -> Option<SlotIndex> {
         match (scratch.new_state(), slot) {
             (NewState::Keep, _) | (NewState::Clear, None) => {}
@@ -257,7 +260,7 @@ impl Partition {
         for index in 0..scratch.changes_count() {
             self.is_dirty = true;
             match scratch.change(index) {
-                TimerChange::Register { domain: Domain::Event, .. } if is_final => {
+                TimerChange::Register { domain, .. } if is_over[domain as usize] => {
                     cx.stats.refused_at_the_end += 1;
                 }
                 TimerChange::Register { domain, time, name } => {

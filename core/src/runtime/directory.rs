@@ -2,6 +2,7 @@
 //! machines.
 
 use super::output_log::OutputLog;
+use crate::error::Rejection;
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::ports::{Gauges, NamespaceGauge, Registry};
@@ -40,6 +41,17 @@ impl NamespaceEntry {
     pub(super) fn pending_by_domain(&self) -> [u64; 2] {
         // Relaxed, and shards report one after another: a sum may be off for a moment.
         [0, 1].map(|index| self.gauge.pending[index].load(Ordering::Relaxed).max(0) as u64)
+    }
+
+    /// Whether its input has ended: every operation on it is refused.
+    pub fn is_closed(&self) -> bool {
+        // Acquire pairs with the lane that closes it.
+        self.gauge.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Refuses what would be new input, once it has ended.
+    pub fn check_open(&self) -> Result<(), Rejection> {
+        if self.is_closed() { Err(Rejection::NamespaceClosed) } else { Ok(()) }
     }
 
     /// Keys that hold something, as of the shards' last turns.
@@ -97,6 +109,10 @@ impl Registry for Namespaces {
 
     fn begin_behind(&self, id: NamespaceId, cursor: Cursor) {
         self.outputs.begin_behind(id, cursor);
+    }
+
+    fn finish(&self, id: NamespaceId) {
+        self.outputs.finish(id);
     }
 
     fn withdraw(&self, id: NamespaceId, name: &str) {

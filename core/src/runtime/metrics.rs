@@ -36,6 +36,8 @@ pub struct EngineMetrics {
     /// Timers that were due at the restart, by what became of them, in the order of
     /// [`OverduePolicy::NAMES`].
     pub overdue_at_restart: [u64; OverduePolicy::NAMES.len()],
+    /// Processing timers that were cancelled because their namespace was closed.
+    pub discarded: u64,
     /// What functions did.
     pub functions: FunctionMetrics,
     /// When the oldest timer that is due and not fired was due; `None`: there is none.
@@ -69,7 +71,8 @@ pub struct FunctionMetrics {
     pub timers_failed: u64,
     /// Callbacks that were called again because they had failed.
     pub retries: u64,
-    /// Event timers that callbacks at the final watermark wanted.
+    /// Timers that callbacks wanted at the final watermark, or at the end of the clock of a namespace
+    /// that is closed.
     pub refused_at_the_end: u64,
 }
 
@@ -281,6 +284,7 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
         }
         all.functions.add(&stats);
         all.cancelled += cancelled;
+        all.discarded += stats.discarded;
         all.overdue_at_registration += overdue_at_registration;
         all.keys += keys;
         all.overdue += figures.overdue;

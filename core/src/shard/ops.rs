@@ -4,7 +4,7 @@
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
 use crate::keyed::Ahead;
-use crate::lane::{HomeIndex, Lane};
+use crate::lane::HomeIndex;
 use crate::log::{Peeked, Record, peek_operation, split_record};
 use crate::op::Outcome;
 use crate::partition::Partition;
@@ -27,7 +27,7 @@ impl Shard {
         let OpsPart { namespace, bytes, count, ack, limit, reply } = part;
         let mut outcomes = Vec::with_capacity(count as usize);
         // Where the namespace stands in each lane: looked up once for the whole request.
-        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(namespace)).collect();
+        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(namespace)).collect();
         let (mut rest, mut applied_bytes) = (&bytes[..], 0);
         let mut ahead = Ahead::new();
         let mut is_enough = false;
@@ -94,11 +94,11 @@ impl Shard {
         now: Timestamp,
     ) -> Outcome {
         let Routed { bytes, group, place, home } = *it;
-        let Some(home) = home else { return Lane::UNKNOWN };
         let Some((Record::Key(record), _)) = split_record(bytes) else {
             unreachable!("it was looked at when it was set on its way");
         };
         let (lane, shared) = (&mut self.lanes[place as usize], &mut self.shared);
+        let Some(home) = home else { return Err(lane.refusal(record.namespace)) };
         match limit {
             None => lane.apply(shared, home, group, hash, &record, bytes, now),
             Some(limit) => lane.apply_within(shared, limit, home, group, hash, &record, bytes, now),

@@ -32,6 +32,8 @@ pub(crate) struct NamespaceHead {
     pub(crate) manual_now: Option<Timestamp>,
     /// Time stands still until it is resumed.
     pub(crate) is_paused: bool,
+    /// It takes no more operations.
+    pub(crate) is_closed: bool,
     /// By domain.
     pub(crate) domains: [DomainHead; 2],
 }
@@ -82,6 +84,8 @@ struct NamespaceForm {
     manual_now: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     paused: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
     event: DomainHead,
     processing: DomainHead,
 }
@@ -103,6 +107,7 @@ impl LaneHead {
                 applied_number: it.applied_number,
                 manual_now: it.manual_now,
                 paused: it.is_paused,
+                closed: it.is_closed,
                 event: it.domains[0].clone(),
                 processing: it.domains[1].clone(),
             }
@@ -126,6 +131,7 @@ impl LaneHead {
                 applied_number: it.applied_number,
                 manual_now: it.manual_now,
                 is_paused: it.paused,
+                is_closed: it.closed,
                 domains: [it.event, it.processing],
             })
         });
@@ -177,6 +183,7 @@ mod tests {
             applied_number: n,
             manual_now: (n == 4).then_some(at(-7)),
             is_paused: n == 5,
+            is_closed: n == 6,
             domains: if n.is_multiple_of(7) { [&moving, &still] } else { [&still, &moving] }
                 .map(Clone::clone),
         });

@@ -81,7 +81,7 @@ use crate::function::{
 use crate::function::{
     KeyedBatchFunction, arrow_array::RecordBatch, decode_batch_state, encode_batch,
 };
-use crate::namespace::NamespaceConfig;
+use crate::namespace::{Closing, NamespaceConfig, ProcessingTimers};
 use crate::op::{Payload, ResultKind};
 use crate::runtime::Fault;
 use crate::time::Timestamp;
@@ -311,6 +311,11 @@ impl<T: HarnessOf> TypedHarness<T> {
     /// Moves the clock, if that is forward, and fires what it makes due.
     pub fn advance_clock(&mut self, to_ms: i64) {
         self.inner.advance_clock(to_ms);
+    }
+
+    /// Ends the input: the final watermark comes, and the timers of processing time fire, wait or go.
+    pub fn close(&mut self, timers: ProcessingTimers) -> Result<Closing, Rejection> {
+        self.inner.close(timers)
     }
 
     /// What was emitted to the main output since this was called last; for each key in its order.

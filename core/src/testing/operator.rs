@@ -4,7 +4,8 @@
 use crate::error::Rejection;
 use crate::function::{FunctionTimer, Operators, TimerId};
 use crate::namespace::{
-    ClockChange, ClockKind, Command, CommandReply, NamespaceConfig, SourceChange, SourceResult,
+    ClockChange, ClockKind, Closing, Command, CommandReply, NamespaceConfig, ProcessingTimers,
+    SourceChange, SourceResult,
 };
 use crate::op::{Action, Element, Op, Outcome, Payload, ResultKind};
 use crate::output::{Cursor, OutputId, OutputKind, OutputRecord};
@@ -226,6 +227,14 @@ impl OperatorHarness {
         let command = Command::Clock(ClockChange::Set(Timestamp::from_millis(to_ms)));
         let reply = self.command(command).expect("the namespace is there, and has a manual clock");
         matches!(reply, CommandReply::Clock { advanced: true, .. })
+    }
+
+    /// Ends the input: the final watermark comes, and the timers of processing time fire, wait or go.
+    pub fn close(&mut self, timers: ProcessingTimers) -> Result<Closing, Rejection> {
+        let CommandReply::Closed { closing, .. } = self.command(Command::Close(timers))? else {
+            unreachable!("a close answers for itself")
+        };
+        Ok(closing)
     }
 
     /// Changes the configuration.

@@ -6,7 +6,9 @@ use crate::function::{Operators, Scratch};
 use crate::key_group::xxh3_64;
 use crate::keyed::Pools;
 use crate::log::{KeyRecord, encode_op};
-use crate::namespace::{Change, ClockKind, NamespaceConfig, OverduePolicy, Step, StepDone};
+use crate::namespace::{
+    Change, ClockKind, LateTimers, NamespaceConfig, OverduePolicy, Step, StepDone,
+};
 use crate::op::{Action, Only, Op, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::partition::Partition;
@@ -46,6 +48,8 @@ struct World {
     numbers: [u64; 2],
     /// By namespace: when it was paused.
     paused: [Option<Timestamp>; 2],
+    /// By namespace: the step that closed it.
+    closed: [Option<u64>; 2],
 }
 
 /// One thing that happens to a lane.
@@ -58,6 +62,8 @@ enum Event {
     Down(i64, OverduePolicy),
     /// Paused if it is not, else resumed.
     Pause(usize),
+    /// No more operations; the final watermark; and what becomes of processing timers.
+    Close(usize, Option<Change>),
 }
 
 #[derive(Clone, Copy)]
@@ -115,6 +121,10 @@ impl Dice {
                 Event::Down(1 + self.below(1_000) as i64, policy)
             }
             9 if self.below(3) == 0 => Event::Pause(place),
+            10 if self.below(20) == 0 => {
+                let end = [None, Some(Change::Drain), Some(Change::Discard)];
+                Event::Close(place, end[self.below(3) as usize].clone())
+            }
             _ => Event::Op(place, key.into_bytes(), deed),
         }
     }
@@ -139,6 +149,7 @@ impl World {
             clock: now,
             numbers: [0; 2],
             paused: [None; 2],
+            closed: [None; 2],
         }
     }
 
@@ -146,7 +157,8 @@ impl World {
     fn new() -> Self {
         let mut it = Self::empty(1_000_000);
         for (place, clock) in [ClockKind::System, ClockKind::Manual].into_iter().enumerate() {
-            let config = NamespaceConfig { clock, ..NamespaceConfig::default() };
+            let late_timers = [LateTimers::Fire, LateTimers::NextWatermark][place];
+            let config = NamespaceConfig { clock, late_timers, ..NamespaceConfig::default() };
             it.step(place, Change::Configure(Arc::new(config)));
         }
         it
@@ -195,6 +207,14 @@ impl World {
                     Some(from) => self.step(*place, Change::Resume { lost: Some((from, now)) }),
                 }
             }
+            Event::Close(place, end) => {
+                if self.paused[*place].is_none() && self.closed[*place].is_none() {
+                    self.step(*place, Change::Close);
+                    self.closed[*place] = Some(self.numbers[*place]);
+                    self.step(*place, Change::Watermark(Timestamp::MAX));
+                    end.clone().into_iter().for_each(|end| self.step(*place, end));
+                }
+            }
             Event::Op(place, key, deed) => self.operate(*place, key, *deed),
             Event::Down(millis, overdue) => {
                 self.settle();
@@ -230,7 +250,10 @@ impl World {
         let (op, hash) = (Op { key, action }, xxh3_64(key));
         let mut bytes = Vec::new();
         encode_op(&mut bytes, IDS[place], &op);
-        let home = self.lane.find(IDS[place]).expect("it is configured");
+        let Some(home) = self.lane.find_open(IDS[place]) else {
+            assert_eq!(self.lane.refusal(IDS[place]), Rejection::NamespaceClosed);
+            return;
+        };
         let group = self.layout.group_of(hash);
         let (shared, now) = (&mut self.shared, self.now);
         let record = KeyRecord { namespace: IDS[place], op, produced: None };
@@ -306,7 +329,7 @@ impl World {
     fn reborn(&mut self, head: &LaneHead) -> Self {
         let mut it = Self::empty(self.now.as_millis());
         (it.watermark, it.clock, it.numbers) = (self.watermark, self.clock, self.numbers);
-        it.paused = self.paused;
+        (it.paused, it.closed) = (self.paused, self.closed);
         it.shared.near.advance(it.now);
         let head = LaneHead::decode("head", &head.encode()).expect("it was just written");
         it.lane.load_head(&it.shared, head, &NoGauges).expect("it needs no function");
@@ -344,6 +367,7 @@ impl World {
             let (own, theirs) = (self.lane.home(home(self)), other.lane.home(home(other)));
             assert_eq!(own.timeline.keys, theirs.timeline.keys);
             assert_eq!(own.config, theirs.config);
+            assert_eq!(own.is_closed, theirs.is_closed);
             assert_eq!(own.now(self.now), theirs.now(other.now));
             for domain in Domain::ALL {
                 let (own, theirs) = (own.timeline.of(domain), theirs.timeline.of(domain));
@@ -449,6 +473,14 @@ fn play_reborn(seed: u64) {
     assert_eq!(other.lane.dirty_keys(), 0);
     other.take_seen();
     world.check_like(&other);
+    // After a restart, lanes are asked again for what they have not settled.
+    for (place, number) in world.closed.into_iter().enumerate() {
+        let Some(number) = number else { continue };
+        for it in [&mut world, &mut other] {
+            let step = Step { namespace: IDS[place], number, change: Change::Close };
+            it.lane.step(&mut it.shared, step, it.now, &NoGauges);
+        }
+    }
     for _ in 0..400 {
         let event = dice.event(keys, &world);
         for it in [&mut world, &mut other] {

@@ -33,6 +33,7 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
         let control = self.control(name)?;
+        control.check_clock()?;
         if control.paused.is_some() {
             return Ok(Some(CommandReply::Paused { changed: false }));
         }

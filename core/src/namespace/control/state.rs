@@ -1,12 +1,11 @@
 //! Controls written down and made again.
 
-use super::{Change, Control, Controls, InFlight, Pause, Publish};
+use super::{Change, Close, Control, Controls, InFlight, Pause, Publish};
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
 use crate::watermark::Sources;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// All that the controls of a lane know, but for who waits for an answer.
@@ -34,6 +33,9 @@ pub(crate) struct ControlState {
     /// What it keeps while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<Pause>,
+    /// How its input has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) closed: Option<Close>,
     /// The newest output of all when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born_cursor: Option<u64>,
@@ -72,6 +74,7 @@ impl Controls {
             sources: it.sources.clone(),
             manual_now: it.manual_now,
             paused: it.paused,
+            closed: it.closed,
             born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
@@ -106,6 +109,8 @@ impl Controls {
                 sources,
                 manual_now: namespace.manual_now,
                 paused: namespace.paused,
+                closed: namespace.closed,
+                is_finished: false,
                 born: namespace.born_cursor.map(Cursor),
                 idle_at: None,
             };
@@ -119,14 +124,7 @@ impl Controls {
                 config,
                 version,
             });
-            let in_flight = InFlight {
-                change,
-                applied: 0,
-                settled: 0,
-                timers: 0,
-                publish,
-                waiting: VecDeque::new(),
-            };
+            let in_flight = InFlight { publish, ..InFlight::new(change) };
             it.in_flight.insert((NamespaceId(namespace), number), in_flight);
         }
         it

@@ -19,6 +19,19 @@ pub(super) struct InFlight {
     pub(super) waiting: VecDeque<Waiting>,
 }
 
+impl InFlight {
+    pub(super) fn new(change: Change) -> Self {
+        let (publish, waiting) = (None, VecDeque::new());
+        Self { change, applied: 0, settled: 0, timers: 0, publish, waiting }
+    }
+
+    /// Whether it closes a namespace, and all that is left to do of it is to wait for its last timer:
+    /// nothing else has to wait for that.
+    pub(super) fn is_waiting_for_the_end(&self, lanes: u16) -> bool {
+        self.change == Change::Close && self.applied == lanes
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Publish {
     pub(super) name: Arc<str>,
@@ -53,8 +66,11 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) {
         let id = self.by_name.get(name).map(|control| control.id);
-        let newest =
-            id.and_then(|id| self.in_flight.range_mut((id, 0)..=(id, u64::MAX)).next_back());
+        let lanes = self.lanes;
+        let newest = id.and_then(|id| {
+            let mut steps = self.in_flight.range_mut((id, 0)..=(id, u64::MAX)).rev();
+            steps.find(|(_, step)| !step.is_waiting_for_the_end(lanes))
+        });
         match newest {
             Some((_, step)) if settle || step.applied < self.lanes => {
                 let waiting = Waiting::new(ticket, settle, reply);
@@ -74,14 +90,7 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) {
         let waiting = waiting.into_iter().collect();
-        let in_flight = InFlight {
-            change: change.clone(),
-            applied: 0,
-            settled: 0,
-            timers: 0,
-            publish,
-            waiting,
-        };
+        let in_flight = InFlight { publish, waiting, ..InFlight::new(change.clone()) };
         self.in_flight.insert((namespace, number), in_flight);
         effects.push(ControlEffect::Send(Step { namespace, number, change }));
     }
@@ -115,6 +124,7 @@ impl Controls {
                 effects.push(ControlEffect::Publish { id, name, config, version, born });
             }
         }
+        self.ask_closed();
         for ((namespace, number), step) in &mut self.in_flight {
             (step.applied, step.settled, step.timers) = (0, 0, 0);
             step.waiting.clear();
@@ -145,20 +155,30 @@ impl Controls {
             effects.push(ControlEffect::Publish { id, name, config, version, born });
         }
         let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
-        let timers = step.timers;
+        let (timers, all) = (step.timers, std::mem::take(&mut step.waiting));
+        if is_applied && is_settled && step.change == Change::Close {
+            self.finish(done.namespace, effects);
+        }
         let mut later = VecDeque::new();
-        for waiting in step.waiting.drain(..) {
+        for waiting in all {
             if waiting.settle && !is_settled || !is_applied {
                 later.push_back(waiting);
                 continue;
             }
             let timers = if waiting.is_bystander { 0 } else { timers };
-            let reply = waiting.reply.with_timers(timers);
+            let reply = match waiting.reply {
+                CommandReply::Closed { changed, closing, .. } => {
+                    let closing = self.closing(done.namespace).unwrap_or(closing);
+                    CommandReply::Closed { changed, closing, timers }
+                }
+                reply => reply.with_timers(timers),
+            };
             effects.push(ControlEffect::Answer(waiting.ticket, Ok(reply)));
         }
-        step.waiting = later;
         if is_applied && is_settled {
             self.in_flight.remove(&key);
+        } else if let Some(step) = self.in_flight.get_mut(&key) {
+            step.waiting = later;
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::time::{Domain, Timestamp};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
+mod close;
 mod cursors;
 mod figures;
 mod forged;

@@ -86,6 +86,8 @@ struct Recent {
     gone: Cursor,
     /// The newest record that was ever there.
     newest: Cursor,
+    /// Nothing more will be appended.
+    is_finished: bool,
     /// Of those who wait, by their numbers.
     wakers: BTreeMap<u64, Waker>,
 }
@@ -219,10 +221,10 @@ impl OutputLog {
         plan.map_or(first, |plan| plan.find_time(time_ms).min(first))
     }
 
-    /// Whether nothing will ever be appended to this namespace again (deleted, or stopped).
+    /// Whether nothing will ever be appended to this namespace again (closed, deleted, or stopped).
     pub fn is_ended(&self, namespace: NamespaceId) -> bool {
         let state = self.lock();
-        state.is_closed || !state.by_namespace.contains_key(&namespace)
+        state.is_closed || state.by_namespace.get(&namespace).is_none_or(|it| it.is_finished)
     }
 
     /// Bytes kept: on disk if there are files, else in memory.
@@ -259,6 +261,7 @@ impl OutputLog {
             bytes: 0,
             gone: latest,
             newest,
+            is_finished: false,
             wakers: BTreeMap::new(),
         });
         recent.retention = retention;
@@ -281,6 +284,19 @@ impl OutputLog {
         };
         let freed = recent.release(until);
         state.bytes -= freed;
+    }
+
+    /// Nothing more will be appended to a namespace: its readers end once they have read what there
+    /// is, now and later.
+    pub(super) fn finish(&self, namespace: NamespaceId) {
+        let mut state = self.lock();
+        let Some(recent) = state.by_namespace.get_mut(&namespace) else {
+            return;
+        };
+        recent.is_finished = true;
+        let wakers = std::mem::take(&mut recent.wakers);
+        drop(state);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     /// A namespace is gone, and its outputs with it: readers end.

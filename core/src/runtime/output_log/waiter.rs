@@ -31,7 +31,7 @@ impl OutputLog {
 }
 
 impl Waiter {
-    /// Ready once the namespace has records after `after`, or is gone, or the log is closed. The
+    /// Ready once the namespace has records after `after`, or is closed or gone, or the log is closed. The
     /// waker of the last call is the one that is woken.
     pub fn poll_ready(&mut self, after: Cursor, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.log.lock();
@@ -41,7 +41,7 @@ impl Waiter {
         let Some(recent) = state.by_namespace.get_mut(&self.namespace) else {
             return Poll::Ready(());
         };
-        if recent.newest > after {
+        if recent.newest > after || recent.is_finished {
             return Poll::Ready(());
         }
         let waker = context.waker();

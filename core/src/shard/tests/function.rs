@@ -2,7 +2,6 @@
 //! storms: whoever follows the log comes to the same states, timers and outputs.
 
 use super::*;
-use crate::namespace::LateTimers;
 use crate::op::{Element, ResultKind};
 
 fn config(clock: ClockKind, overdue: OverduePolicy, late_timers: LateTimers) -> NamespaceConfig {
@@ -75,8 +74,25 @@ fn play(seed: u64) -> u64 {
             }
         }
     }
+    for name in ["m", "s"] {
+        let timers = ProcessingTimers::ALL[dice.below(3) as usize];
+        world.command(name, Command::Close(timers));
+    }
+    for _ in 0..dice.below(20) {
+        world.turn();
+    }
+    if dice.one_in(2) {
+        world.restart(50);
+    }
     world.settle();
     world.check_replay(&namespaces, keys);
+    for name in ["m", "s"] {
+        world.command(name, Command::Close(ProcessingTimers::Drain));
+    }
+    world.settle();
+    world.check_replay(&namespaces, keys);
+    assert_eq!(world.shard.stats().pending, [0, 0]);
+    assert_eq!(world.outside.registry.finished.lock().unwrap().len(), 2);
     let results = world.outcomes.lock().unwrap();
     let processed = results.iter().filter(|(_, outcome)| {
         outcome.as_ref().is_ok_and(|applied| applied.result == ResultKind::Processed)

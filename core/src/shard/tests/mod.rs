@@ -7,6 +7,7 @@
 //! `STORMWHEEL_ORACLE_OPS=10000000 cargo test --release -p stormwheel oracle` is the long form.
 
 mod behaviour;
+mod close;
 mod function;
 mod limit;
 mod loud;
@@ -20,14 +21,15 @@ use crate::function::busy::Busy;
 use crate::lane::AsOf;
 use crate::log::{LaneBlock, Record, encode_op, split_record};
 use crate::namespace::{
-    Asked, Change, ClockChange, ClockKind, NamespaceConfig, OverduePolicy, SourceChange,
+    Asked, Change, ClockChange, ClockKind, LateTimers, NamespaceConfig, OverduePolicy,
+    ProcessingTimers, SourceChange,
 };
 use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::snapshot::Part;
 use crate::time::Domain;
-use oracle::{Fire, Oracle};
+use oracle::{Fire, Oracle, Oracles, follow};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand_like::Dice;
 use std::sync::{Arc, Mutex};
@@ -68,6 +70,7 @@ struct Outside {
 struct TestRegistry {
     published: Mutex<BTreeMap<String, NamespaceId>>,
     gauges: Mutex<BTreeMap<NamespaceId, Arc<NamespaceGauge>>>,
+    finished: Mutex<Vec<NamespaceId>>,
 }
 
 impl Gauges for TestRegistry {
@@ -79,6 +82,10 @@ impl Gauges for TestRegistry {
 impl Registry for TestRegistry {
     fn publish(&self, id: NamespaceId, name: Arc<str>, _: Arc<NamespaceConfig>, _: u64) {
         self.published.lock().unwrap().insert(name.to_string(), id);
+    }
+
+    fn finish(&self, id: NamespaceId) {
+        self.finished.lock().unwrap().push(id);
     }
 
     fn withdraw(&self, _: NamespaceId, name: &str) {
@@ -153,7 +160,10 @@ impl World {
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key))).0;
         let outcomes = Arc::clone(&self.outcomes);
         let reply = Box::new(move |outcome: Vec<Outcome>| {
-            outcomes.lock().unwrap().extend(outcome.into_iter().map(|outcome| (lane, outcome)));
+            // What a closed namespace refuses leaves no record.
+            let taken = |outcome: &Outcome| *outcome != Err(Rejection::NamespaceClosed);
+            let taken = outcome.into_iter().filter(taken).map(|outcome| (lane, outcome));
+            outcomes.lock().unwrap().extend(taken);
         });
         self.inbox.push_back(Message::Ops(OpsPart {
             namespace,
@@ -193,8 +203,10 @@ impl World {
     fn fires(&self, namespace: NamespaceId) -> BTreeMap<Vec<u8>, Vec<Fire>> {
         let mut fires: BTreeMap<Vec<u8>, Vec<Fire>> = BTreeMap::new();
         let blocks = self.outside.outputs.iter().filter(|block| block.namespace == namespace);
+        let drains = self.drains();
         for it in blocks.flat_map(OutputBytes::iter) {
-            assert!(it.fire_at <= it.due_by, "none fires early");
+            let is_drained = drains.contains(&(it.id.lane, it.id.position));
+            assert!(it.fire_at <= it.due_by || is_drained, "none fires early");
             assert_eq!(it.id.key_hash, Oracle::hash(it.key));
             fires.entry(it.key.to_vec()).or_default().push((
                 it.id.position,
@@ -249,7 +261,10 @@ impl World {
     /// Checks that a shard that follows the log comes to the same: outputs, and what is there.
     fn check_replay(&self, namespaces: &[NamespaceId], keys: u64) {
         let (other, outputs) = self.follow();
-        assert!(other.inbox.is_empty(), "every lane has every step");
+        let mut sent = other.inbox.iter();
+        let is_asked =
+            |it: &Message| matches!(it, Message::Step(step) if step.change == Change::Close);
+        assert!(sent.all(is_asked), "every lane has every step");
         assert_eq!(all_records(&outputs), all_records(&self.outside.outputs));
         let published = |world: &World| world.outside.registry.published.lock().unwrap().clone();
         assert_eq!(published(&other), published(self));
@@ -283,7 +298,7 @@ impl World {
     /// Lets oracles follow the log, and compares outcomes, outputs and what is still there. Returns
     /// what they have met.
     fn check(&self, namespaces: &[(NamespaceId, ClockKind, i64)]) -> [usize; 6] {
-        let mut oracles = BTreeMap::new();
+        let mut oracles = Oracles::new();
         let mut outcomes: BTreeMap<u16, Vec<Outcome>> = BTreeMap::new();
         for (lane, outcome) in self.outcomes.lock().unwrap().iter() {
             outcomes.entry(*lane).or_default().push(outcome.clone());
@@ -327,84 +342,6 @@ fn all_records(blocks: &[OutputBytes]) -> BTreeMap<String, String> {
         assert_eq!(before, None, "an id is never used twice");
     }
     all
-}
-
-type Oracles = BTreeMap<(u16, NamespaceId), Oracle>;
-
-fn follow(
-    oracles: &mut Oracles,
-    namespaces: &[(NamespaceId, ClockKind, i64)],
-    lane: u16,
-    position: u64,
-    now: Timestamp,
-    record: &Record<'_>,
-    outcome: impl FnOnce() -> Outcome,
-) {
-    match record {
-        Record::Control(_) => {}
-        Record::Tick { now, namespaces: due } => {
-            for id in due {
-                let (oracle, _) = oracle_of(oracles, namespaces, lane, *id);
-                let (before, domain) = (oracle.reached[1], Domain::Processing);
-                assert!(before < Some(*now), "a tick moves time");
-                let fired = oracle.fires.values().map(Vec::len).sum::<usize>();
-                oracle.advance(domain, *now, position);
-                let fires = oracle.fires.values().map(Vec::len).sum::<usize>();
-                assert!(fires > fired, "an idle namespace stands in no tick");
-            }
-        }
-        Record::Overdue(it) => {
-            let (oracle, clock) = oracle_of(oracles, namespaces, lane, it.namespace);
-            assert_eq!(clock, ClockKind::System);
-            assert!(it.from < it.to && oracle.reached[1] < Some(it.to));
-            oracle.overdue(it, position);
-        }
-        Record::Step { namespace, change, .. } => {
-            let (oracle, clock) = oracle_of(oracles, namespaces, lane, *namespace);
-            match serde_json::from_slice(change).expect("a change") {
-                Change::Watermark(to) => oracle.advance(Domain::Event, to, position),
-                Change::Clock(to) => {
-                    oracle.now = Some(to);
-                    oracle.advance(Domain::Processing, to, position);
-                }
-                Change::Resume { lost: Some((from, to)) } => {
-                    if clock == ClockKind::Manual {
-                        oracle.now = Some(to);
-                    }
-                    let to = oracle.reached[1].map_or(to, |reached| reached.max(to));
-                    let policy = oracle.policy;
-                    oracle.overdue(
-                        &crate::log::Overdue { namespace: *namespace, from, to, policy },
-                        position,
-                    );
-                }
-                Change::Configure(config) => oracle.policy = config.overdue,
-                Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
-            }
-        }
-        Record::Key(record) => {
-            let (oracle, clock) = oracle_of(oracles, namespaces, lane, record.namespace);
-            if clock == ClockKind::System {
-                oracle.now = Some(now);
-            }
-            let expected = oracle.apply(&record.op, position);
-            let found = outcome().ok().map(|it| (it.result, it.fire_at, it.cancelled));
-            assert_eq!(found, expected, "{:?} at {position}", record.op);
-        }
-    }
-}
-
-fn oracle_of<'a>(
-    oracles: &'a mut Oracles,
-    namespaces: &[(NamespaceId, ClockKind, i64)],
-    lane: u16,
-    id: NamespaceId,
-) -> (&'a mut Oracle, ClockKind) {
-    let known = namespaces.iter().find(|it| it.0 == id);
-    let (_, clock, spread_ms) = *known.expect("a known namespace");
-    let oracle = oracles.entry((lane, id)).or_default();
-    oracle.spread_ms = spread_ms;
-    (oracle, clock)
 }
 
 /// Times that meet each other, and times at every end.
@@ -488,9 +425,11 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
         ..Pace::default()
     };
     let mut world = World::new(pace, 1_000_000);
-    let manual = NamespaceConfig { clock: ClockKind::Manual, ..NamespaceConfig::default() };
+    let late_timers = [LateTimers::Fire, LateTimers::NextWatermark][dice.below(2) as usize];
+    let base = || NamespaceConfig { late_timers, ..NamespaceConfig::default() };
+    let manual = NamespaceConfig { clock: ClockKind::Manual, ..base() };
     let spread_ms = if dice.one_in(2) { 0 } else { 100 };
-    let system = |overdue| NamespaceConfig { spread_ms, overdue, ..NamespaceConfig::default() };
+    let system = |overdue| NamespaceConfig { spread_ms, overdue, ..base() };
     let namespaces = [
         (world.create("m", manual), ClockKind::Manual, 0),
         (world.create("s", system(any_policy(&mut dice))), ClockKind::System, spread_ms),
@@ -501,7 +440,14 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
     let is_dense = seed % 3 == 2;
     let few = if is_dense { 12 } else { 200 };
     let keys = 1 + dice.below(if ops > 2 * OPS_A_GAME { 3_000 } else { few });
-    for _ in 0..ops {
+    let closes_at = if dice.one_in(2) { ops } else { ops - dice.below(ops / 20) - 1 };
+    // What waits for a watermark behind the final one goes only when the namespace is closed.
+    let closes = closes_at < ops || late_timers == LateTimers::NextWatermark;
+    for index in 0..ops {
+        if index == closes_at {
+            let timers = ProcessingTimers::ALL[dice.below(3) as usize];
+            world.command(["m", "s"][dice.below(2) as usize], Command::Close(timers));
+        }
         match dice.below(40) {
             0 => {
                 clock = clock.max(any_time(&mut dice, clock));
@@ -540,16 +486,28 @@ fn play(seed: u64, ops: u64) -> [usize; 6] {
         world.command(name, Command::Resume);
     }
     world.settle();
-    world.now = Timestamp::MAX;
-    world.clock("m", i64::MAX);
-    for name in ["m", "s"] {
-        world.watermark(name, i64::MAX);
-    }
-    world.settle();
-    // The system clock never reaches the end of time: what waits for it is cancelled.
-    for n in 0..keys {
-        let key = key_of(n);
-        world.op(namespaces[1].0, &Op { key: key.as_bytes(), action: Action::DeleteAll });
+    if closes {
+        for _ in 0..2 {
+            for name in ["m", "s"] {
+                let timers = ProcessingTimers::ALL[2 * dice.below(2) as usize];
+                world.command(name, Command::Close(timers));
+            }
+            world.turn();
+            world.turn();
+            world.restart(50);
+        }
+    } else {
+        world.now = Timestamp::MAX;
+        world.clock("m", i64::MAX);
+        for name in ["m", "s"] {
+            world.watermark(name, i64::MAX);
+        }
+        world.settle();
+        // The system clock never reaches the end of time: what waits for it is cancelled.
+        for n in 0..keys {
+            let key = key_of(n);
+            world.op(namespaces[1].0, &Op { key: key.as_bytes(), action: Action::DeleteAll });
+        }
     }
     world.settle();
     let met = world.check(&namespaces);

@@ -3,9 +3,10 @@
 
 use crate::held::Held;
 use crate::key_group::xxh3_64;
-use crate::log::Overdue;
-use crate::namespace::OverduePolicy;
-use crate::op::{Action, Op, ResultKind, Target, When};
+use crate::log::{Overdue, Record};
+use crate::namespace::{Change, ClockKind, LateTimers, OverduePolicy};
+use crate::op::{Action, Op, Outcome, ResultKind, Target, When};
+use crate::output::NamespaceId;
 use crate::time::{Domain, Timestamp, spread_offset};
 use std::collections::BTreeMap;
 
@@ -14,6 +15,88 @@ type Timer = (Vec<u8>, Domain, Timestamp, Option<String>);
 
 /// A fire: position and ordinal, then the timer and what travelled with it.
 pub(super) type Fire = (u64, u32, Domain, Timestamp, Option<String>, Option<Vec<u8>>);
+
+/// By lane and namespace.
+pub(super) type Oracles = BTreeMap<(u16, NamespaceId), Oracle>;
+
+/// Lets the oracles follow one record; `outcome` is what the shard made of it.
+pub(super) fn follow(
+    oracles: &mut Oracles,
+    namespaces: &[(NamespaceId, ClockKind, i64)],
+    lane: u16,
+    position: u64,
+    now: Timestamp,
+    record: &Record<'_>,
+    outcome: impl FnOnce() -> Outcome,
+) {
+    match record {
+        Record::Control(_) => {}
+        Record::Tick { now, namespaces: due } => {
+            for id in due {
+                let (oracle, _) = oracle_of(oracles, namespaces, lane, *id);
+                let (before, domain) = (oracle.reached[1], Domain::Processing);
+                assert!(before < Some(*now), "a tick moves time");
+                let fired = oracle.fires.values().map(Vec::len).sum::<usize>();
+                oracle.advance(domain, *now, position);
+                let fires = oracle.fires.values().map(Vec::len).sum::<usize>();
+                assert!(fires > fired, "an idle namespace stands in no tick");
+            }
+        }
+        Record::Overdue(it) => {
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, it.namespace);
+            assert_eq!(clock, ClockKind::System);
+            assert!(it.from < it.to && oracle.reached[1] < Some(it.to));
+            oracle.overdue(it, position);
+        }
+        Record::Step { namespace, change, .. } => {
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, *namespace);
+            match serde_json::from_slice(change).expect("a change") {
+                Change::Watermark(to) => oracle.advance(Domain::Event, to, position),
+                Change::Clock(to) => {
+                    oracle.now = Some(to);
+                    oracle.advance(Domain::Processing, to, position);
+                }
+                Change::Resume { lost: Some((from, to)) } => {
+                    if clock == ClockKind::Manual {
+                        oracle.now = Some(to);
+                    }
+                    let to = oracle.reached[1].map_or(to, |reached| reached.max(to));
+                    let policy = oracle.policy;
+                    oracle.overdue(&Overdue { namespace: *namespace, from, to, policy }, position);
+                }
+                Change::Configure(config) => {
+                    oracle.policy = config.overdue;
+                    oracle.late_waits = config.late_timers == LateTimers::NextWatermark;
+                }
+                Change::Drain => oracle.advance(Domain::Processing, Timestamp::MAX, position),
+                Change::Discard => oracle.discard(),
+                Change::Close | Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
+            }
+        }
+        Record::Key(record) => {
+            let (oracle, clock) = oracle_of(oracles, namespaces, lane, record.namespace);
+            if clock == ClockKind::System {
+                oracle.now = Some(now);
+            }
+            let expected = oracle.apply(&record.op, position);
+            let found = outcome().ok().map(|it| (it.result, it.fire_at, it.cancelled));
+            assert_eq!(found, expected, "{:?} at {position}", record.op);
+        }
+    }
+}
+
+fn oracle_of<'a>(
+    oracles: &'a mut Oracles,
+    namespaces: &[(NamespaceId, ClockKind, i64)],
+    lane: u16,
+    id: NamespaceId,
+) -> (&'a mut Oracle, ClockKind) {
+    let known = namespaces.iter().find(|it| it.0 == id);
+    let (_, clock, spread_ms) = *known.expect("a known namespace");
+    let oracle = oracles.entry((lane, id)).or_default();
+    oracle.spread_ms = spread_ms;
+    (oracle, clock)
+}
 
 #[derive(Default)]
 pub(super) struct Oracle {
@@ -24,6 +107,8 @@ pub(super) struct Oracle {
     pub(super) reached: [Option<Timestamp>; 2],
     pub(super) now: Option<Timestamp>,
     pub(super) spread_ms: i64,
+    /// Late event timers wait for the next watermark.
+    pub(super) late_waits: bool,
     pub(super) held: Option<Held>,
     /// What happened in it: restarts by policy, timers dropped, and fires of what a held one freed.
     pub(super) met: [usize; 6],
@@ -46,6 +131,11 @@ impl Oracle {
         } else {
             self.advance(Domain::Processing, it.to, position);
         }
+    }
+
+    /// The end of the clock, and nobody wants what is left.
+    pub(super) fn discard(&mut self) {
+        self.take_due(Domain::Processing, Timestamp::MAX);
     }
 
     fn take_due(&mut self, domain: Domain, to: Timestamp) -> Vec<(Timer, Option<Vec<u8>>)> {
@@ -205,6 +295,7 @@ impl Oracle {
             }
             let timer = (key.to_vec(), domain, fire_at, name.map(str::to_owned));
             let waits = domain == Domain::Processing && self.held.is_some() && !is_next;
+            let waits = waits || domain == Domain::Event && self.late_waits;
             let reached = self.reached[domain as usize].filter(|_| !waits);
             if reached.max(clock).is_some_and(|reached| fire_at <= reached) {
                 self.fire(timer, payload, position);

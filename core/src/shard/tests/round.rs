@@ -1,6 +1,7 @@
 //! A round of snapshots, turn by turn.
 
 use super::*;
+use crate::namespace::LateTimers;
 use std::collections::BTreeSet;
 
 impl World {
@@ -136,6 +137,24 @@ fn an_advance_on_a_clock_that_has_gone_leaves_the_timers_on_the_new_one_alone() 
             }
         });
     }
+}
+
+#[test]
+fn a_watermark_that_a_partition_has_seen_leaves_what_waits_since_then_alone() {
+    let mut world = World::new(Pace::default(), 0);
+    let namespace = world.create("a", NamespaceConfig::default());
+    world.register(namespace, 1, Domain::Event, 1_000);
+    world.settle();
+    world.take_heads();
+    world.watermark("a", 1_500);
+    world.settle();
+    assert_eq!(world.outside.outputs.len(), 1);
+    let late_timers = LateTimers::NextWatermark;
+    world.create("a", NamespaceConfig { late_timers, ..NamespaceConfig::default() });
+    world.register(namespace, 1, Domain::Event, 1_200);
+    world.settle();
+    world.take_partitions();
+    world.check_both(namespace, |world| world.watermark("a", 2_000));
 }
 
 #[test]

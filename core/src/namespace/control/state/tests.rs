@@ -5,7 +5,7 @@ use crate::error::Rejection;
 use crate::key_group::LaneIndex;
 use crate::namespace::control::{Asked, ControlEffect, StepDone, Ticket};
 use crate::namespace::{
-    ClockChange, ClockKind, Command, CommandReply, SourceChange, WatermarkConfig,
+    ClockChange, ClockKind, Command, CommandReply, ProcessingTimers, SourceChange, WatermarkConfig,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ struct World {
     answers: Vec<(Ticket, Result<CommandReply, Rejection>)>,
     sent: Vec<(NamespaceId, u64, Change)>,
     born: BTreeMap<NamespaceId, Option<Cursor>>,
+    finished: Vec<NamespaceId>,
 }
 
 impl World {
@@ -46,6 +47,7 @@ impl World {
             answers: Vec::new(),
             sent: Vec::new(),
             born: BTreeMap::new(),
+            finished: Vec::new(),
         }
     }
 
@@ -66,6 +68,10 @@ impl World {
                     let asked = self.born.entry(id).or_insert(born);
                     assert_eq!(*asked, born, "it is born once");
                     self.published.insert(name, (id, version, config));
+                }
+                ControlEffect::Finish { id } => {
+                    assert!(!self.finished.contains(&id), "it is said once");
+                    self.finished.push(id);
                 }
                 ControlEffect::Withdraw { id, name } => {
                     self.published.retain(|own, it| *own != name || it.0 != id);
@@ -161,6 +167,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => (0..9i64).prop_map(|by| Command::Clock(ClockChange::Advance(by))),
         1 => Just(Command::Pause),
         1 => Just(Command::Resume),
+        1 => (0..3usize).prop_map(|which| Command::Close(ProcessingTimers::ALL[which])),
     ];
     let event = prop_oneof![
         6 => (0..NAMES.len(), command).prop_map(|(name, command)| Event::Command(name, Box::new(command))),
@@ -200,6 +207,10 @@ proptest! {
             }
         }
         prop_assert!(world.answers.iter().all(|(ticket, _)| ticket.0 > asked));
+        for it in world.controls.by_name.values() {
+            let is_said = [&world, &other].map(|world| world.finished.contains(&it.id));
+            prop_assert_eq!(is_said, [it.is_finished; 2]);
+        }
         prop_assert_eq!(world.answers, other.answers);
         prop_assert_eq!(world.sent, other.sent);
         prop_assert_eq!(world.published, other.published);

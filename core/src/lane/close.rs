@@ -1,0 +1,90 @@
+//! The end of a namespace's input in a lane: no more operations, and then the end of the clock.
+//!
+//! The step that closes it is settled once no timer is left, whatever lets the last one go. From then
+//! on nothing can come: operations are refused, and callbacks have nothing to run on.
+
+use super::{HomeIndex, Lane};
+use crate::error::Rejection;
+use crate::namespace::StepDone;
+use crate::output::NamespaceId;
+use crate::time::{Domain, Timestamp};
+use crate::timeline::{Drain, Ending};
+use std::sync::atomic::Ordering;
+
+impl Lane {
+    /// Where a namespace stands, if it is here and takes operations.
+    #[inline]
+    pub(crate) fn find_open(&self, namespace: NamespaceId) -> Option<HomeIndex> {
+        self.find(namespace).filter(|home| !self.home(*home).is_closed)
+    }
+
+    /// Why it takes none.
+    pub(crate) fn refusal(&self, namespace: NamespaceId) -> Rejection {
+        let is_closed = self.find(namespace).is_some();
+        if is_closed { Rejection::NamespaceClosed } else { Rejection::NamespaceUnknown }
+    }
+
+    /// A namespace takes no more operations. Nothing of it is draining.
+    pub(super) fn close(&mut self, home: HomeIndex, number: u64) {
+        let it = self.home_mut(home);
+        it.is_closed = true;
+        it.publish_closed();
+        self.await_end(home, number);
+    }
+
+    /// Says that the step was applied which closes a namespace, and that it is settled once no timer
+    /// is left.
+    pub(super) fn await_end(&mut self, home: HomeIndex, number: u64) {
+        let it = self.home_mut(home);
+        (it.awaits_end, it.ended) = (Some(number), 0);
+        let namespace = it.id;
+        self.done.push(StepDone { namespace, number, is_settled: false, timers: 0 });
+        self.tell_end(home);
+    }
+
+    /// Says that no timer is left, if that is so and somebody waits for it.
+    pub(super) fn tell_end(&mut self, home: HomeIndex) {
+        let it = self.home_mut(home);
+        if it.timeline.pending() == 0
+            && !it.timeline.is_draining()
+            && let Some(number) = it.awaits_end.take()
+        {
+            let (namespace, timers) = (it.id, it.ended);
+            self.done.push(StepDone { namespace, number, is_settled: true, timers });
+        }
+    }
+
+    /// The clock of a namespace has come to its end by the step at `position`; `intake` is that of the
+    /// block.
+    pub(super) fn end_clock(
+        &mut self,
+        home: HomeIndex,
+        number: u64,
+        is_discarding: bool,
+        position: u64,
+        intake: Timestamp,
+    ) {
+        let namespace = self.home(home).id;
+        self.done.push(StepDone { namespace, number, is_settled: false, timers: 0 });
+        let it = self.home_mut(home);
+        it.settling = Some(number);
+        it.is_restarted = false;
+        let reached = it.timeline.of(Domain::Processing).reached;
+        let ending = if is_discarding {
+            Ending::Discard
+        } else {
+            Ending::Fire { now: it.now(intake).max(reached) }
+        };
+        let mut drain = Drain::new(Timestamp::MAX, position);
+        drain.ending = Some(ending);
+        self.begin_drain(home, Domain::Processing, drain);
+    }
+}
+
+impl super::LaneNamespace {
+    /// Lets everybody know that it takes no more operations.
+    pub(super) fn publish_closed(&self) {
+        // Release: whoever sees it finds the lane closed that said so.
+        self.gauge().is_closed.store(true, Ordering::Release);
+    }
+}
