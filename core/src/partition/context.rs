@@ -423,12 +423,7 @@ impl Context<'_> {
             payload,
             kind: OutputKind::Fire,
         };
-        match cause.lateness {
-            Lateness::Own => self.outputs.push(&record),
-            Lateness::Restart => self.outputs.push_restarted(&record),
-            Lateness::None => self.outputs.push_overdue(&record),
-        }
-        self.stats.fired[domain as usize] += 1;
+        emit(self.outputs, self.stats, &record, cause.lateness);
     }
 
     /// Emits a timer that was taken out of its slot and is due already where it was to go.
@@ -439,23 +434,7 @@ impl Context<'_> {
         domain: Domain,
         cell: Cell,
     ) {
-        let (name, payload) = self.pools.blob(cell);
-        let cause = self.own_cause(domain);
-        let id = self.output_id(hash, cause);
-        let key = self.pools.key(slot);
-        let (fire_at, due_by) = (cell.time, cause.due_by);
-        let record = OutputRecord {
-            id,
-            key,
-            name,
-            domain,
-            fire_at,
-            due_by,
-            payload,
-            kind: OutputKind::Fire,
-        };
-        self.outputs.push_overdue(&record);
-        self.stats.fired[domain as usize] += 1;
+        self.emit_cell(slot, hash, domain, cell, self.own_cause(domain));
     }
 
     /// Emits a timer that is due as it is registered.
@@ -480,8 +459,7 @@ impl Context<'_> {
             payload,
             kind: OutputKind::Fire,
         };
-        self.outputs.push_overdue(&record);
-        self.stats.fired[domain as usize] += 1;
+        emit(self.outputs, self.stats, &record, cause.lateness);
     }
 
     fn output_id(&self, key_hash: u64, cause: Cause) -> OutputId {
@@ -493,4 +471,20 @@ impl Context<'_> {
             ordinal: cause.ordinal,
         }
     }
+}
+
+/// Writes a fire down.
+#[inline]
+fn emit(
+    outputs: &mut OutputWriter,
+    stats: &mut Stats,
+    record: &OutputRecord<'_>,
+    lateness: Lateness,
+) {
+    match lateness {
+        Lateness::Own => outputs.push(record),
+        Lateness::Restart => outputs.push_restarted(record),
+        Lateness::None => outputs.push_overdue(record),
+    }
+    stats.fired[record.domain as usize] += 1;
 }
