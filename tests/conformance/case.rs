@@ -113,6 +113,8 @@ pub(crate) enum Operation {
     Idle(String),
     /// The clock is set.
     Clock(i64),
+    /// The input ends; what becomes of the processing timers.
+    Close(String),
     /// Everything is written down under a name.
     Snapshot(String),
     /// Everything goes back to what was written down.
@@ -199,6 +201,7 @@ struct RawStep {
     idle: Option<String>,
     #[serde(default, deserialize_with = "some_time")]
     clock: Option<i64>,
+    close: Option<String>,
     snapshot: Option<String>,
     restore: Option<String>,
     rescale: Option<u16>,
@@ -238,6 +241,7 @@ impl TryFrom<RawStep> for Step {
         }
         found.extend(raw.idle.map(|source| ("idle", Operation::Idle(source))));
         found.extend(raw.clock.map(|to| ("advanced", Operation::Clock(to))));
+        found.extend(raw.close.map(|timers| ("closed", Operation::Close(timers))));
         found.extend(raw.snapshot.map(|name| ("done", Operation::Snapshot(name))));
         found.extend(raw.restore.map(|name| ("done", Operation::Restore(name))));
         found.extend(raw.rescale.map(|shards| ("done", Operation::Rescale(shards))));

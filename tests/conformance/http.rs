@@ -92,6 +92,7 @@ impl Player<'_> {
                 }
                 Operation::Idle(source) => player.source(source, &json!({ "idle": true })),
                 Operation::Clock(to) => player.clock(*to),
+                Operation::Close(timers) => player.close(timers),
                 Operation::Snapshot(_) | Operation::Restore(_) | Operation::Rescale(_) => {
                     "done".to_owned()
                 }
@@ -111,7 +112,11 @@ impl Player<'_> {
         let Element { key, timestamp, input, value } = element;
         let line = json!({ "key": key, "timestamp": timestamp, "input": input, "value": value });
         let path = format!("{}/elements", self.path);
-        let summary = self.client.post_lines(&path, &line.to_string()).expect_status(200).json();
+        let answer = self.client.post_lines(&path, &line.to_string());
+        if answer.status == 409 {
+            return "refused".to_owned();
+        }
+        let summary = answer.expect_status(200).json();
         let error = &summary["errors"][0]["error"];
         let result = if error["type"] == "/problems/function-failed" {
             "failed"
@@ -136,6 +141,13 @@ impl Player<'_> {
         let path = format!("{}/clock", self.path);
         let body = json!({ "now": now }).to_string();
         result(&self.client.put(&path, &body).expect_status(200).json())
+    }
+
+    fn close(&mut self, timers: &str) -> String {
+        let path = format!("{}/close", self.path);
+        let body = json!({ "processing_timers": timers }).to_string();
+        let answer = self.client.post(&path, &body).expect_status(200).json();
+        answer["state"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Reads what has come out by now.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The files, in the order of their chapters.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "identity",
     "processing_time",
     "callbacks",
@@ -13,6 +13,7 @@ const FILES: [&str; 11] = [
     "watermarks",
     "snapshots",
     "functions",
+    "close",
     "windows",
     "named",
     "pyflink",

@@ -114,6 +114,8 @@ class Call:
             return False
         if domain == "event" and self.fired and self.system.sources.combined == MAX:
             return False  # refused: it could never be due
+        if domain == "processing" and self.system.is_over:
+            return False
         self.system.count_due(domain, time)
         self.key.timers[identity] = [time, self.system.waits(domain, time)]
         return True
@@ -216,6 +218,7 @@ class System:
         self.config = config
         self.sources = Sources(config.get("sources", []))
         self.now = config.get("clock", 0)
+        self.closed, self.is_over = None, False  # how the input ended, and whether the clock has
         self.keys, self.outputs, self.due_at_once, self.advancing = {}, [], 0, None
         if config.get("operator", "script") == "script":
             self.function = Script()
@@ -240,12 +243,32 @@ class System:
                     for timer in key.timers.values():
                         timer[1] = False
                 self.advance("event")
+        elif "close" in step:
+            usual, result = "closed", self.close(step["close"])
         else:
             to = ends(step["clock"])
             result = "advanced" if to > self.now else "ignored"
             self.now = max(self.now, to)
             self.advance("processing")
         return usual, result, self.outputs
+
+    def close(self, timers):
+        """Ends the input; says whether a timer is left."""
+        if self.closed is None:
+            self.sources.combined = MAX
+            for key in self.keys.values():
+                for timer in key.timers.values():
+                    timer[1] = False
+            self.advance("event")
+        if self.closed in (None, "wait"):
+            self.closed = timers
+            if timers == "drain":
+                self.now, self.is_over = MAX, True
+                self.advance("processing")
+            elif timers == "discard":
+                for key in self.keys.values():
+                    key.timers = {}
+        return "closing" if any(key.timers for key in self.keys.values()) else "closed"
 
     def reached(self, domain):
         return self.sources.combined if domain == "event" else self.now
@@ -267,7 +290,7 @@ class System:
     def element(self, element):
         name, timestamp = element.get("key", "k"), ends(element.get("timestamp", 0))
         inputs = self.config.get("inputs", 1)
-        if not 1 <= len(name.encode()) <= 1024 or element.get("input", 0) >= inputs:
+        if self.closed or not 1 <= len(name.encode()) <= 1024 or element.get("input", 0) >= inputs:
             return "refused"
         policy, watermark = self.config.get("late_elements", "process"), self.sources.combined
         lateness = self.config.get("lateness_ms", 0)

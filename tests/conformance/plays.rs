@@ -18,7 +18,9 @@ use crate::script::{Script, ScriptOfTwo};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use stormwheel::function::Operators;
-use stormwheel::namespace::{NamespaceConfig, OnError, SourceChange, SourceResult};
+use stormwheel::namespace::{
+    Closing, NamespaceConfig, OnError, ProcessingTimers, SourceChange, SourceResult,
+};
 use stormwheel::op::{Payload, ResultKind};
 use stormwheel::operators::built_in;
 use stormwheel::runtime::EngineOptions;
@@ -152,6 +154,16 @@ impl Player {
             }
             Operation::Clock(to) => {
                 if self.harness.advance_clock(*to) { "advanced" } else { "ignored" }.to_owned()
+            }
+            Operation::Close(timers) => {
+                let mut known = ProcessingTimers::ALL.into_iter();
+                let timers = known.find(|it| it.as_str() == timers);
+                let timers = timers.ok_or("there is no such way to close")?;
+                match self.harness.close(timers) {
+                    Ok(Closing { is_closed: true, .. }) => "closed".to_owned(),
+                    Ok(Closing { is_closed: false, .. }) => "closing".to_owned(),
+                    Err(rejection) => format!("refused: {rejection}"),
+                }
             }
             Operation::Snapshot(name) => {
                 self.owed.came.extend(outputs(&mut self.harness));

@@ -10,7 +10,11 @@
 
 mod bad_input;
 mod batches;
+<<<<<<< HEAD
 mod batches_of_columns;
+=======
+mod close;
+>>>>>>> close
 mod connections;
 mod durability;
 mod elements;

@@ -79,6 +79,10 @@ async fn what_is_fixed_or_wrong_is_refused_by_name() {
         (r#"{"operator":"nope"}"#, "operator"),
         (r#"{"watermark":{"sources":["-"]}}"#, "watermark.sources"),
         (r#"{"limits":{"payload_bytes":99999999}}"#, "limits.payload_bytes"),
+        (
+            r#"{"operator":"timeout","options":{"after":"1s"},"limits":{"timers":5}}"#,
+            "limits.timers",
+        ),
         (r#"{"spreat":"1s"}"#, "spreat"),
     ] {
         let problem = service.put(path, body).await.expect(400).json();

@@ -143,3 +143,39 @@ async fn a_paused_namespace_fires_nothing_until_it_is_resumed() {
         service.post(&path, "").await.expect_problem(404, "namespace-not-found");
     }
 }
+
+#[tokio::test]
+async fn late_event_timers_may_wait_for_the_next_watermark() {
+    let service = Service::manual(0).await;
+    let base = "/v1/namespaces/m";
+    service.call("PATCH", base, r#"{"late_timers":"next_watermark"}"#).await.expect(200);
+    let report = async |to: i64| {
+        let path = format!("{base}/watermarks/s?settle=true");
+        let body = format!("{{\"watermark\":{to}}}");
+        service.put(&path, &body).await.expect(200).json()["fired"].clone()
+    };
+    assert_eq!(report(100).await, 0);
+    let timers = format!("{base}/keys/k/timers");
+    let named = |name: &str| format!("{timers}/{name}");
+    for (name, at) in [("a", 50), ("b", 100), ("c", 101), ("d", 7)] {
+        let body = format!("{{\"at\":{at},\"domain\":\"event\"}}");
+        service.put(&named(name), &body).await.expect(201);
+    }
+    assert_eq!(service.fired().await.len(), 0);
+    assert_eq!(report(100).await, 0, "it is not larger");
+    assert_eq!(service.get(&timers).await.json()["timers"].as_array().unwrap().len(), 4);
+    let gone = service.delete(&format!("{}?domain=event", named("d"))).await.expect(200).json();
+    assert_eq!(gone["cancelled"], 1);
+    assert_eq!(report(101).await, 3);
+    let fired = service.fired().await;
+    let fired: Vec<_> = fired.iter().map(|it| (&it["name"], &it["watermark"])).collect();
+    let at = json!(101);
+    assert_eq!(fired, [(&json!("a"), &at), (&json!("b"), &at), (&json!("c"), &at)]);
+    // Behind the final watermark none follows but that of the close.
+    assert_eq!(report(i64::MAX).await, 0);
+    service.put(&named("e"), r#"{"at":9,"domain":"event"}"#).await.expect(201);
+    assert_eq!(service.fired().await.len(), 3);
+    let path = format!("{base}/close");
+    service.post(&path, r#"{"processing_timers":"drain"}"#).await.expect(200);
+    assert_eq!(service.fired().await.len(), 4);
+}

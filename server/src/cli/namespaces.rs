@@ -14,6 +14,7 @@ Examples:
   stormwheel namespaces set replay --resolution 1s --spread 30s
   stormwheel namespaces create reminders --overdue spread=10m
   stormwheel namespaces set replay --config '{\"limits\":{\"timers\":1000000}}'
+  stormwheel namespaces close replay --processing-timers drain
   stormwheel namespaces delete replay --force")]
 pub struct Namespaces {
     #[command(flatten)]
@@ -59,6 +60,14 @@ enum Action {
         /// Also if it holds timers
         #[arg(long)]
         force: bool,
+    },
+    /// End its input: the final watermark comes, and nothing more is taken in
+    Close {
+        /// The namespace
+        name: String,
+        /// What becomes of its processing timers: they fire now, fire at their times, or go
+        #[arg(long, value_name = "HOW", value_parser = ["drain", "wait", "discard"])]
+        processing_timers: String,
     },
 }
 
@@ -147,6 +156,13 @@ impl Namespaces {
                 let answer = client.send(Method::DELETE, &path, None).await?;
                 (answer, Some(format!("deleted {name}")))
             }
+            Action::Close { name, processing_timers } => {
+                let body = json!({ "processing_timers": processing_timers }).to_string();
+                let path = format!("{}/close", path(&name));
+                let answer = client.send(Method::POST, &path, Some(body)).await?;
+                let done = closed(&answer.json()?);
+                (answer, Some(done))
+            }
         };
         match done {
             _ if self.target.json => print::raw(&answer.body),
@@ -154,6 +170,21 @@ impl Namespaces {
             None => print::line(&describe(&answer.json()?)),
         };
         Ok(())
+    }
+}
+
+/// What became of a namespace that was closed.
+fn closed(answer: &Value) -> String {
+    let text = |name: &str| answer[name].as_str().unwrap_or_default();
+    let (name, state, timers) = (text("namespace"), text("state"), text("processing_timers"));
+    if text("result") == "ignored" {
+        return format!("{name} was closed before, by {timers}; it is {state}");
+    }
+    match (&answer["drained"], &answer["discarded"]) {
+        (Value::Number(count), _) => format!("closed {name}; processing timers drained: {count}"),
+        (_, Value::Number(count)) => format!("closed {name}; processing timers discarded: {count}"),
+        _ if state == "closed" => format!("closed {name}"),
+        _ => format!("{name} is closing: it waits for its processing timers"),
     }
 }
 
@@ -189,6 +220,39 @@ mod tests {
             "NAMESPACE  OPERATOR  CLOCK\ndefault    timers    system\n\
              there are more: go on with --page-token default"
         );
+    }
+
+    #[test]
+    fn what_became_of_a_close_is_told() {
+        let told = |result: &str, state: &str, timers: &str, count: Option<(&str, u64)>| {
+            let mut answer = json!({"namespace": "n", "result": result, "state": state,
+                "processing_timers": timers});
+            if let Some((name, count)) = count {
+                answer[name] = count.into();
+            }
+            closed(&answer)
+        };
+        for (told, expected) in [
+            (
+                told("closed", "closed", "drain", Some(("drained", 3))),
+                "closed n; processing timers drained: 3",
+            ),
+            (
+                told("closed", "closed", "discard", Some(("discarded", 0))),
+                "closed n; processing timers discarded: 0",
+            ),
+            (told("closed", "closed", "wait", None), "closed n"),
+            (
+                told("closing", "closing", "wait", None),
+                "n is closing: it waits for its processing timers",
+            ),
+            (
+                told("ignored", "closed", "drain", None),
+                "n was closed before, by drain; it is closed",
+            ),
+        ] {
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]

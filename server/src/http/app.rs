@@ -263,6 +263,7 @@ impl Exchange<'_> {
             Call::DeleteNamespace => namespaces::delete(self).await,
             Call::PauseNamespace => namespaces::pause(self).await,
             Call::ResumeNamespace => namespaces::resume(self).await,
+            Call::CloseNamespace => namespaces::close(self).await,
             Call::PutWatermark => watermarks::put(self).await,
             Call::DeleteWatermark => watermarks::delete(self).await,
             Call::GetWatermark => watermarks::get(self).await,

@@ -28,6 +28,7 @@ pub(super) async fn run(mut exchange: Exchange<'_>) -> Result<Response<Body>, Pr
     let gives: &[Media] = if media == Media::Arrow { &[Media::Json] } else { &[Media::Ndjson] };
     exchange.head.answer_media(gives)?;
     let body = exchange.read_body().await?;
+    namespace.check_open()?;
     let mut batch = exchange.app.engine.batch(&namespace);
     exchange.mark(&mut batch)?;
     if media == Media::Arrow {

@@ -47,6 +47,7 @@ pub(super) async fn run(mut exchange: Exchange<'_>) -> Result<Response<Body>, Pr
     }
     let media = exchange.head.body_media(exchange.bound.route.reads.media())?;
     let body = exchange.read_body().await?;
+    namespace.check_open()?;
     let mut found = read(&exchange, &namespace, media, &body, None)?;
     if found.is_none() {
         let untimed = Some(untimed(&exchange, &namespace).await?);
@@ -288,12 +289,13 @@ async fn carry_out(
     Ok(Carried { outcomes, moved })
 }
 
-/// The first refusal behind which nothing goes on: by load, or the namespace is gone (and one that
-/// has taken its name meanwhile has nothing to do with this).
+/// The first refusal behind which nothing goes on: by load, or the namespace is closed or gone (and
+/// one that has taken its name meanwhile has nothing to do with this).
 fn end_of(answers: &[Outcome]) -> Option<Rejection> {
     let mut refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let ends = |rejection: &&Rejection| {
-        **rejection == Rejection::NamespaceUnknown || kinds::of_rejection(rejection).is_load()
+        matches!(**rejection, Rejection::NamespaceUnknown | Rejection::NamespaceClosed)
+            || kinds::of_rejection(rejection).is_load()
     };
     refusals.find(ends).cloned()
 }

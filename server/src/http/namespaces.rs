@@ -4,7 +4,7 @@ use super::app::{DEFAULT_NAMESPACE, Exchange, try_ask};
 use super::bound::Segment;
 use super::manners::Media;
 use super::respond::{answer, json_value};
-use super::watermarks::{sources_json, time_json};
+use super::watermarks::{only_field, sources_json, time_json};
 use crate::wire::namespace::{config_json, merge_config, parse_config};
 use crate::wire::problem::{Problem, kinds};
 use axum::body::Body;
@@ -12,7 +12,9 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use std::ops::Bound;
 use stormwheel::error::Rejection;
-use stormwheel::namespace::{ClockKind, Command, CommandReply, NamespaceConfig, NamespaceStatus};
+use stormwheel::namespace::{
+    ClockKind, Closing, Command, CommandReply, NamespaceConfig, NamespaceStatus, ProcessingTimers,
+};
 
 /// Namespaces in a page unless asked otherwise.
 const LIMIT_DEFAULT: u64 = 100;
@@ -110,6 +112,8 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
         "config": config_json(&namespace.config),
         "status": {
             "now": time_json(status.now, times),
+            "state": state_name(status.closing),
+            "processing_timers": status.closing.map(|it| it.processing_timers.as_str()),
             "paused": status.paused,
             "watermark": time_json(status.watermark, times),
             "sources": sources_json(&status.sources, times),
@@ -161,6 +165,53 @@ pub(super) async fn resume(exchange: Exchange<'_>) -> Result<Response<Body>, Pro
         return Err(misanswered());
     };
     Ok(stands(&exchange, &name, if changed { "resumed" } else { "ignored" }, false))
+}
+
+/// `POST /v1/namespaces/{ns}/close`.
+pub(super) async fn close(mut exchange: Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let name = exchange.namespace()?.name.clone();
+    let body = exchange.read_json().await?;
+    let timers = parse_close(&body)?;
+    let closed = |reply| exchange.app.engine.command(&name, Command::Close(timers), true, reply);
+    let CommandReply::Closed { changed, closing, timers } = try_ask(closed).await? else {
+        return Err(misanswered());
+    };
+    let state = state_name(Some(closing));
+    let mut body = json!({
+        "namespace": &*name,
+        "result": if changed { state } else { "ignored" },
+        "state": state,
+        "processing_timers": closing.processing_timers.as_str(),
+    });
+    let counted = match closing.processing_timers {
+        ProcessingTimers::Drain => Some("drained"),
+        ProcessingTimers::Discard => Some("discarded"),
+        ProcessingTimers::Wait => None,
+    };
+    if let Some(counted) = counted.filter(|_| changed) {
+        body[counted] = Value::from(timers);
+    }
+    Ok(exchange.acknowledged_command(json_value(&body)))
+}
+
+/// `{"processing_timers": "drain" | "wait" | "discard"}`.
+fn parse_close(body: &[u8]) -> Result<ProcessingTimers, Problem> {
+    let (field, value) = only_field(body, &["processing_timers"])?;
+    let mut known = ProcessingTimers::ALL.into_iter();
+    known.find(|it| value == it.as_str()).ok_or_else(|| {
+        let detail = "`processing_timers` is `drain` (those that are pending fire now), `wait` (they \
+                      fire at their times) or `discard` (they go)";
+        Problem::new(&kinds::INVALID_FIELD, detail).field(field)
+    })
+}
+
+/// How far a namespace is with its end.
+const fn state_name(closing: Option<Closing>) -> &'static str {
+    match closing {
+        None => "open",
+        Some(Closing { is_closed: false, .. }) => "closing",
+        Some(Closing { is_closed: true, .. }) => "closed",
+    }
 }
 
 fn stands(exchange: &Exchange<'_>, name: &str, result: &str, is_paused: bool) -> Response<Body> {

@@ -78,6 +78,8 @@ fn components() -> utoipa::openapi::Components {
         KeyTimers,
         Namespace,
         NamespaceChange,
+        NamespaceClose,
+        NamespaceClosed,
         NamespacePaused,
         NamespaceConfig,
         NamespaceDeleted,

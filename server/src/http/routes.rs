@@ -95,6 +95,7 @@ pub enum Call {
     DeleteNamespace,
     PauseNamespace,
     ResumeNamespace,
+    CloseNamespace,
     PutWatermark,
     DeleteWatermark,
     GetWatermark,

@@ -248,6 +248,11 @@ pub struct Namespace {
 pub struct NamespaceStatus {
     /// What its clock reads; null: a manual clock that was never set.
     pub now: Option<Time>,
+    /// `open`; `closing`: it takes nothing more in, and has timers still; `closed`: nothing more will
+    /// come of it.
+    pub state: String,
+    /// What becomes of its processing timers: `drain`, `wait` or `discard`; null: it is open.
+    pub processing_timers: Option<String>,
     /// No time passes in it until it is resumed.
     pub paused: bool,
     /// The combined watermark; null: none yet.
@@ -278,6 +283,27 @@ pub struct NamespacePaused {
     pub result: String,
     /// What holds now.
     pub paused: bool,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceClose {
+    /// Those that are pending fire now (`drain`), at their times (`wait`), or go (`discard`).
+    pub processing_timers: String,
+}
+
+#[derive(ToSchema)]
+pub struct NamespaceClosed {
+    pub namespace: String,
+    /// `closing` or `closed`; `ignored` if it was closed before.
+    pub result: String,
+    /// How it stands: `closing` or `closed`.
+    pub state: String,
+    /// What becomes of its processing timers.
+    pub processing_timers: String,
+    /// How many of them have fired now; only of a drain.
+    pub drained: Option<u64>,
+    /// How many of them are gone.
+    pub discarded: Option<u64>,
 }
 
 /// A source of watermarks.

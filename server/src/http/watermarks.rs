@@ -139,7 +139,7 @@ fn parse_clock_change(body: &[u8]) -> Result<ClockChange, Problem> {
 }
 
 /// The body must be an object with exactly one field, one of those that are known.
-fn only_field(
+pub(super) fn only_field(
     body: &[u8],
     known: &'static [&'static str],
 ) -> Result<(&'static str, Value), Problem> {

@@ -44,6 +44,8 @@ families! {
         "Registrations and touches, by the clock of the timer and by what came of them."
     CANCELLED "stormwheel_timers_cancelled_total" []
         "Timers cancelled before they fired."
+    DISCARDED "stormwheel_timers_discarded_total" []
+        "Processing timers cancelled because their namespace was closed and they were not wanted."
     FIRED "stormwheel_timers_fired_total" ["domain"]
         "Timers fired, by the clock they followed."
     PENDING "stormwheel_timers_pending" ["domain"]
@@ -69,7 +71,7 @@ families! {
     RETRIES "stormwheel_function_retries_total" []
         "Callbacks of functions that were called again because they had failed."
     REFUSED_AT_THE_END "stormwheel_function_timers_refused_at_the_end_total" []
-        "Event timers that callbacks wanted at the final watermark, after which nothing is due any more."
+        "Timers that callbacks wanted at the final watermark, or at the end of the clock of a closed namespace: nothing is due after that."
     OUTPUTS "stormwheel_outputs_total" []
         "Output records emitted."
     OUTPUT_LOG_BYTES "stormwheel_output_log_bytes" []
@@ -150,6 +152,7 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     });
     families.push(counters(&REGISTERED, registered));
     families.push(counters(&CANCELLED, [(vec![], metrics.cancelled as f64)]));
+    families.push(counters(&DISCARDED, [(vec![], metrics.discarded as f64)]));
     families.push(counters(&FIRED, by_domain(&metrics.fired)));
     families.push(gauges(&PENDING, by_domain(&metrics.pending)));
     let due = DueWithin::BOUNDS

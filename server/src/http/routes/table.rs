@@ -424,6 +424,19 @@ pub static ROUTES: &[Route] = &[
     Route {
         verb: Verb::Post,
         scope: Scope::Admin,
+        params: &[ACK_SYNCED],
+        reads: Reads::Single("NamespaceClose"),
+        schema: Some("NamespaceClosed"),
+        ..get(
+            Place::Namespace,
+            "/close",
+            Call::CloseNamespace,
+            "End the input of a namespace: the final watermark, and an end of its processing timers",
+        )
+    },
+    Route {
+        verb: Verb::Post,
+        scope: Scope::Admin,
         schema: Some("ClockStatus"),
         ..get(
             Place::Root,

@@ -114,7 +114,7 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({"resolution": "5"}), option, "resolution", "90s"),
         (json!({"resolution": "0s"}), option, "resolution", "allowed is 1"),
         (json!({"spread": "-1s"}), option, "spread", "allowed is 0"),
-        (json!({"late_timers": "next_watermark"}), option, "late_timers", "not there yet"),
+        (json!({"late_timers": "never"}), option, "late_timers", "`fire`, `next_watermark`"),
         (json!({"operator": "no name"}), option, "operator", "is not a name"),
         (json!({"watermark": []}), option, "watermark", "an object"),
         (json!({"watermark": {"sources": [1]}}), option, "watermark.sources", "array of texts"),

@@ -129,6 +129,12 @@ kinds! {
     TIMERS_OWNED = 409 "timers-owned", "The timers of this namespace belong to its function",
         "The namespace runs a function, which registers and deletes its timers itself. They can be read, but not changed from outside.\n\n\
          Send it elements. For timers of your own, make a namespace whose operator is `timers`.";
+    NAMESPACE_CLOSED = 409 "namespace-closed", "The namespace is closed",
+        "The input of the namespace has ended: it takes no more timers, touches, elements or watermarks. What it holds still fires as its `processing_timers` says, and its outputs can be read. Nothing was changed.\n\n\
+         GET /v1/namespaces/{ns} says how far it is. A closed namespace is not opened again: send to another one, or delete it and make it anew.";
+    NAMESPACE_PAUSED = 409 "namespace-paused", "The namespace is paused",
+        "Closing a namespace lets its timers fire, and in this one no time passes. Nothing was changed.\n\n\
+         POST /v1/namespaces/{ns}/resume first, then close it.";
     NOT_DURABLE = 409 "not-durable", "Nothing is kept on disk",
         "The service was started with in_memory, so there is nothing that could be written down, copied or started from.\n\n\
          Start it without --in-memory; data_dir says where everything is kept.";
