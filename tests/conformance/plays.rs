@@ -18,7 +18,7 @@ use crate::script::{Script, ScriptOfTwo};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use stormwheel::function::Operators;
-use stormwheel::namespace::{NamespaceConfig, OnError, SourceChange, SourceResult};
+use stormwheel::namespace::{ErrorPolicy, NamespaceConfig, OnError, SourceChange, SourceResult};
 use stormwheel::op::{Payload, ResultKind};
 use stormwheel::operators::built_in;
 use stormwheel::runtime::EngineOptions;
@@ -228,7 +228,7 @@ fn config(config: &Config) -> NamespaceConfig {
             LateElements::SideOutput => stormwheel::namespace::LateElements::SideOutput,
             LateElements::Process => stormwheel::namespace::LateElements::Process,
         },
-        on_error: OnError { retry: config.retry, ..OnError::default() },
+        on_error: OnError { retry: config.retry, backoff_ms: 0, then: ErrorPolicy::Skip },
         ..NamespaceConfig::default()
     };
     it.watermark.sources.clone_from(&config.sources);

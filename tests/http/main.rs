@@ -14,6 +14,7 @@ mod connections;
 mod durability;
 mod elements;
 mod elements_input;
+mod failing;
 mod functions;
 mod harness;
 mod manners;

@@ -6,8 +6,8 @@
 //! records in between; for each key that comes to the same, because a record that touches a key lets
 //! its due timers go first.
 
-use super::{Lane, Shared};
-use crate::error::ReplayFault;
+use super::{Course, Lane, Shared};
+use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::log::{LaneBlock, Record, split_record};
 use crate::namespace::{ControlRecord, Step};
@@ -69,6 +69,7 @@ impl Lane {
         emit: &mut dyn FnMut(OutputBytes),
     ) -> Result<(), ReplayFault> {
         let lane = self.index;
+        shared.course = Course::Followed;
         if block.first_position > self.position {
             let (expected, found) = (self.position, block.first_position);
             return Err(ReplayFault::PositionsMissing { lane, expected, found });
@@ -95,19 +96,25 @@ impl Lane {
                         && !as_of.has_seen(record.namespace, group, position)
                     {
                         // It was answered when it was taken in.
-                        let _ = self.apply_at(shared, home, group, hash, &record, position, now);
+                        let outcome =
+                            self.apply_at(shared, home, group, hash, &record, position, now);
+                        if let Err(Rejection::NamespaceStopped { detail }) = outcome {
+                            return Err(ReplayFault::FunctionFails { lane, position, detail });
+                        }
                     }
                 }
                 Record::Tick { now: reached, namespaces } => {
                     for namespace in namespaces {
                         let drain = Drain::new(reached, position);
                         if let Some(home) = self.find(namespace) {
+                            self.unpark(shared, home, Domain::Processing);
                             self.begin_drain(home, Domain::Processing, drain);
                         }
                     }
                 }
                 Record::Overdue(it) => {
                     if let Some(home) = self.find(it.namespace) {
+                        self.unpark(shared, home, Domain::Processing);
                         self.begin_overdue(home, &it, position, Vec::new());
                     }
                 }
@@ -126,6 +133,7 @@ impl Lane {
         }
         self.emit_all(emit);
         shared.stats.overdue_at_restart = overdue_at_restart;
+        shared.course = Course::New;
         Ok(())
     }
 

@@ -94,6 +94,7 @@ impl LaneNamespace {
             applied_number: self.applied_number,
             manual_now: self.manual_now,
             is_paused: self.is_paused,
+            stopped: self.stopped.clone(),
             domains,
         }
     }
@@ -103,7 +104,7 @@ impl LaneNamespace {
         head: NamespaceHead,
         gauges: &dyn Gauges,
     ) -> Result<Self, Rejection> {
-        let NamespaceHead { id, config, applied_number, manual_now, is_paused, domains } = head;
+        let NamespaceHead { id, config, applied_number, manual_now, domains, .. } = head;
         let gauge = gauges.gauge(id);
         let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
@@ -116,7 +117,8 @@ impl LaneNamespace {
             }
         }
         it.manual_now = manual_now;
-        it.is_paused = is_paused;
+        it.is_paused = head.is_paused;
+        it.stopped = head.stopped;
         Ok(it)
     }
 }

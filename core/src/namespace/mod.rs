@@ -3,6 +3,7 @@
 mod command;
 mod config;
 mod control;
+mod stop;
 
 pub use command::{
     ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
@@ -14,5 +15,6 @@ pub use config::{
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
     Asked, Change, ControlEffect, ControlRecord, ControlState, Controls, ControlsState, Step,
-    StepDone, Ticket,
+    StepDone, StopReport, Ticket,
 };
+pub use stop::{Stop, StopAt};

@@ -71,6 +71,8 @@ pub struct FunctionMetrics {
     pub retries: u64,
     /// Event timers that callbacks at the final watermark wanted.
     pub refused_at_the_end: u64,
+    /// Namespaces that have stopped, now.
+    pub stopped: u64,
 }
 
 impl FunctionMetrics {
@@ -81,6 +83,7 @@ impl FunctionMetrics {
         self.timers_failed += stats.timers_failed;
         self.retries += stats.retries;
         self.refused_at_the_end += stats.refused_at_the_end;
+        self.stopped += stats.stopped;
     }
 }
 

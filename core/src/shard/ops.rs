@@ -1,6 +1,7 @@
 //! Operations on keys, as they come in: routed to their lanes, applied some at a time with the lines
 //! that they need asked for ahead, and answered together.
 
+use super::held::Waiting;
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
 use crate::lane::{HomeIndex, Lane};
@@ -17,6 +18,7 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(part.count as usize);
         // Where the namespace stands in each lane: looked up once for the whole request.
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find(part.namespace)).collect();
+        let mut waiting = Waiting::default();
         let mut rest = &part.bytes[..];
         let mut ahead = Vec::with_capacity(AHEAD_OPS);
         while !rest.is_empty() {
@@ -26,10 +28,13 @@ impl Shard {
                 ahead.push(self.look_ahead(key, bytes, &homes));
                 rest = &rest[bytes.len()..];
             }
-            self.apply_ahead(&ahead, part.limit, now, &mut outcomes);
+            self.apply_ahead(&ahead, part.limit, now, &mut outcomes, &mut waiting);
             ahead.clear();
         }
         debug_assert_eq!(outcomes.len(), part.count as usize);
+        let Some((part, outcomes)) = self.answer_or_hold(part, waiting, outcomes) else {
+            return;
+        };
         let OpsPart { reply, ack, .. } = part;
         let release: Release = Box::new(move || reply(outcomes));
         match ack {
@@ -70,6 +75,7 @@ impl Shard {
         limit: Option<u64>,
         now: Timestamp,
         outcomes: &mut Vec<Outcome>,
+        waiting: &mut Waiting,
     ) {
         for it in ahead {
             if let Some(partition) = self.partition_of(it) {
@@ -80,13 +86,17 @@ impl Shard {
             let Some((Record::Key(record), _)) = split_record(bytes) else { return };
             let lane = &mut self.lanes[*place as usize];
             let shared = &mut self.shared;
-            outcomes.push(match (home, limit) {
+            let outcome = match (home, limit) {
                 (None, _) => Lane::UNKNOWN,
                 (Some(home), None) => lane.apply(shared, *home, *group, *hash, &record, bytes, now),
                 (Some(home), Some(limit)) => {
                     lane.apply_within(shared, limit, *home, *group, *hash, &record, bytes, now)
                 }
-            });
+            };
+            if let Some(until) = Self::held_until(&outcome, now) {
+                waiting.push(outcomes.len(), bytes, until);
+            }
+            outcomes.push(outcome);
         }
     }
 }

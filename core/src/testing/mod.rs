@@ -73,7 +73,7 @@ use crate::function::{
     FunctionTimer, KeyedCoProcessFunction, KeyedProcessFunction, Operators, OutputTag,
     Result as FunctionResult, decode_co_state, decode_state,
 };
-use crate::namespace::NamespaceConfig;
+use crate::namespace::{NamespaceConfig, Stop};
 use crate::op::{Payload, ResultKind};
 use crate::runtime::Fault;
 use crate::time::Timestamp;
@@ -274,6 +274,16 @@ impl<T: HarnessOf> TypedHarness<T> {
             timestamp: it.timestamp,
         });
         outputs.collect()
+    }
+
+    /// Why it has stopped, if it has: as `on_error` wants it where the function fails.
+    pub fn stopped(&mut self) -> Option<Stop> {
+        self.inner.stopped()
+    }
+
+    /// Lets it go on after a stop, and everything happen that follows from that.
+    pub fn resume(&mut self) {
+        self.inner.resume();
     }
 
     /// The timers of a key, in the order (domain, time, name).

@@ -282,12 +282,14 @@ async fn carry_out(
     Ok(Carried { outcomes, moved })
 }
 
-/// The first refusal behind which nothing goes on: by load, or the namespace is gone (and one that
-/// has taken its name meanwhile has nothing to do with this).
+/// The first refusal behind which nothing goes on: by load, or the namespace has stopped (and what was
+/// refused would be late behind a watermark), or it is gone (and one that has taken its name meanwhile
+/// has nothing to do with this).
 fn end_of(answers: &[Outcome]) -> Option<Rejection> {
     let mut refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let ends = |rejection: &&Rejection| {
-        **rejection == Rejection::NamespaceUnknown || kinds::of_rejection(rejection).is_load()
+        matches!(rejection, Rejection::NamespaceUnknown | Rejection::NamespaceStopped { .. })
+            || kinds::of_rejection(rejection).is_load()
     };
     refusals.find(ends).cloned()
 }

@@ -375,7 +375,10 @@ fn follow(
                     );
                 }
                 Change::Configure(config) => oracle.policy = config.overdue,
-                Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
+                Change::Pause
+                | Change::Stop(_)
+                | Change::Resume { lost: None }
+                | Change::Remove => {}
             }
         }
         Record::Key(record) => {
