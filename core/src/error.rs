@@ -65,6 +65,12 @@ pub enum Rejection {
     /// An element for an input that the operator does not have.
     #[error("the operator has {inputs} inputs, there is none with number {input}")]
     InputUnknown { input: u8, inputs: u8 },
+    /// The namespace has stopped, because its function failed for good.
+    #[error("the namespace has stopped: {detail}")]
+    NamespaceStopped { detail: String },
+    /// The function has failed at this key, and is about to be called again.
+    #[error("the function has failed at this key, and is about to be called again")]
+    FunctionRetries { retry_after_ms: u64 },
     /// One source more than a namespace has.
     #[error("the namespace has {limit} sources already")]
     SourcesExceeded { limit: usize },
@@ -160,6 +166,7 @@ impl Rejection {
             | Self::TimersOwned
             | Self::NamespaceClosed
             | Self::NamespacePaused
+            | Self::NamespaceStopped { .. }
             | Self::NotDurable => RejectionClass::Conflict,
             Self::WatermarkUnset
             | Self::ClockUnset
@@ -169,6 +176,7 @@ impl Rejection {
             | Self::SourcesExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
             | Self::TimersExceeded { .. }
+            | Self::FunctionRetries { .. }
             | Self::QueueFull { .. } => RejectionClass::Overloaded,
             Self::DiskFull { .. } => RejectionClass::DiskFull,
             Self::Poisoned | Self::SavepointFailed { .. } | Self::Stopping => {
@@ -201,6 +209,8 @@ impl Rejection {
             Self::NamespaceClosed => "namespace-closed",
             Self::NamespacePaused => "namespace-paused",
             Self::InputUnknown { .. } => "input-not-found",
+            Self::NamespaceStopped { .. } => "namespace-stopped",
+            Self::FunctionRetries { .. } => "function-retries",
             Self::WatermarkUnset => "watermark-unset",
             Self::ClockUnset => "clock-unset",
             Self::ClockNotManual => "clock-not-manual",
@@ -263,9 +273,9 @@ impl Rejection {
     /// How long to wait before it makes sense to try again, where it does.
     pub const fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::QueueFull { retry_after_ms } | Self::DiskFull { retry_after_ms } => {
-                Some(*retry_after_ms)
-            }
+            Self::QueueFull { retry_after_ms }
+            | Self::DiskFull { retry_after_ms }
+            | Self::FunctionRetries { retry_after_ms } => Some(*retry_after_ms),
             Self::TimersExceeded { .. }
             | Self::TimersPerKeyExceeded { .. }
             | Self::NamespacesExceeded { .. }
@@ -290,6 +300,12 @@ pub enum ReplayFault {
     /// A namespace runs a function that this program does not have, or cannot make as it was.
     #[error("a namespace runs a function that this program cannot make: {detail}")]
     OperatorMissing { detail: String },
+    /// A function fails where it did not when the record was written.
+    #[error(
+        "lane {lane}: at the record at position {position} a function fails that did not fail when it \
+         was written: {detail}"
+    )]
+    FunctionFails { lane: u16, position: u64, detail: String },
 }
 
 impl ReplayFault {

@@ -13,9 +13,11 @@ mod limit;
 mod overdue;
 mod replay;
 mod snapshot;
+mod stop;
 
 pub(crate) use home::{LaneNamespace, view};
 pub(crate) use replay::AsOf;
+pub(crate) use stop::Course;
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) operators: Operators,
     /// What the callback at hand asks for.
     pub(crate) scratch: Scratch,
+    /// How what is applied has come here.
+    pub(crate) course: Course,
 }
 
 /// A block begins with room for no more than this.
@@ -71,6 +75,8 @@ pub(crate) struct Lane {
     /// Namespaces on the system clock by when something of theirs may be due; not those that drain.
     agenda: BTreeSet<(Timestamp, HomeIndex)>,
     draining: VecDeque<HomeIndex>,
+    /// Those that drain and wait for callbacks to be called again, by when.
+    aside: BTreeSet<(Timestamp, HomeIndex)>,
     removing: VecDeque<Removal>,
     /// Namespaces with outputs or figures to hand over.
     changed: Vec<HomeIndex>,
@@ -110,6 +116,7 @@ impl Lane {
             by_id: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
             agenda: BTreeSet::new(),
             draining: VecDeque::new(),
+            aside: BTreeSet::new(),
             removing: VecDeque::new(),
             changed: Vec::new(),
             block: Block::default(),
@@ -165,8 +172,19 @@ impl Lane {
         bytes: &[u8],
         now: Timestamp,
     ) -> Outcome {
+        if let Some(rejection) = self.home_mut(home).refuse(shared.course, group, now) {
+            return Err(rejection);
+        }
         let position = self.take_position(bytes);
-        self.apply_at(shared, home, group, hash, record, position, now)
+        let outcome = self.apply_at(shared, home, group, hash, record, position, now);
+        if let Err(Rejection::NamespaceStopped { .. } | Rejection::FunctionRetries { .. }) = outcome
+        {
+            self.give_position_back(bytes);
+        }
+        if shared.course == Course::Again {
+            self.home_mut(home).tries = 0;
+        }
+        outcome
     }
 
     #[inline]
@@ -187,7 +205,7 @@ impl Lane {
         let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
             partition.take(cx, hash, record)
         });
-        if it.timeline.of(Domain::Processing).wake < it.listed_at {
+        if it.timeline.of(Domain::Processing).wake < it.listed_at || it.stopped.is_some() {
             self.list_on_agenda(home);
         }
         self.mark_changed(home);
@@ -218,7 +236,7 @@ impl Lane {
     /// it until it has: no tick can take it, and none should walk over it. So is one that is paused.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        let is_still = it.is_paused || it.timeline.is_draining();
+        let is_still = it.is_paused || it.stopped.is_some() || it.timeline.is_draining();
         let may_tick = it.config.clock == ClockKind::System && !is_still;
         let wake = it.timeline.of(Domain::Processing).wake;
         let wake = if may_tick { wake } else { Timestamp::MAX };
@@ -238,6 +256,11 @@ impl Lane {
         self.agenda.first().map(|(time, _)| *time)
     }
 
+    /// When a callback that has failed is called again, for which an advance waits.
+    pub(crate) fn next_retry(&self) -> Option<Timestamp> {
+        self.aside.first().map(|(time, _)| *time)
+    }
+
     /// When the oldest processing timer that is about to fire was due.
     pub(crate) fn oldest_due(&self) -> Option<Timestamp> {
         let draining = self.draining.iter().filter_map(|home| {
@@ -252,7 +275,7 @@ impl Lane {
 
     /// Whether something that is due has not fired yet.
     pub(crate) fn is_draining(&self) -> bool {
-        !self.draining.is_empty()
+        !self.draining.is_empty() || !self.aside.is_empty()
     }
 
     /// Whether there is work that need not wait for anything.
@@ -298,6 +321,7 @@ impl Lane {
         for (home, batch) in due {
             let mut drain = Drain::new(now, position);
             drain.batch = batch;
+            self.unpark(shared, home, Domain::Processing);
             self.begin_drain(home, Domain::Processing, drain);
         }
     }
@@ -386,13 +410,19 @@ impl Lane {
                 self.list_on_agenda(home);
                 self.acknowledge(namespace, number, 0);
             }
+            (Change::Watermark(_) | Change::Clock(_), Some(home))
+                if self.home(home).stopped.is_some() =>
+            {
+                // The resume says again how far time has come.
+                self.acknowledge(namespace, number, 0);
+            }
             (Change::Watermark(to), Some(home)) => {
                 self.done.push(done(false));
                 let it = self.home_mut(home);
                 it.settling = Some(number);
                 let mut drain = Drain::new(to, position);
                 drain.clock = it.now(now);
-                it.timeline.unpark(&mut shared.entries, Domain::Event);
+                self.unpark(shared, home, Domain::Event);
                 self.begin_drain(home, Domain::Event, drain);
             }
             (Change::Clock(to), Some(home)) => {
@@ -400,14 +430,20 @@ impl Lane {
                 let it = self.home_mut(home);
                 it.settling = Some(number);
                 it.manual_now = Some(to);
+                self.unpark(shared, home, Domain::Processing);
                 self.begin_drain(home, Domain::Processing, Drain::new(to, position));
             }
             (Change::Pause, Some(home)) => {
                 self.pause(home);
                 self.acknowledge(namespace, number, 0);
             }
+            (Change::Stop(stop), Some(home)) => {
+                self.stop(home, stop);
+                self.acknowledge(namespace, number, 0);
+            }
             (Change::Resume { lost }, Some(home)) => {
                 self.done.push(done(false));
+                self.unpark(shared, home, Domain::Processing);
                 self.resume(home, number, lost, position);
             }
             (Change::Close, Some(home)) => self.close(home, number),

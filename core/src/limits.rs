@@ -24,6 +24,10 @@ pub const ERROR_BYTES_MAX: usize = 4 << 10;
 pub const DUE_AT_ONCE_MAX: u32 = 10_000;
 /// How often a callback that fails may be called again.
 pub const RETRIES_MAX: u32 = 100;
+/// For how long a callback that fails may be waited for over all its retries: requests wait with it.
+pub const RETRY_WAIT_MS_MAX: i64 = 300_000;
+/// Characters that are kept of what a function said at which a namespace has stopped.
+pub const STOP_ERROR_CHARS_MAX: usize = 2_000;
 /// Longest duration in an operator's options: a hundred years of milliseconds.
 pub const SPAN_MS_MAX: i64 = 36_525 * 86_400_000;
 /// Elements of one key that a built-in operator holds until their time comes. One more fails.

@@ -7,10 +7,11 @@
 
 use crate::op::Payload;
 use crate::time::{Domain, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A namespace's incarnation: never reused, so that nothing of a deleted one meets its successor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NamespaceId(pub u64);
 
 /// A place in the output log: "after this record". One number for the whole process.

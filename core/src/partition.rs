@@ -14,8 +14,10 @@ mod function;
 mod producers;
 mod room;
 mod snapshot;
+mod trials;
 
 pub(crate) use context::Context;
+pub(crate) use trials::Trials;
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
@@ -80,7 +82,7 @@ impl Partition {
             slot = if cx.operator.is_none() {
                 self.fire_due(cx, found, hash)
             } else {
-                self.call_due(cx, found, hash)
+                self.call_due(cx, found, hash)?
             };
         }
         if cx.operator.is_some() {

@@ -5,6 +5,7 @@
 //! messages that wait for them. It is still pure: messages and the time are arguments.
 
 mod checkpoint;
+mod held;
 mod message;
 mod ops;
 mod replay;
@@ -15,10 +16,12 @@ mod tests;
 mod turn;
 
 use checkpoint::{Progress, Round};
+use held::HeldOps;
 pub use message::{Ack, Reply};
 pub(crate) use message::{
     CheckpointRequest, CommandRequest, Message, OpsPart, Read, SavepointRequest, SavepointStep,
 };
+use ops::UnderWay;
 pub(crate) use replay::AppliedNumbers;
 pub(crate) use turn::{Release, Room, Then, Turn};
 
@@ -27,7 +30,7 @@ use crate::error::Rejection;
 use crate::function::{Operators, Scratch};
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
 use crate::keyed::Pools;
-use crate::lane::{HomeIndex, Lane, Shared};
+use crate::lane::{Course, HomeIndex, Lane, Shared};
 use crate::limits::{CHECKPOINT_STEP_MS, EMITTED_BYTES_A_TURN, NAMESPACES_MAX, SLICE_DEFAULT};
 use crate::log::BLOCK_OVERHEAD_BYTES;
 use crate::namespace::{
@@ -102,9 +105,11 @@ pub(crate) struct Shard {
     /// A message that there was no room for.
     deferred: Option<Message>,
     /// What is left of a part that had emitted too much for one turn: no operation goes before it.
-    rest: Option<OpsPart>,
+    rest: Option<UnderWay>,
     /// How far callbacks may go in emitting before this turn takes no more operations in.
     emitted_max: u64,
+    /// Operations that wait for functions to be called again.
+    held: HeldOps,
     round: Option<Round>,
     savepoint: Option<Box<Savepoint>>,
     /// Messages that came while a savepoint let none in.
@@ -169,6 +174,7 @@ impl Shard {
                 near: SecondCounts::default(),
                 operators: Operators::default(),
                 scratch: Scratch::default(),
+                course: Course::New,
             },
             scans: VecDeque::new(),
             asked_fired: Vec::new(),
@@ -181,6 +187,7 @@ impl Shard {
             deferred: None,
             rest: None,
             emitted_max: 0,
+            held: HeldOps::default(),
             round: None,
             savepoint: None,
             backlog: VecDeque::new(),
@@ -246,7 +253,10 @@ impl Shard {
         while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
             let may_step = !self.room.are_steps_held;
             let step = if may_step { self.roomless.pop_front() } else { None };
-            let first = step.or_else(|| self.deferred.take()).or_else(|| self.next_of_backlog());
+            let held = if step.is_none() { self.next_held(now) } else { None };
+            self.shared.course = if held.is_some() { Course::Again } else { Course::New };
+            let first = step.or(held);
+            let first = first.or_else(|| self.deferred.take()).or_else(|| self.next_of_backlog());
             let Some(message) = first.or_else(&mut *inbox) else {
                 return true;
             };
@@ -280,7 +290,7 @@ impl Shard {
                     continue;
                 }
                 if self.rest.is_some() || !has_room && !self.room.is_widest {
-                    self.deferred = Some(message);
+                    self.defer(message);
                     return false;
                 }
                 self.room.log_bytes = self.room.log_bytes.saturating_sub(cost);
@@ -298,14 +308,19 @@ impl Shard {
             return Next::Now;
         }
         let soon = Next::At(now.saturating_add(ROOM_WAIT_MS));
+        if self.held.is_under_way() {
+            return if self.deferred.is_some() || self.is_marked() { soon } else { Next::Now };
+        }
         if self.deferred.is_some() || !self.roomless.is_empty() || self.room.are_outputs_held {
             return soon;
         }
+        let retry = self.next_retry();
         if is_held {
-            return Next::Never;
+            return retry.map_or(Next::Never, Next::At);
         }
         let idle = self.controls.iter().filter_map(Controls::next_idle);
-        match self.lanes.iter().filter_map(Lane::next_wake).chain(idle).min() {
+        let wakes = self.lanes.iter().filter_map(Lane::next_wake);
+        match wakes.chain(idle).chain(retry).min() {
             Some(time) if time <= now => {
                 if may_tick {
                     Next::Now
@@ -359,6 +374,7 @@ impl Shard {
                 for lane in &mut self.lanes {
                     lane.step(&mut self.shared, step.clone(), now, &*self.registry);
                 }
+                self.held.look_again();
             }
             Message::Checkpoint(request) => self.begin_round(request),
             Message::Fired(reply) => self.asked_fired.push(reply),
@@ -367,6 +383,7 @@ impl Shard {
                 let place = (lane.0 - self.first_lane) as usize;
                 self.controls[place].step_done(done, &mut self.effects);
             }
+            Message::Stopped(lane, report) => self.stopped(lane, report),
         }
     }
 
@@ -539,6 +556,7 @@ impl Shard {
     }
 
     fn drain(&mut self, now: Timestamp) {
+        self.lanes.iter_mut().for_each(|lane| lane.wake(now));
         let busy = self.lanes.iter().filter(|lane| lane.is_busy()).count() as u32;
         for lane in &mut self.lanes {
             if lane.is_busy() {
@@ -577,6 +595,7 @@ impl Shard {
     /// Gathers what this turn hands over.
     fn hand_over(&mut self, now: Timestamp) {
         self.work_effects();
+        self.report_stops();
         self.report_done();
         for lane in &mut self.lanes {
             self.turn.blocks.extend(lane.take_block(now));

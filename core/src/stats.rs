@@ -34,4 +34,6 @@ pub(crate) struct Stats {
     pub(crate) pending: [u64; 2],
     /// Keys held now.
     pub(crate) keys: u64,
+    /// Namespaces at home here that have stopped.
+    pub(crate) stopped: u64,
 }

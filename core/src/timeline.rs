@@ -63,6 +63,15 @@ pub(crate) struct Drain {
     pub(crate) clock: Option<Timestamp>,
     /// By hash of the key: how far a function is under `position`, for keys with more to come.
     progress: HashMap<u64, Progress, ahash::RandomState>,
+    /// Keys whose callback has failed and is called again from `retry_at` on: not in the wheel.
+    pub(crate) aside: Vec<(Timestamp, u32)>,
+    /// See `aside`.
+    pub(crate) retry_at: Timestamp,
+    /// By hash of the key: how often the callback has failed that is called again.
+    tries: HashMap<u64, u32, ahash::RandomState>,
+    /// How far time had come before it. What was due by then was left by an advance in which its
+    /// callback failed.
+    pub(crate) before: Option<Timestamp>,
     /// By hash: keys that have nothing more to do with it, whatever is due of them.
     through: HashSet<u64, ahash::RandomState>,
 }
@@ -104,6 +113,10 @@ impl Drain {
             ordinals: HashMap::with_hasher(seeds()),
             clock: Some(until),
             progress: HashMap::with_hasher(seeds()),
+            aside: Vec::new(),
+            retry_at: Timestamp::MIN,
+            tries: HashMap::with_hasher(seeds()),
+            before: None,
             through: HashSet::with_hasher(seeds()),
         }
     }
@@ -116,6 +129,25 @@ impl Drain {
     /// Whether what is due of a key waits for the next advance.
     pub(crate) fn passes_by(&self, hash: u64) -> bool {
         !self.through.is_empty() && self.through.contains(&hash)
+    }
+
+    /// How often the callback has failed for which a key stands aside; 0: it does not.
+    pub(crate) fn tries_of(&self, hash: u64) -> u32 {
+        if self.tries.is_empty() { 0 } else { self.tries.get(&hash).copied().unwrap_or(0) }
+    }
+
+    /// A callback has failed, and is called again at `retry_at`.
+    pub(crate) fn set_aside(&mut self, hash: u64, entry: (Timestamp, u32), retry_at: Timestamp) {
+        *self.tries.entry(hash).or_default() += 1;
+        self.aside.push(entry);
+        self.retry_at = self.retry_at.max(retry_at);
+    }
+
+    /// The callback that had failed is over.
+    pub(crate) fn forget_tries(&mut self, hash: u64) {
+        if !self.tries.is_empty() {
+            self.tries.remove(&hash);
+        }
     }
 
     /// How far the callbacks of a key are.
@@ -180,7 +212,7 @@ impl Timeline {
         *time = DomainTime { counts, ..DomainTime::new(origin) };
     }
 
-    /// What has waited for the next advance waits for it in the wheel from now on.
+    /// What has waited for the next advance of a domain waits for it in the wheel from now on.
     pub(crate) fn unpark(&mut self, entries: &mut EntryPool, domain: Domain) {
         let time = self.of_mut(domain);
         for (at, slot) in std::mem::take(&mut time.parked) {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use stormwheel::function::Operators;
 use stormwheel::namespace::{
-    Closing, NamespaceConfig, OnError, ProcessingTimers, SourceChange, SourceResult,
+    Closing, ErrorPolicy, NamespaceConfig, OnError, ProcessingTimers, SourceChange, SourceResult,
 };
 use stormwheel::op::{Payload, ResultKind};
 use stormwheel::operators::built_in;
@@ -240,7 +240,7 @@ fn config(config: &Config) -> NamespaceConfig {
             LateElements::SideOutput => stormwheel::namespace::LateElements::SideOutput,
             LateElements::Process => stormwheel::namespace::LateElements::Process,
         },
-        on_error: OnError { retry: config.retry, ..OnError::default() },
+        on_error: OnError { retry: config.retry, backoff_ms: 0, then: ErrorPolicy::Skip },
         ..NamespaceConfig::default()
     };
     it.watermark.sources.clone_from(&config.sources);

@@ -142,7 +142,7 @@ async fn without_event_time_an_element_happens_when_it_comes() {
 
 #[tokio::test]
 async fn rows_of_arrow_are_elements_too() {
-    let service = running(SUM).await;
+    let service = running(r#"{"operator":"sum","on_error":{"retry":0,"then":"skip"}}"#).await;
     let keys = || -> ArrayRef { Arc::new(StringArray::from(vec!["a", "b", "a"])) };
     let times = || -> ArrayRef { Arc::new(Int64Array::from(vec![1, 2, 3])) };
     let fields: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(-2), Some(4)]));

@@ -11,7 +11,7 @@ const GOOD: &str = "{\"key\":\"a\",\"timestamp\":1,\"value\":{\"n\":1}}";
 
 #[tokio::test]
 async fn bad_elements_harm_no_other() {
-    let service = running(SUM).await;
+    let service = running(r#"{"operator":"sum","on_error":{"retry":0,"then":"skip"}}"#).await;
     let body = [
         GOOD,
         "{\"timestamp\":1,\"value\":{\"n\":1}}",

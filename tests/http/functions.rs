@@ -103,15 +103,60 @@ impl KeyedProcessFunction for Echo {
     }
 }
 
+/// Emits when a timer fires that it has registered ten milliseconds after each element, unless it is
+/// broken.
+struct Fuse {
+    is_broken: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FuseOptions {
+    broken: bool,
+}
+
+impl KeyedProcessFunction for Fuse {
+    type Input = Value;
+    type State = u32;
+    type Output = u32;
+
+    fn process_element(
+        &mut self,
+        _: Value,
+        count: &mut u32,
+        ctx: &mut Context<Self::Output>,
+    ) -> Result<()> {
+        *count += 1;
+        let time = ctx.timestamp() + 10;
+        ctx.timers().named("fuse").register_event_time(time);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        _time: Timestamp,
+        count: &mut u32,
+        ctx: &mut OnTimerContext<Self::Output>,
+    ) -> Result<()> {
+        ctx.emit(*count);
+        if self.is_broken { Err(FunctionError::new("the fuse is broken")) } else { Ok(()) }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct SumOptions {
     gap_ms: Option<i64>,
 }
 
-/// A service that has both, as `sum` (with the option `gap_ms`, 10 unless said) and `echo`.
+/// A service that has them, as `sum` (with the option `gap_ms`, 10 unless said), `echo`, and `fuse` (with
+/// the option `broken`).
 pub(crate) fn functions() -> ServerBuilder {
-    Server::builder().operator("echo", || Echo).operator_with("sum", |options| {
+    let builder = Server::builder().operator("echo", || Echo).operator_with("fuse", |options| {
+        let options = Option::<FuseOptions>::deserialize(options)?.unwrap_or_default();
+        operator(Fuse { is_broken: options.broken })
+    });
+    builder.operator_with("sum", |options| {
         let options = if options.is_null() {
             SumOptions::default()
         } else {

@@ -10,15 +10,13 @@
 
 mod bad_input;
 mod batches;
-<<<<<<< HEAD
 mod batches_of_columns;
-=======
 mod close;
->>>>>>> close
 mod connections;
 mod durability;
 mod elements;
 mod elements_input;
+mod failing;
 mod functions;
 mod harness;
 mod manners;

@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("op", &["time", "error", "limits"]),
     ("output", &["time", "key_group", "op"]),
     ("query", &["time", "limits", "op"]),
-    ("namespace", &["time", "error", "limits", "output"]),
+    ("namespace", &["text", "time", "error", "limits", "output"]),
     ("log", &["time", "key_group", "error", "limits", "op", "output", "namespace"]),
     ("ports", &["time", "key_group", "error", "output", "namespace", "log"]),
     // What users write, and what calls it.

@@ -16,6 +16,16 @@ const BATCH_ENTRIES: usize = 256;
 /// Bytes that a callback may emit for one of the budget.
 const EMITTED_BYTES_A_FIRE: u64 = 4 << 10;
 
+/// What a slice of an advance came to.
+enum Slice {
+    /// Nothing is left of it.
+    Done,
+    /// There is more.
+    More,
+    /// Only callbacks are left that are called again from this time on.
+    Waits(Timestamp),
+}
+
 impl Lane {
     /// Looks whether a namespace has something due at `now`: if so, returns entries with at least
     /// one that is. What is not due is put back where it belongs.
@@ -63,8 +73,9 @@ impl Lane {
         }
     }
 
-    pub(super) fn begin_drain(&mut self, home: HomeIndex, domain: Domain, drain: Drain) {
+    pub(super) fn begin_drain(&mut self, home: HomeIndex, domain: Domain, mut drain: Drain) {
         let it = self.home_mut(home).timeline.of_mut(domain);
+        drain.before = it.reached;
         it.reached = it.reached.max(Some(drain.until));
         it.drain = Some(Box::new(drain));
         self.list_on_agenda(home);
@@ -90,13 +101,15 @@ impl Lane {
             };
             let share = (*budget / (self.draining.len() as u32 + 1)).max(1);
             let mut slice = share;
-            let is_done = self.drain_slice(shared, layout, home, now, &mut slice);
+            let came_to = self.drain_slice(shared, layout, home, now, &mut slice);
             *budget = budget.saturating_sub(share - slice);
             self.mark_changed(home);
-            if is_done {
-                self.end_drain(shared, home, now, gauges);
-            } else {
-                self.draining.push_back(home);
+            match came_to {
+                Slice::Done => self.end_drain(shared, home, now, gauges),
+                Slice::More => self.draining.push_back(home),
+                Slice::Waits(at) => {
+                    self.aside.insert((at, home));
+                }
             }
         }
         self.release_removed(shared, budget);
@@ -109,7 +122,7 @@ impl Lane {
         home: HomeIndex,
         now: Timestamp,
         budget: &mut u32,
-    ) -> bool {
+    ) -> Slice {
         let index = self.index;
         let it = self.home_mut(home);
         let is_event = it.timeline.of(Domain::Event).drain.is_some();
@@ -117,11 +130,11 @@ impl Lane {
         loop {
             let time = it.timeline.of_mut(domain);
             let Some(drain) = &mut time.drain else {
-                return true;
+                return Slice::Done;
             };
             let until = drain.until;
             if *budget == 0 {
-                return false;
+                return Slice::More;
             }
             if drain.next == drain.batch.len() {
                 drain.batch.clear();
@@ -131,7 +144,17 @@ impl Lane {
                 let entries = &mut shared.entries;
                 let done = time.wheel.gather(entries, &owner, until, batch, BATCH_ENTRIES, budget);
                 if batch.is_empty() {
-                    return done;
+                    if !done {
+                        return Slice::More;
+                    }
+                    if drain.aside.is_empty() {
+                        return Slice::Done;
+                    }
+                    if now < drain.retry_at {
+                        return Slice::Waits(drain.retry_at);
+                    }
+                    drain.aside.sort_unstable();
+                    std::mem::swap(batch, &mut drain.aside);
                 }
                 let batch = std::mem::take(batch);
                 it.prefetch(&shared.pools, layout, &batch);
@@ -168,8 +191,11 @@ impl Lane {
     ) {
         let it = self.home_mut(home);
         let mut timers = 0;
-        // What a replay has set aside fires by the first advance that its partition has not seen.
-        it.timeline.unpark(&mut shared.entries, Domain::Processing);
+        // What a replay has set aside fires by the first advance that its partition has not seen; what has
+        // failed for good waits for the resume.
+        if it.stopped.is_none() {
+            it.timeline.unpark(&mut shared.entries, Domain::Processing);
+        }
         for domain in Domain::ALL {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {

@@ -1,14 +1,14 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
-use super::Shared;
+use super::{Course, Shared};
 use crate::error::Rejection;
 use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{ClockKind, LateTimers, NamespaceConfig, Step};
+use crate::namespace::{ClockKind, LateTimers, NamespaceConfig, Step, Stop};
 use crate::op::{Payload, PayloadBuf, TimerView};
 use crate::output::{NamespaceId, OutputWriter};
-use crate::partition::{Context, Partition};
+use crate::partition::{Context, Partition, Trials};
 use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
@@ -18,6 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// See the module.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing, and none follows from the others"
+)]
 #[derive(Debug)]
 pub(crate) struct LaneNamespace {
     pub(crate) id: NamespaceId,
@@ -34,6 +38,14 @@ pub(crate) struct LaneNamespace {
     pub(crate) awaits_end: Option<u64>,
     /// Timers that went when its clock came to its end.
     pub(crate) ended: u64,
+    /// Why it takes nothing in and lets no time pass: its function has failed for good.
+    pub(crate) stopped: Option<Arc<Stop>>,
+    /// Its home knows that.
+    pub(super) is_stop_told: bool,
+    /// Partitions whose operations wait.
+    pub(super) trials: Trials,
+    /// How often the function has failed at the operation at hand.
+    pub(super) tries: u32,
     /// Control records up to this number were applied.
     pub(crate) applied_number: u64,
     /// Control records that wait for the advance under way.
@@ -86,6 +98,10 @@ impl LaneNamespace {
             is_closed: false,
             awaits_end: None,
             ended: 0,
+            stopped: None,
+            is_stop_told: false,
+            trials: Trials::default(),
+            tries: 0,
             applied_number,
             waiting: VecDeque::new(),
             settling: None,
@@ -210,6 +226,7 @@ impl LaneNamespace {
         let index = self.partition_index(group).expect("a key's partition is made before its key");
         let now = self.now(intake);
         let is_system = self.config.clock == ClockKind::System;
+        let is_live = shared.course != Course::Followed;
         let mut cx = Context {
             pools: &mut shared.pools,
             entries: &mut shared.entries,
@@ -222,8 +239,15 @@ impl LaneNamespace {
             near: is_system.then_some(&mut shared.near),
             namespace: self.id,
             lane,
+            group,
             position,
             now,
+            intake,
+            // A manual clock stands still: nobody could say when.
+            may_wait: is_live && is_system && self.config.on_error.backoff_ms > 0,
+            tries: self.tries,
+            trials: &mut self.trials,
+            stopped: &mut self.stopped,
         };
         work(&mut self.partitions[index], &mut cx)
     }

@@ -58,6 +58,8 @@ impl Lane {
             return;
         };
         it.is_restarted = false;
+        self.unpark(shared, home, Domain::Processing);
+        let it = self.home(home);
         let it = Overdue { namespace: it.id, from, to, policy: it.config.overdue };
         let mut record = Vec::new();
         encode_overdue(&mut record, &it);
@@ -85,6 +87,8 @@ impl Lane {
     ) {
         let it = self.home_mut(home);
         it.is_paused = false;
+        it.stopped = None;
+        it.is_stop_told = false;
         let (id, policy) = (it.id, it.config.overdue);
         let Some((from, to)) = lost else {
             self.list_on_agenda(home);

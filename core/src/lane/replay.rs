@@ -6,8 +6,8 @@
 //! records in between; for each key that comes to the same, because a record that touches a key lets
 //! its due timers go first.
 
-use super::{HomeIndex, Lane, Shared};
-use crate::error::ReplayFault;
+use super::{Course, HomeIndex, Lane, Shared};
+use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Ahead, KeyTable};
 use crate::log::{LaneBlock, Record, peek_operation, split_record};
@@ -88,6 +88,7 @@ impl Lane {
         emit: &mut dyn FnMut(OutputBytes),
     ) -> Result<(), ReplayFault> {
         let lane = self.index;
+        shared.course = Course::Followed;
         if block.first_position > self.position {
             let (expected, found) = (self.position, block.first_position);
             return Err(ReplayFault::PositionsMissing { lane, expected, found });
@@ -121,6 +122,7 @@ impl Lane {
         }
         self.emit_all(emit);
         shared.stats.overdue_at_restart = overdue_at_restart;
+        shared.course = Course::New;
         Ok(())
     }
 
@@ -178,7 +180,10 @@ impl Lane {
         self.position = position + 1;
         if let Some((home, group)) = place {
             // It was answered when it was taken in.
-            let _ = self.apply_at(shared, home, group, hash, &record, position, now);
+            let outcome = self.apply_at(shared, home, group, hash, &record, position, now);
+            if let Err(Rejection::NamespaceStopped { detail }) = outcome {
+                return Err(ReplayFault::FunctionFails { lane, position, detail });
+            }
         }
         Ok(())
     }
@@ -202,12 +207,14 @@ impl Lane {
                 for namespace in namespaces {
                     let drain = Drain::new(reached, position);
                     if let Some(home) = self.find(namespace) {
+                        self.unpark(shared, home, Domain::Processing);
                         self.begin_drain(home, Domain::Processing, drain);
                     }
                 }
             }
             Record::Overdue(it) => {
                 if let Some(home) = self.find(it.namespace) {
+                    self.unpark(shared, home, Domain::Processing);
                     self.begin_overdue(home, &it, position, Vec::new());
                 }
             }

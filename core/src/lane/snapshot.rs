@@ -95,6 +95,7 @@ impl LaneNamespace {
             manual_now: self.manual_now,
             is_paused: self.is_paused,
             is_closed: self.is_closed,
+            stopped: self.stopped.clone(),
             domains,
         }
     }
@@ -120,6 +121,7 @@ impl LaneNamespace {
         it.manual_now = manual_now;
         it.is_paused = is_paused;
         it.is_closed = is_closed;
+        it.stopped = head.stopped;
         if is_closed {
             it.publish_closed();
         }

@@ -1,8 +1,10 @@
 //! What can be asked of a namespace as a whole, and the answers.
 
 use super::config::NamespaceConfig;
+use super::stop::Stop;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A command to a namespace's control state machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +189,8 @@ pub struct NamespaceStatus {
     pub paused: bool,
     /// Its input has ended; `None`: it has not.
     pub closing: Option<Closing>,
+    /// Why it has stopped, if it has: it is paused then, and takes no elements.
+    pub stopped: Option<Arc<Stop>>,
     /// Keys that hold something.
     pub keys: u64,
     /// Pending timers of event time.

@@ -4,8 +4,8 @@
 
 use crate::error::Rejection;
 use crate::limits::{
-    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, RETRIES_MAX, SOURCES_MAX,
-    TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
+    IDENTIFIER_BYTES_MAX, PAYLOAD_BYTES_DEFAULT, PAYLOAD_BYTES_MAX, RETRIES_MAX, RETRY_WAIT_MS_MAX,
+    SOURCES_MAX, TIMERS_PER_KEY_DEFAULT, TIMERS_PER_KEY_MAX, WINDOW_MS_MAX,
 };
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -81,24 +81,32 @@ pub enum LateElements {
 }
 
 /// What happens when a function fails at an element or a timer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OnError {
-    /// How often it is called again, at once, before it has failed for good.
+    /// How often it is called again before it has failed for good.
     pub retry: u32,
+    /// How long after each failure; on a manual clock, at once.
+    #[serde(default)]
+    pub backoff_ms: i64,
     /// What comes then.
     pub then: ErrorPolicy,
 }
 
+impl Default for OnError {
+    fn default() -> Self {
+        Self { retry: 3, backoff_ms: 1_000, then: ErrorPolicy::Stop }
+    }
+}
+
 /// What happens when a function has failed for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorPolicy {
-    /// The element or timer is passed over: counted, and told to the side output `errors`.
-    #[default]
-    Skip,
-    /// The namespace stops. Refused until it is there.
+    /// The namespace stops: the element is not taken, the timer is due still.
     Stop,
+    /// The element or timer is passed over: counted, and told to the side output `errors`.
+    Skip,
 }
 
 /// What happens to processing timers that fell due while the service was down, or the namespace
@@ -266,11 +274,17 @@ impl NamespaceConfig {
                  keys in a way that a replay repeats; `limits.timers_per_key` holds for functions too";
             return invalid("limits.timers", detail.to_owned());
         }
-        if self.on_error.then == ErrorPolicy::Stop {
-            return invalid("on_error.then", "`stop` is not there yet; there is `skip`".to_owned());
+        let OnError { retry, backoff_ms, .. } = self.on_error;
+        if retry > RETRIES_MAX {
+            return invalid("on_error.retry", format!("is {retry}, allowed is 0 to {RETRIES_MAX}"));
         }
-        if self.on_error.retry > RETRIES_MAX {
-            return invalid("on_error.retry", format!("allowed is 0 to {RETRIES_MAX}"));
+        let backoff_ms_max = RETRY_WAIT_MS_MAX / i64::from(retry.max(1));
+        if !(0..=backoff_ms_max).contains(&backoff_ms) {
+            let detail = format!(
+                "is {backoff_ms} ms, allowed is 0 to {backoff_ms_max} ms: over all retries no more than \
+                 {RETRY_WAIT_MS_MAX} ms"
+            );
+            return invalid("on_error.backoff", detail);
         }
         let over_ms = match self.overdue {
             OverduePolicy::Spread { over_ms } => over_ms,
@@ -359,8 +373,9 @@ mod tests {
             config.limits.timers = Some(5);
         });
         check_refused("lateness", |config| config.lateness_ms = -1);
-        check_refused("on_error.then", |config| config.on_error.then = ErrorPolicy::Stop);
         check_refused("on_error.retry", |config| config.on_error.retry = RETRIES_MAX + 1);
+        check_refused("on_error.backoff", |config| config.on_error.backoff_ms = -1);
+        check_refused("on_error.backoff", |config| config.on_error.backoff_ms = 100_001);
         check_refused("resolution", |config| config.resolution_ms = 0);
         check_refused("spread", |config| config.spread_ms = -1);
         check_refused("touch_after", |config| config.touch_after_ms = Some(-1));
@@ -386,7 +401,10 @@ mod tests {
 
     #[test]
     fn a_configuration_written_before_there_was_a_field_is_read() {
-        let config: NamespaceConfig = serde_json::from_str("{\"clock\":\"manual\"}").unwrap();
+        let skip = "{\"clock\":\"manual\",\"on_error\":{\"retry\":2,\"then\":\"skip\"}}";
+        let config: NamespaceConfig = serde_json::from_str(skip).unwrap();
+        let expected = OnError { retry: 2, backoff_ms: 0, then: ErrorPolicy::Skip };
+        assert_eq!(config.on_error, expected);
         assert_eq!(config.overdue, OverduePolicy::Fire);
         let overdue = OverduePolicy::Spread { over_ms: 5 };
         let config = NamespaceConfig { overdue, ..config };

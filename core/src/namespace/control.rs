@@ -18,6 +18,7 @@ use steps::{InFlight, Publish, Waiting};
 
 use super::command::{ClockChange, Command, CommandReply, NamespaceStatus, SourceChange};
 use super::config::{ClockKind, NamespaceConfig};
+use super::stop::Stop;
 use crate::error::Rejection;
 use crate::limits::SOURCES_MAX;
 use crate::output::{Cursor, NamespaceId};
@@ -42,6 +43,8 @@ pub(crate) enum Change {
     Clock(Timestamp),
     /// Time stands still until it is resumed.
     Pause,
+    /// The same, and nothing is taken in: the function has failed for good, on some lane.
+    Stop(Arc<Stop>),
     /// Time goes on. What fell due between these times, in which nothing could fire, follows the
     /// policy; `None`: nothing did.
     Resume { lost: Option<(Timestamp, Timestamp)> },
@@ -65,6 +68,17 @@ pub(crate) enum ControlRecord {
     IdleSilent,
     /// Nobody could be heard before this time: silence counts from there.
     Restarted { at: Timestamp },
+    /// A lane says that a namespace has stopped there.
+    Stopped(StopReport),
+}
+
+/// A namespace has stopped on some lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopReport {
+    pub(crate) namespace: NamespaceId,
+    /// The control records that the lane had applied by then.
+    pub(crate) applied_number: u64,
+    pub(crate) stop: Arc<Stop>,
 }
 
 /// A command with what it depends on.
@@ -146,6 +160,8 @@ pub(crate) struct Controls {
     idle_agenda: BTreeSet<(Timestamp, Arc<str>)>,
     /// When the service last came back, as far as that was looked at.
     heard_from: Timestamp,
+    /// Namespaces that have stopped.
+    stopped: BTreeSet<NamespaceId>,
 }
 
 #[derive(Debug)]
@@ -160,6 +176,8 @@ struct Control {
     closed: Option<Close>,
     /// Nothing more can come of it.
     is_finished: bool,
+    /// The step that has resumed it last: what a lane had to say before is over.
+    resumed: u64,
     /// The newest output of all when it was asked for: its own are newer.
     born: Option<Cursor>,
     /// Where it stands on the idle agenda.
@@ -171,8 +189,8 @@ impl Controls {
     pub(crate) fn new(lane: u16, lanes: u16) -> Self {
         let (by_name, in_flight) = (BTreeMap::new(), BTreeMap::new());
         let idle_agenda = BTreeSet::new();
-        let heard_from = Timestamp::MIN;
-        Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda, heard_from }
+        let (heard_from, stopped) = (Timestamp::MIN, BTreeSet::new());
+        Self { lane, lanes, incarnations: 0, by_name, in_flight, idle_agenda, heard_from, stopped }
     }
 
     /// Whether a step is on its way that not every lane has settled, as lanes do by themselves.
@@ -199,6 +217,7 @@ impl Controls {
             now: control.manual_now,
             paused: control.paused.is_some(),
             closing: control.closing(),
+            stopped: control.paused.as_ref().and_then(|pause| pause.stop.clone()),
             ..NamespaceStatus::default()
         })
     }
@@ -329,6 +348,7 @@ impl Controls {
             paused: None,
             closed: None,
             is_finished: false,
+            resumed: 0,
             born,
             idle_at: None,
         };
@@ -359,6 +379,7 @@ impl Controls {
         let (id, number) = (control.id, control.next_step());
         let config = Arc::clone(&control.config);
         let removed = self.by_name.remove_entry(name);
+        self.stopped.remove(&id);
         if let Some((name, control)) = removed {
             if let Some(idle_at) = control.idle_at {
                 self.idle_agenda.remove(&(idle_at, Arc::clone(&name)));

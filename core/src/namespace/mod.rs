@@ -3,6 +3,7 @@
 mod command;
 mod config;
 mod control;
+mod stop;
 
 pub use command::{
     ClockChange, Closing, Command, CommandReply, NamespaceStatus, ProcessingTimers, SourceChange,
@@ -16,5 +17,6 @@ pub use config::{
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
     Asked, Change, ControlEffect, ControlRecord, ControlState, Controls, ControlsState, Step,
-    StepDone, Ticket,
+    StepDone, StopReport, Ticket,
 };
+pub use stop::{Stop, StopAt};

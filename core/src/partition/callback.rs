@@ -2,21 +2,34 @@
 //! emits is written down.
 
 use super::Context;
+use crate::error::Rejection;
 use crate::function::{
     CallAt, EmittedValue, FunctionError, StoredId, StoredTimers, TimerChange, TimerFired, TimerId,
     on_timer, process_element, set_tried,
 };
+use crate::keyed::Cell;
 use crate::keyed::{Identity, Pools, SlotIndex};
 use crate::limits::DUE_AT_ONCE_MAX;
-use crate::namespace::OverduePolicy;
+use crate::namespace::{ErrorPolicy, OnError, OverduePolicy, Stop, StopAt};
 use crate::op::{Element, Payload};
 use crate::output::{OutputId, OutputKind, OutputRecord};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::{Ending, Progress};
 use serde_json::json;
+use std::sync::Arc;
 
 /// Where elements and timers go at which the function has failed.
 const TAG_ERRORS: &str = "errors";
+
+/// What becomes of a callback that has failed.
+pub(super) enum Verdict {
+    /// It is called again later.
+    Wait,
+    /// It is passed over.
+    PassOver(FunctionError),
+    /// The namespace stops, and it has not happened.
+    Stop,
+}
 
 /// What callbacks of one key run under.
 pub(super) struct Run {
@@ -85,11 +98,103 @@ impl About<'_> {
             Self::Timer { time, .. } => *time,
         }
     }
+
+    /// What a stop says of it.
+    fn stop_at(&self) -> StopAt {
+        match self {
+            Self::Element(element) => {
+                StopAt::Element { timestamp: element.timestamp, input: element.input }
+            }
+            Self::Timer { domain, time, name } => {
+                let id = TimerId::of_stored(*name);
+                StopAt::Timer {
+                    domain: *domain,
+                    fire_at: *time,
+                    name: id.name().map(str::to_owned),
+                    namespace: id.namespace().map(<[u8]>::to_vec),
+                }
+            }
+        }
+    }
 }
 
 impl Context<'_> {
-    /// Calls the function, more than once if it fails and the namespace wants that.
+    /// Calls the function until it does not fail, as often as the namespace wants. `waited`: how often
+    /// it has failed already, if it may be called again later instead of at once.
     pub(super) fn call(
+        &mut self,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        run: &mut Run,
+        about: About<'_>,
+        waited: Option<u32>,
+    ) -> Result<(), Verdict> {
+        let OnError { retry, then, .. } = self.config.on_error;
+        let mut tries = waited.unwrap_or(0);
+        loop {
+            set_tried(tries);
+            let called = self.call_once(slot, key, run, about);
+            let Err(error) = called.and_then(|()| self.check_asked(slot, run, &about)) else {
+                return Ok(());
+            };
+            tries += 1;
+            if tries > retry {
+                return Err(match then {
+                    ErrorPolicy::Skip => Verdict::PassOver(error),
+                    ErrorPolicy::Stop => {
+                        self.stop(slot, key, &about, &error);
+                        Verdict::Stop
+                    }
+                });
+            }
+            self.stats.retries += 1;
+            if waited.is_some() {
+                return Err(Verdict::Wait);
+            }
+        }
+    }
+
+    /// The function has failed for good, and the namespace wants to stop where it does.
+    #[cold]
+    fn stop(
+        &mut self,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        about: &About<'_>,
+        error: &FunctionError,
+    ) {
+        let key = slot.map_or(key, |slot| self.pools.key(slot)).to_vec();
+        let stop = Stop::new(self.intake, key, about.stop_at(), error.message());
+        self.stopped.get_or_insert_with(|| Arc::new(stop));
+    }
+
+    /// Why nothing more is taken in.
+    pub(super) fn refusal(&self) -> Rejection {
+        let detail = self.stopped.as_ref().map(ToString::to_string);
+        Rejection::NamespaceStopped { detail: detail.unwrap_or_default() }
+    }
+
+    /// The function is called again later for the operation at hand, which has failed so often.
+    pub(super) fn wait(&mut self, tries: u32, at: Timestamp) -> Rejection {
+        self.trials.wait(self.group, tries, at);
+        let retry_after_ms = at.saturating_since(self.intake).max(1) as u64;
+        Rejection::FunctionRetries { retry_after_ms }
+    }
+
+    /// When what has failed by now is tried again.
+    pub(super) fn retry_at(&self) -> Timestamp {
+        self.intake.saturating_add(self.config.on_error.backoff_ms)
+    }
+
+    /// Of which domain nothing more can be waited for: at the final watermark a timer's callback ends,
+    /// and at the end of the clock.
+    pub(super) fn is_over(&self, about: &About<'_>, run: &Run) -> [bool; 2] {
+        let is_final = about.domain().is_some()
+            && self.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
+        [is_final, run.is_ending]
+    }
+
+    fn call_once(
         &mut self,
         slot: Option<SlotIndex>,
         key: &[u8],
@@ -110,33 +215,25 @@ impl Context<'_> {
             is_ending: run.is_ending,
             state: slot.and_then(|slot| pools.state(slot)),
         };
-        let mut tries = 0;
-        loop {
-            set_tried(tries);
-            let outcome = match about {
-                About::Element(element) => {
-                    process_element(operator, at, &timers, self.scratch, *element)
-                }
-                About::Timer { domain, time, name } => {
-                    let timer = TimerFired { domain, time, id: TimerId::of_stored(name) };
-                    on_timer(operator, at, &timers, self.scratch, timer)
-                }
-            };
-            tries += 1;
-            if outcome.is_ok() || tries > self.config.on_error.retry {
-                return outcome;
+        match about {
+            About::Element(element) => {
+                process_element(operator, at, &timers, self.scratch, *element)
             }
-            self.stats.retries += 1;
+            About::Timer { domain, time, name } => {
+                let timer = TimerFired { domain, time, id: TimerId::of_stored(name) };
+                on_timer(operator, at, &timers, self.scratch, timer)
+            }
         }
     }
 
     /// Whether what a callback asks for can be had.
-    pub(super) fn check_asked(
+    fn check_asked(
         &self,
         slot: Option<SlotIndex>,
         run: &mut Run,
-        is_over: [bool; 2],
+        about: &About<'_>,
     ) -> Result<(), FunctionError> {
+        let is_over = self.is_over(about, run);
         let registrations = self.scratch.registrations();
         if registrations == 0 {
             return Ok(());
@@ -191,29 +288,69 @@ impl Context<'_> {
         })
     }
 
-    /// Counts a timer that an advance brings about. Returns whether it is dropped: for having been due
-    /// while the service was down, or because the namespace is closed.
-    pub(super) fn count_drained(&mut self, domain: Domain, time: Timestamp, run: &mut Run) -> bool {
-        if run.advanced != Some(domain) {
-            // What a record brings about has nothing to do with an advance that is still under way.
-            return false;
-        }
-        let it = self.timeline.of_mut(domain);
-        let until = it.held.as_deref().map(crate::held::Held::until);
-        let Some(drain) = &mut it.drain else { return false };
-        if let Some(policy) = drain.overdue {
-            self.stats.overdue_at_restart[policy.index()] += 1;
-            if policy == OverduePolicy::Drop {
-                return true;
+    /// Whether a timer that was taken out of its slot is dropped: for having fallen due while nothing
+    /// could fire, or because its namespace is closed.
+    pub(super) fn is_dropped(
+        &self,
+        slot: SlotIndex,
+        domain: Domain,
+        cell: Cell,
+        run: &Run,
+    ) -> bool {
+        // What a record brings about has nothing to do with an advance that is still under way.
+        let advanced = run.advanced == Some(domain);
+        let drain = self.timeline.of(domain).drain.as_ref().filter(|_| advanced);
+        drain.is_some_and(|drain| {
+            drain.ending == Some(Ending::Discard)
+                || drain.overdue == Some(OverduePolicy::Drop) && !self.was_left(slot, domain, cell)
+        })
+    }
+
+    /// Whether an earlier advance has made a timer due already, at which its callback failed.
+    fn was_left(&self, slot: SlotIndex, domain: Domain, cell: Cell) -> bool {
+        let time = self.timeline.of(domain);
+        let before = time.drain.as_ref().and_then(|drain| drain.before);
+        Some(time.release_at(self.pools, slot, cell.time)) <= before
+    }
+
+    /// A timer is gone: it has fired, or was passed over or dropped.
+    pub(super) fn over(&mut self, slot: SlotIndex, domain: Domain, cell: Cell, run: &mut Run) {
+        self.uncounted(domain, cell.time);
+        if run.advanced == Some(domain) {
+            let was_left = self.was_left(slot, domain, cell);
+            let it = self.timeline.of_mut(domain);
+            let until = it.held.as_deref().map(crate::held::Held::until);
+            if let Some(drain) = &mut it.drain {
+                let overdue = drain.overdue.filter(|_| !was_left);
+                if let Some(policy) = overdue {
+                    self.stats.overdue_at_restart[policy.index()] += 1;
+                }
+                if overdue != Some(OverduePolicy::Drop) {
+                    drain.fired += 1;
+                    self.stats.discarded += u64::from(drain.ending == Some(Ending::Discard));
+                    let was_held = until.is_some_and(|until| cell.time <= until);
+                    run.is_restart = drain.overdue.is_some() || was_held;
+                }
             }
         }
-        drain.fired += 1;
-        if drain.ending == Some(Ending::Discard) {
-            self.stats.discarded += 1;
-            return true;
+        self.pools.free_blob(cell);
+    }
+
+    /// A key whose callback has failed stands aside until it is called again in this advance.
+    pub(super) fn set_aside(&mut self, slot: SlotIndex, domain: Domain) {
+        let (hash, retry_at) = (self.pools.hash(slot), self.retry_at());
+        let Some(time) = self.release(slot, domain) else { return };
+        if let Some(drain) = &mut self.timeline.of_mut(domain).drain {
+            drain.set_aside(hash, (time, slot.0), retry_at);
         }
-        run.is_restart = drain.overdue.is_some() || until.is_some_and(|until| time <= until);
-        false
+        self.pools.set_armed(slot, domain, Some(time));
+    }
+
+    /// A key whose callback has failed for good waits for the next advance.
+    pub(super) fn leave(&mut self, slot: SlotIndex, domain: Domain) {
+        let Some(time) = self.release(slot, domain) else { return };
+        self.timeline.of_mut(domain).parked.insert((time, slot.0));
+        self.pools.set_armed(slot, domain, Some(time));
     }
 
     /// A callback has failed for good, and is passed over.

@@ -1,18 +1,21 @@
 //! What surrounds a partition while it works, and the small steps its operations are made of: how
 //! a time is settled, how the wheel is made to agree with a slot, how an output is written.
 
+use super::Trials;
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::function::{Operator, Scratch};
 use crate::held::Held;
+use crate::key_group::KeyGroup;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy};
+use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy, Stop};
 use crate::op::{Applied, Payload, ResultKind};
 use crate::output::{NamespaceId, OutputId, OutputKind, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
 use crate::timeline::{Armed, DomainTime, Ending, Timeline};
 use crate::wheel::EntryPool;
+use std::sync::Arc;
 
 /// What surrounds a partition while it works.
 pub(crate) struct Context<'a> {
@@ -30,10 +33,22 @@ pub(crate) struct Context<'a> {
     pub(crate) near: Option<&'a mut SecondCounts>,
     pub(crate) namespace: NamespaceId,
     pub(crate) lane: u16,
+    /// Which partition it is.
+    pub(crate) group: KeyGroup,
     /// The position of the record that is applied.
     pub(crate) position: u64,
     /// What the namespace's clock reads; `None`: a manual one that was never set.
     pub(crate) now: Option<Timestamp>,
+    /// The intake clock.
+    pub(crate) intake: Timestamp,
+    /// A callback that fails is not called again at once, but later.
+    pub(crate) may_wait: bool,
+    /// How often the element at hand was refused because the function failed at it.
+    pub(crate) tries: u32,
+    /// Partitions for whose operations the function is called again later.
+    pub(crate) trials: &'a mut Trials,
+    /// Why the namespace has stopped on this lane, if it has.
+    pub(crate) stopped: &'a mut Option<Arc<Stop>>,
 }
 
 /// The record that an output is due to.

@@ -7,14 +7,16 @@
 //! order of time over all keys. While all of that goes on for a key, the wheel knows nothing of it:
 //! it is made to agree once, at the end ([`Partition::finish`]).
 //!
-//! Functions follow from what they see. So a callback that fails is tried again at once, as often as
-//! the namespace wants, and then passed over: nothing of it took place, it is counted, and what it
-//! was about goes to the side output `errors`. A replay comes to the same.
+//! Functions follow from what they see. A callback that fails is called again, and if it fails for good
+//! it is passed over, or it has not happened and the namespace stops: an element then never gets a
+//! position, and a timer is due still, left for the next advance, while other keys go on. So the state
+//! of a key follows from the records alone, in a replay too, whenever and in whatever order they failed.
+//! An advance waits for those that are called again later, with their keys set aside.
 
-use super::callback::{About, Run, identity};
+use super::callback::{About, Run, Verdict, identity};
 use super::{Context, Partition};
 use crate::error::Rejection;
-use crate::function::{EmittedValue, FunctionError, NewState, Scratch, StoredId, TimerChange};
+use crate::function::{EmittedValue, NewState, Scratch, StoredId, TimerChange};
 use crate::keyed::{Cell, Identity, NameClass, SlotIndex};
 use crate::namespace::{LateElements, LateTimers};
 use crate::op::{Applied, Element, Outcome, ResultKind};
@@ -32,6 +34,17 @@ impl Armed {
     fn of(cx: &Context<'_>, slot: Option<SlotIndex>) -> Self {
         Self(Domain::ALL.map(|domain| cx.pools.armed(slot?, domain)))
     }
+}
+
+/// What has become of a timer that was to fire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fired {
+    /// It is gone.
+    Over,
+    /// Its callback has failed and is called again later in the advance: it is there still.
+    Waits,
+    /// Its callback has failed for good: it is there still.
+    Left,
 }
 
 impl Partition {
@@ -67,20 +80,21 @@ impl Partition {
         if is_late && cx.config.late_elements != LateElements::Process {
             return Ok(late(cx, &mut run, key, hash, element));
         }
-        cx.stats.late_elements += u64::from(is_late);
         let armed = Armed::of(cx, slot);
-        let called = cx.call(slot, key, &run, About::Element(element));
-        let applied = called.and_then(|()| {
-            self.apply_asked(cx, slot, key, hash, &mut run, &About::Element(element))
-        });
-        let slot = match applied {
-            Ok(slot) => slot,
-            Err(error) => {
-                cx.stats.elements[1] += 1;
-                cx.fail(&mut run, key, hash, &About::Element(element), &error);
-                return Ok(applied_as(ResultKind::Failed));
-            }
-        };
+        let waited = cx.may_wait.then_some(cx.tries);
+        let called = cx.call(slot, key, &mut run, About::Element(element), waited);
+        match &called {
+            Err(Verdict::Wait) => return Err(cx.wait(cx.tries + 1, cx.retry_at())),
+            Err(Verdict::Stop) => return Err(cx.refusal()),
+            Ok(()) | Err(Verdict::PassOver(_)) => {}
+        }
+        cx.stats.late_elements += u64::from(is_late);
+        if let Err(Verdict::PassOver(error)) = called {
+            cx.stats.elements[1] += 1;
+            cx.fail(&mut run, key, hash, &About::Element(element), &error);
+            return Ok(applied_as(ResultKind::Failed));
+        }
+        let slot = self.apply_asked(cx, slot, key, hash, &mut run, &About::Element(element));
         let result = if cx.scratch.is_late() && cx.config.late_elements != LateElements::Process {
             late(cx, &mut run, key, hash, element)
         } else {
@@ -96,32 +110,45 @@ impl Partition {
     }
 
     /// Fires what is due of a key that a record is about to touch, while an advance is under way.
-    /// Returns the slot if the key is still there.
+    /// Returns the slot if the key is still there. Refuses the record if a callback waits or has failed
+    /// for good.
     pub(super) fn call_due(
         &mut self,
         cx: &mut Context<'_>,
         slot: SlotIndex,
         hash: u64,
-    ) -> Option<SlotIndex> {
+    ) -> Result<Option<SlotIndex>, Rejection> {
         for domain in Domain::ALL {
             let Some(mut run) = cx.run_of_drain(domain, hash) else { continue };
+            let drain = cx.timeline.of(domain).drain.as_ref();
+            if let Some(drain) = drain.filter(|drain| drain.tries_of(hash) > 0) {
+                let retry_at = drain.retry_at;
+                return Err(cx.wait(0, retry_at));
+            }
             if domain == Domain::Event && Self::is_through(cx, hash) {
                 continue;
             }
             let armed = Armed::of(cx, Some(slot));
             // In the same order as if the wheel had given them out.
-            while cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time)) {
-                self.fire_one(cx, slot, hash, &mut run, domain);
-                self.fire_all(cx, slot, hash, &mut run, Some(domain));
+            let mut is_through = true;
+            while is_through
+                && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
+            {
+                is_through = self.fire_one(cx, slot, hash, &mut run, domain, false) == Fired::Over
+                    && self.fire_all(cx, slot, hash, &mut run, Some(domain));
             }
             if let Some(drain) = &mut cx.timeline.of_mut(domain).drain {
-                drain.keep_progress(hash, None);
+                drain.keep_progress(hash, (!is_through).then_some(run.progress));
             }
-            if self.finish(cx, slot, hash, armed, None) {
-                return None;
+            let is_gone = self.finish(cx, slot, hash, armed, None);
+            if !is_through {
+                return Err(cx.refusal());
+            }
+            if is_gone {
+                return Ok(None);
             }
         }
-        Some(slot)
+        Ok(Some(slot))
     }
 
     /// Fires the earliest timer of a key, which the wheel gave out in the advance under way. What the
@@ -135,14 +162,31 @@ impl Partition {
     ) {
         let Some(mut run) = cx.run_of_drain(domain, hash) else { return };
         let armed = Armed::of(cx, Some(slot));
-        self.fire_one(cx, slot, hash, &mut run, domain);
-        self.fire_all(cx, slot, hash, &mut run, Some(domain));
+        let fired = self.fire_one(cx, slot, hash, &mut run, domain, cx.may_wait);
+        if fired == Fired::Over {
+            self.fire_all(cx, slot, hash, &mut run, Some(domain));
+        }
         let until = cx.timeline.of(domain).drain.as_ref().map(|drain| drain.until);
         let has_more = cx.release(slot, domain).is_some_and(|time| Some(time) <= until);
         if let Some(drain) = &mut cx.timeline.of_mut(domain).drain {
             drain.keep_progress(hash, has_more.then_some(run.progress));
+            if fired != Fired::Waits {
+                drain.forget_tries(hash);
+            }
         }
-        self.finish(cx, slot, hash, armed, Some(domain));
+        match fired {
+            Fired::Over => {
+                self.finish(cx, slot, hash, armed, Some(domain));
+            }
+            Fired::Waits | Fired::Left => {
+                settle_all(cx, slot, armed, Some(domain));
+                if fired == Fired::Left {
+                    cx.leave(slot, domain);
+                } else {
+                    cx.set_aside(slot, domain);
+                }
+            }
+        }
     }
 
     /// Whether the advance of event time that is under way is over for a key: what is due of it by now
@@ -155,7 +199,8 @@ impl Partition {
     }
 
     /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn,
-    /// and in event time where late timers wait for the next watermark.
+    /// and in event time where late timers wait for the next watermark. Returns `false` if a callback has
+    /// failed for good.
     fn fire_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -163,7 +208,7 @@ impl Partition {
         hash: u64,
         run: &mut Run,
         but: Option<Domain>,
-    ) {
+    ) -> bool {
         let waits = cx.config.late_timers == LateTimers::NextWatermark;
         let is_due = |cx: &Context<'_>, domain: Domain| {
             Some(domain) != but
@@ -171,11 +216,15 @@ impl Partition {
                 && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
         };
         while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, *domain)) {
-            self.fire_one(cx, slot, hash, run, domain);
+            if self.fire_one(cx, slot, hash, run, domain, false) != Fired::Over {
+                return false;
+            }
         }
+        true
     }
 
-    /// Takes the earliest timer of a key in a domain out and calls the function.
+    /// Takes the earliest timer of a key in a domain out and calls the function. If that fails, and the
+    /// timer is not passed over, it is put back.
     fn fire_one(
         &mut self,
         cx: &mut Context<'_>,
@@ -183,15 +232,14 @@ impl Partition {
         hash: u64,
         run: &mut Run,
         domain: Domain,
-    ) {
-        let Some(cell) = cx.pools.take_earliest(slot, domain) else { return };
+        may_wait: bool,
+    ) -> Fired {
+        let Some(cell) = cx.pools.take_earliest(slot, domain) else { return Fired::Over };
         self.is_dirty = true;
-        cx.uncounted(domain, cell.time);
-        if cx.count_drained(domain, cell.time, run) {
-            cx.pools.free_blob(cell);
-            return;
+        if cx.is_dropped(slot, domain, cell, run) {
+            cx.over(slot, domain, cell, run);
+            return Fired::Over;
         }
-        cx.stats.fired[domain as usize] += 1;
         // The name has to outlive the timer.
         let mut buffer = cx.scratch.take_name();
         let name = cx.pools.blob(cell).0.map(|name| {
@@ -199,19 +247,36 @@ impl Partition {
             &*buffer
         });
         let about = About::Timer { domain, time: cell.time, name };
-        cx.pools.free_blob(cell);
-        let called = cx.call(Some(slot), &[], run, about);
-        let applied =
-            called.and_then(|()| self.apply_asked(cx, Some(slot), &[], hash, run, &about));
-        if let Err(error) = applied {
-            cx.stats.timers_failed += 1;
-            let key = cx.pools.key(slot).to_vec();
-            cx.fail(run, &key, hash, &about, &error);
+        let tries = || cx.timeline.of(domain).drain.as_ref().map_or(0, |it| it.tries_of(hash));
+        let waited = may_wait.then(tries);
+        let called = cx.call(Some(slot), &[], run, about, waited);
+        let fired = match &called {
+            Ok(()) | Err(Verdict::PassOver(_)) => {
+                cx.over(slot, domain, cell, run);
+                cx.stats.fired[domain as usize] += 1;
+                Fired::Over
+            }
+            Err(verdict) => {
+                cx.pools.insert(slot, domain, cell);
+                if matches!(verdict, Verdict::Wait) { Fired::Waits } else { Fired::Left }
+            }
+        };
+        match called {
+            Ok(()) => {
+                self.apply_asked(cx, Some(slot), &[], hash, run, &about);
+            }
+            Err(Verdict::PassOver(error)) => {
+                cx.stats.timers_failed += 1;
+                let key = cx.pools.key(slot).to_vec();
+                cx.fail(run, &key, hash, &about, &error);
+            }
+            Err(Verdict::Wait | Verdict::Stop) => {}
         }
         cx.scratch.give_name(buffer);
+        fired
     }
 
-    /// Applies what a callback has asked for, or nothing of it. Returns the key's slot, if it has one.
+    /// Applies what a callback has asked for. Returns the key's slot, if it has one.
     fn apply_asked(
         &mut self,
         cx: &mut Context<'_>,
@@ -220,20 +285,16 @@ impl Partition {
         hash: u64,
         run: &mut Run,
         about: &About<'_>,
-    ) -> Result<Option<SlotIndex>, FunctionError> {
-        // What would never end, ends: at the final watermark, and at the end of the clock, nothing
-        // more can be waited for.
-        let is_final = about.domain().is_some()
-            && cx.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
-        let is_over = [is_final, run.is_ending];
-        cx.check_asked(slot, run, is_over)?;
+    ) -> Option<SlotIndex> {
+        // What would never end, ends.
+        let is_over = cx.is_over(about, run);
         let scratch = std::mem::take(cx.scratch);
         let slot = self.apply_changes(cx, slot, key, hash, &scratch, is_over);
         for value in scratch.outputs() {
             cx.emit_value(run, slot, key, hash, about, &value);
         }
         *cx.scratch = scratch;
-        Ok(slot)
+        slot
     }
 
     fn apply_changes(
@@ -312,15 +373,7 @@ impl Partition {
         armed: Armed,
         taken: Option<Domain>,
     ) -> bool {
-        for domain in Domain::ALL.into_iter().filter(|domain| Some(*domain) != taken) {
-            let prior = armed.0[domain as usize];
-            if prior.is_none() && cx.pools.earliest(slot, domain).is_none() {
-                // What stood there for a while has left a trace.
-                cx.pools.set_armed(slot, domain, None);
-            } else {
-                cx.settle(slot, domain, prior);
-            }
-        }
+        settle_all(cx, slot, armed, taken);
         if let Some(domain) = taken {
             if cx.pools.earliest(slot, domain).is_some() {
                 cx.rearm(slot, domain);
@@ -329,6 +382,19 @@ impl Partition {
             }
         }
         self.drop_if_idle(cx, slot, hash)
+    }
+}
+
+/// Makes the wheels agree with a key, whose entries stood as `armed` says, but for the domain `but`.
+fn settle_all(cx: &mut Context<'_>, slot: SlotIndex, armed: Armed, but: Option<Domain>) {
+    for domain in Domain::ALL.into_iter().filter(|domain| Some(*domain) != but) {
+        let prior = armed.0[domain as usize];
+        if prior.is_none() && cx.pools.earliest(slot, domain).is_none() {
+            // What stood there for a while has left a trace.
+            cx.pools.set_armed(slot, domain, None);
+        } else {
+            cx.settle(slot, domain, prior);
+        }
     }
 }
 

@@ -364,6 +364,20 @@ impl Engine {
         settle: bool,
         reply: Reply<Result<CommandReply, Rejection>>,
     ) {
+        if command == Command::Resume {
+            self.resume(name, settle, reply);
+        } else {
+            self.send_command(name, command, settle, reply);
+        }
+    }
+
+    pub(super) fn send_command(
+        &self,
+        name: &str,
+        command: Command,
+        settle: bool,
+        reply: Reply<Result<CommandReply, Rejection>>,
+    ) {
         let entry = self.common().namespaces.get(name);
         if let Command::Put { config, .. } = &command
             && let Err(rejection) = self.inner.operators.check(config)

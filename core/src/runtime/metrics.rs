@@ -74,6 +74,8 @@ pub struct FunctionMetrics {
     /// Timers that callbacks wanted at the final watermark, or at the end of the clock of a namespace
     /// that is closed.
     pub refused_at_the_end: u64,
+    /// Namespaces that have stopped, now.
+    pub stopped: u64,
 }
 
 impl FunctionMetrics {
@@ -84,6 +86,7 @@ impl FunctionMetrics {
         self.timers_failed += stats.timers_failed;
         self.retries += stats.retries;
         self.refused_at_the_end += stats.refused_at_the_end;
+        self.stopped += stats.stopped;
     }
 }
 

@@ -20,6 +20,7 @@ mod open;
 mod output_log;
 mod publisher;
 mod recovered;
+mod resume;
 mod savepoint_name;
 mod savepoints;
 mod storage_options;

@@ -2,7 +2,7 @@
 
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex};
-use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone};
+use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone, StopReport};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
@@ -37,6 +37,8 @@ pub(crate) enum Message {
     Step(Step),
     /// A lane of another shard says how far it is with a step of a namespace at home in this lane.
     StepDone(LaneIndex, StepDone),
+    /// A lane of another shard says that a namespace at home in this lane has stopped there.
+    Stopped(LaneIndex, StopReport),
     /// Begin a round of snapshots.
     Checkpoint(CheckpointRequest),
     /// Go on with a savepoint.

@@ -1,34 +1,52 @@
 //! Operations on keys, as they come in: routed to their lanes, applied some at a time with the lines
 //! that they need asked for ahead, and answered together.
 
+use super::held::Waiting;
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
 use crate::keyed::Ahead;
-use crate::lane::HomeIndex;
+use crate::lane::{Course, HomeIndex};
 use crate::log::{Peeked, Record, peek_operation, split_record};
 use crate::op::Outcome;
 use crate::partition::Partition;
 use crate::time::Timestamp;
 
+/// A part that is worked through.
+pub(super) struct UnderWay {
+    part: OpsPart,
+    course: Course,
+    applied_bytes: usize,
+    outcomes: Vec<Outcome>,
+    waiting: Waiting,
+}
+
 impl Shard {
-    /// Takes in what was left of a part when it had emitted too much for a turn.
+    /// Goes on with a part that had emitted too much for a turn.
     pub(super) fn apply_rest(&mut self, now: Timestamp) {
         if !self.room.are_outputs_held
-            && let Some(part) = self.rest.take()
+            && let Some(it) = self.rest.take()
         {
             // Its room was taken when it came.
-            self.room.log_bytes = self.room.log_bytes.saturating_sub(part.bytes.len() as u64);
-            self.apply_ops(part, now);
+            let cost = (it.part.bytes.len() - it.applied_bytes) as u64;
+            self.room.log_bytes = self.room.log_bytes.saturating_sub(cost);
+            self.shared.course = it.course;
+            self.work_through(it, now);
         }
     }
 
     /// Applies operations; what is left when they have emitted too much for a turn waits for the next.
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
-        let OpsPart { namespace, bytes, count, ack, limit, reply } = part;
-        let mut outcomes = Vec::with_capacity(count as usize);
+        let outcomes = Vec::with_capacity(part.count as usize);
+        let (course, applied_bytes, waiting) = (self.shared.course, 0, Waiting::default());
+        self.work_through(UnderWay { part, course, applied_bytes, outcomes, waiting }, now);
+    }
+
+    fn work_through(&mut self, mut it: UnderWay, now: Timestamp) {
+        let UnderWay { part, applied_bytes, outcomes, waiting, .. } = &mut it;
         // Where the namespace stands in each lane: looked up once for the whole request.
+        let namespace = part.namespace;
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(namespace)).collect();
-        let (mut rest, mut applied_bytes) = (&bytes[..], 0);
+        let mut rest = &part.bytes[*applied_bytes..];
         let mut ahead = Ahead::new();
         let mut is_enough = false;
         while !is_enough && (!rest.is_empty() || !ahead.is_empty()) {
@@ -45,24 +63,27 @@ impl Shard {
                 ahead.push(&self.shared.pools, table, it, hash);
             }
             for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
-                outcomes.push(self.apply_one(&it, hash, limit, now));
-                applied_bytes += it.bytes.len();
+                let outcome = self.apply_one(&it, hash, part.limit, now);
+                if let Some(until) = Self::held_until(&outcome, now) {
+                    waiting.push(outcomes.len(), it.bytes, until);
+                }
+                outcomes.push(outcome);
+                *applied_bytes += it.bytes.len();
                 is_enough = self.shared.scratch.emitted_bytes() > self.emitted_max;
                 if is_enough {
                     break;
                 }
             }
         }
-        if applied_bytes < bytes.len() {
-            let count = count - outcomes.len() as u32;
-            let reply = Box::new(move |behind: Vec<Outcome>| {
-                outcomes.extend(behind);
-                reply(outcomes);
-            });
-            let bytes = bytes[applied_bytes..].to_vec();
-            self.rest = Some(OpsPart { namespace, bytes, count, ack, limit, reply });
+        if *applied_bytes < part.bytes.len() {
+            self.rest = Some(it);
             return;
         }
+        let UnderWay { part, outcomes, waiting, .. } = it;
+        let Some((part, outcomes)) = self.answer_or_hold(part, waiting, outcomes) else {
+            return;
+        };
+        let OpsPart { reply, ack, .. } = part;
         let release: Release = Box::new(move || reply(outcomes));
         match ack {
             Ack::Accepted => release(),

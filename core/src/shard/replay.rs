@@ -67,6 +67,7 @@ impl Shard {
             ControlRecord::Command(asked) => controls.command(NOBODY, asked, now, effects),
             ControlRecord::IdleSilent => controls.idle_silent(now, effects),
             ControlRecord::Restarted { at } => controls.restarted(*at),
+            ControlRecord::Stopped(report) => controls.stop(report, effects),
         };
         let gauges = &*self.registry;
         let shared = &mut self.shared;
@@ -111,6 +112,7 @@ impl Shard {
         }
         // Before anybody asks: what may be changed of a namespace depends on what it holds.
         self.lanes.iter_mut().for_each(Lane::publish_gauges);
+        self.lanes.iter_mut().for_each(Lane::tell_stops_again);
         self.work_effects();
         std::mem::take(&mut self.turn)
     }

@@ -55,7 +55,7 @@ impl Shard {
         self.savepoint.as_ref().is_some_and(|it| it.phase != Phase::Copying)
     }
 
-    fn is_marked(&self) -> bool {
+    pub(super) fn is_marked(&self) -> bool {
         self.savepoint.as_ref().is_some_and(|it| it.phase == Phase::Marked)
     }
 

@@ -6,7 +6,7 @@
 
 use super::fault::SnapshotFault;
 use crate::held::Held;
-use crate::namespace::{ControlsState, NamespaceConfig};
+use crate::namespace::{ControlsState, NamespaceConfig, Stop};
 use crate::output::NamespaceId;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub(crate) struct NamespaceHead {
     pub(crate) is_paused: bool,
     /// It takes no more operations.
     pub(crate) is_closed: bool,
+    /// Why it has stopped, if it has.
+    pub(crate) stopped: Option<Arc<Stop>>,
     /// By domain.
     pub(crate) domains: [DomainHead; 2],
 }
@@ -86,6 +88,8 @@ struct NamespaceForm {
     paused: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<Arc<Stop>>,
     event: DomainHead,
     processing: DomainHead,
 }
@@ -108,6 +112,7 @@ impl LaneHead {
                 manual_now: it.manual_now,
                 paused: it.is_paused,
                 closed: it.is_closed,
+                stopped: it.stopped.clone(),
                 event: it.domains[0].clone(),
                 processing: it.domains[1].clone(),
             }
@@ -132,6 +137,7 @@ impl LaneHead {
                 manual_now: it.manual_now,
                 is_paused: it.paused,
                 is_closed: it.closed,
+                stopped: it.stopped,
                 domains: [it.event, it.processing],
             })
         });
@@ -162,7 +168,7 @@ fn from_json<'a, T: Deserialize<'a>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::{ClockKind, OverduePolicy};
+    use crate::namespace::{ClockKind, OverduePolicy, StopAt};
 
     #[test]
     fn a_head_comes_back_and_holds_each_configuration_once() {
@@ -184,6 +190,10 @@ mod tests {
             manual_now: (n == 4).then_some(at(-7)),
             is_paused: n == 5,
             is_closed: n == 6,
+            stopped: (n == 5).then(|| {
+                let at = StopAt::Element { timestamp: at(3), input: 1 };
+                Arc::new(Stop::new(Timestamp::MIN, vec![0, 255], at, "no"))
+            }),
             domains: if n.is_multiple_of(7) { [&moving, &still] } else { [&still, &moving] }
                 .map(Clone::clone),
         });

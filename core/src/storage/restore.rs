@@ -232,9 +232,10 @@ fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> Nam
         config: Arc::clone(&state.config),
         applied_number: state.steps,
         // What a paused one has taken in of its clock follows with the resume.
-        manual_now: state.paused.map_or(state.manual_now, |paused| paused.clock),
+        manual_now: state.paused.as_ref().map_or(state.manual_now, |paused| paused.clock),
         is_paused: state.paused.is_some(),
         is_closed: state.closed.is_some(),
+        stopped: state.paused.as_ref().and_then(|paused| paused.stop.clone()),
         domains: [0, 1]
             .map(|domain| DomainHead::merged(heads.iter().map(|it| &it.domains[domain]))),
     }

@@ -81,7 +81,7 @@ use crate::function::{
 use crate::function::{
     KeyedBatchFunction, arrow_array::RecordBatch, decode_batch_state, encode_batch,
 };
-use crate::namespace::{Closing, NamespaceConfig, ProcessingTimers};
+use crate::namespace::{Closing, NamespaceConfig, ProcessingTimers, Stop};
 use crate::op::{Payload, ResultKind};
 use crate::runtime::Fault;
 use crate::time::Timestamp;
@@ -347,6 +347,16 @@ impl<T: HarnessOf> TypedHarness<T> {
             timestamp: it.timestamp,
         });
         outputs.collect()
+    }
+
+    /// Why it has stopped, if it has: as `on_error` wants it where the function fails.
+    pub fn stopped(&mut self) -> Option<Stop> {
+        self.inner.stopped()
+    }
+
+    /// Lets it go on after a stop, and everything happen that follows from that.
+    pub fn resume(&mut self) {
+        self.inner.resume();
     }
 
     /// The timers of a key, in the order (domain, time, name).

@@ -5,7 +5,7 @@ use crate::error::Rejection;
 use crate::function::{FunctionTimer, Operators, TimerId};
 use crate::namespace::{
     ClockChange, ClockKind, Closing, Command, CommandReply, NamespaceConfig, ProcessingTimers,
-    SourceChange, SourceResult,
+    SourceChange, SourceResult, Stop,
 };
 use crate::op::{Action, Element, Op, Outcome, Payload, ResultKind};
 use crate::output::{Cursor, OutputId, OutputKind, OutputRecord};
@@ -235,6 +235,25 @@ impl OperatorHarness {
             unreachable!("a close answers for itself")
         };
         Ok(closing)
+    }
+
+    /// Why the namespace has stopped, if it has.
+    pub fn stopped(&mut self) -> Option<Stop> {
+        let namespace = self.namespace();
+        let status = self.ask(|engine, reply| engine.describe(&namespace, reply));
+        status.expect("the namespace is there").stopped.map(Arc::unwrap_or_clone)
+    }
+
+    /// What its functions have met since the last start.
+    #[cfg(test)]
+    pub(super) fn engine_metrics(&mut self) -> crate::runtime::FunctionMetrics {
+        self.settle();
+        self.node().engine().metrics().functions
+    }
+
+    /// Lets the namespace go on after a stop, and everything happen that follows from that.
+    pub fn resume(&mut self) {
+        self.command(Command::Resume).expect("the namespace is there");
     }
 
     /// Changes the configuration.

@@ -2,7 +2,7 @@
 
 use super::Harness;
 use crate::function::{Context, KeyedProcessFunction, Result, caught_panic};
-use crate::namespace::{NamespaceConfig, OnError};
+use crate::namespace::{ErrorPolicy, NamespaceConfig, OnError};
 use std::sync::{Arc, Mutex};
 
 /// Notes what a hook would be told, and fails: twice by an error, then by a panic.
@@ -28,7 +28,7 @@ impl KeyedProcessFunction for Notes {
 fn a_hook_can_tell_a_function_and_how_often_it_was_tried() {
     let notes = Arc::new(Mutex::new(Vec::new()));
     let own = Arc::clone(&notes);
-    let on_error = OnError { retry: 2, ..OnError::default() };
+    let on_error = OnError { retry: 2, backoff_ms: 0, then: ErrorPolicy::Skip };
     let config = NamespaceConfig { on_error, ..NamespaceConfig::default() };
     let mut harness = Harness::with_config(move || Notes(Arc::clone(&own)), config).unwrap();
     harness.process_element("a", true, 1).unwrap();

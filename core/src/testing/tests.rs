@@ -5,7 +5,7 @@ use crate::function::busy::{Busy, Sum};
 use crate::function::host::Host;
 use crate::function::{Call, Context, OnTimerContext, Operator, TimerFired, operator};
 use crate::limits::DUE_AT_ONCE_MAX;
-use crate::namespace::{LateElements, LateTimers, OnError};
+use crate::namespace::{ErrorPolicy, LateElements, LateTimers, OnError};
 use crate::op::{Action, Element, Op};
 use crate::solo::Solo;
 use crate::time::Domain;
@@ -16,6 +16,15 @@ use std::collections::BTreeMap;
 
 const LATE: OutputTag<Value> = OutputTag::new("late");
 const ERRORS: OutputTag<Value> = OutputTag::new("errors");
+
+mod failing;
+
+/// What fails is passed over.
+const SKIP: OnError = OnError { retry: 0, backoff_ms: 0, then: ErrorPolicy::Skip };
+
+fn skipping() -> NamespaceConfig {
+    NamespaceConfig { on_error: SKIP, ..NamespaceConfig::default() }
+}
 
 fn ms(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -59,11 +68,8 @@ fn by_key(outputs: impl IntoIterator<Item = (String, Option<i64>, String)>) -> B
 }
 
 fn play(deeds: &[Deed], late_timers: LateTimers) {
-    let config = NamespaceConfig {
-        late_elements: LateElements::Process,
-        late_timers,
-        ..NamespaceConfig::default()
-    };
+    let config =
+        NamespaceConfig { late_elements: LateElements::Process, late_timers, ..skipping() };
     let mut harness = Harness::with_config(|| Busy, config).expect("a legal configuration");
     let mut host = Host::new(operator(Busy).expect("a state that can be written down"));
     host.late_timers_wait = late_timers == LateTimers::NextWatermark;
@@ -139,7 +145,7 @@ proptest! {
 
 #[test]
 fn a_replay_emits_the_same_with_the_same_ids() {
-    let mut harness = Harness::new(|| Busy);
+    let mut harness = busy(skipping());
     for n in 0..50 {
         let steps = [(0, n), (1, 2 * n), (5, n + 9), (7, n), (9, n), (12, 0)];
         harness.process_element(format!("key {}", n % 7), steps, n).expect("taken");
@@ -239,7 +245,7 @@ fn late_elements_go_where_the_namespace_wants_them() {
 
 #[test]
 fn what_fails_is_tried_again_and_passed_over_with_a_word_about_it() {
-    let on_error = OnError { retry: 2, ..OnError::default() };
+    let on_error = OnError { retry: 2, ..SKIP };
     let mut harness = busy(NamespaceConfig { on_error, ..NamespaceConfig::default() });
     harness.process_element("k", [(7, 5), (0, 13)], 1).expect("taken");
     for (step, message) in [(10, "asked for 3"), (11, "the callback panicked: asked for 3")] {
@@ -297,7 +303,7 @@ impl KeyedProcessFunction for Endless {
 
 #[test]
 fn callbacks_that_would_never_end_do() {
-    let mut harness = Harness::new(|| Endless(0));
+    let mut harness = Harness::with_config(|| Endless(0), skipping()).expect("legal");
     harness.process_element("k", 5, 0).expect("taken");
     // The first one has been registered before, and the second time it is due at once as well.
     for fired in [DUE_AT_ONCE_MAX, 2 * DUE_AT_ONCE_MAX - 1] {
@@ -328,7 +334,7 @@ fn nothing_waits_for_what_comes_after_the_final_watermark() {
 
 #[test]
 fn a_key_has_no_more_timers_than_it_may() {
-    let mut config = NamespaceConfig::default();
+    let mut config = skipping();
     config.limits.timers_per_key = 3;
     let mut harness = busy(config);
     let result = harness.process_element("k", [(0, 1), (0, 1), (1, 1), (4, 1), (4, 2)], 0);
@@ -534,7 +540,7 @@ fn pair(state: &mut (Option<u32>, Option<String>), ctx: &mut Context<(u32, Strin
 
 #[test]
 fn two_inputs_share_the_state_and_the_timers_of_a_key() {
-    let mut harness = CoHarness::new(|| Pairs);
+    let mut harness = CoHarness::with_config(|| Pairs, skipping()).expect("legal");
     harness.process_element1("a", 7, 1).expect("taken");
     harness.process_element2("b", "cash", 2).expect("taken");
     harness.crash();

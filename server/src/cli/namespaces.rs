@@ -1,6 +1,6 @@
 //! `namespaces`: isolated applications on one server.
 
-use super::client::{escape, query};
+use super::client::{Answer, escape, query};
 use super::{Client, Failure, Target, print};
 use clap::{Args, Subcommand};
 use http::Method;
@@ -15,6 +15,8 @@ Examples:
   stormwheel namespaces create reminders --overdue spread=10m
   stormwheel namespaces set replay --config '{\"limits\":{\"timers\":1000000}}'
   stormwheel namespaces close replay --processing-timers drain
+  stormwheel namespaces pause reminders
+  stormwheel namespaces resume reminders
   stormwheel namespaces delete replay --force")]
 pub struct Namespaces {
     #[command(flatten)]
@@ -52,6 +54,16 @@ enum Action {
         name: String,
         #[command(flatten)]
         config: ConfigFlags,
+    },
+    /// Let no time pass in one: nothing fires until it is resumed
+    Pause {
+        /// The namespace
+        name: String,
+    },
+    /// Let one go on, after a pause or because its function has failed
+    Resume {
+        /// The namespace
+        name: String,
     },
     /// Delete one with all it holds
     Delete {
@@ -150,6 +162,8 @@ impl Namespaces {
                 let answer = client.send(Method::PATCH, &path(&name), Some(body)).await?;
                 (answer, Some(format!("changed {name}")))
             }
+            Action::Pause { name } => stand(&client, &name, "pause").await?,
+            Action::Resume { name } => stand(&client, &name, "resume").await?,
             Action::Delete { name, force } => {
                 let query = if force { "?force=true" } else { "" };
                 let path = format!("{}{query}", path(&name));
@@ -186,6 +200,23 @@ fn closed(answer: &Value) -> String {
         _ if state == "closed" => format!("closed {name}"),
         _ => format!("{name} is closing: it waits for its processing timers"),
     }
+}
+
+/// Pauses or resumes a namespace.
+async fn stand(
+    client: &Client,
+    name: &str,
+    verb: &str,
+) -> Result<(Answer, Option<String>), Failure> {
+    let path = format!("/v1/namespaces/{}/{verb}", escape(name));
+    let answer = client.send(Method::POST, &path, None).await?;
+    let result = answer.json()?;
+    let done = match result["result"].as_str() {
+        Some("ignored") if result["paused"] == true => format!("{name} was paused already"),
+        Some("ignored") => format!("{name} was not paused"),
+        _ => format!("{verb}d {name}"),
+    };
+    Ok((answer, Some(done)))
 }
 
 /// A list as a table, one namespace as indented JSON.

@@ -289,13 +289,18 @@ async fn carry_out(
     Ok(Carried { outcomes, moved })
 }
 
-/// The first refusal behind which nothing goes on: by load, or the namespace is closed or gone (and
-/// one that has taken its name meanwhile has nothing to do with this).
+/// The first refusal behind which nothing goes on: by load, or the namespace has stopped (and what was
+/// refused would be late behind a watermark), or it is closed or gone (and one that has taken its name
+/// meanwhile has nothing to do with this).
 fn end_of(answers: &[Outcome]) -> Option<Rejection> {
     let mut refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
     let ends = |rejection: &&Rejection| {
-        matches!(**rejection, Rejection::NamespaceUnknown | Rejection::NamespaceClosed)
-            || kinds::of_rejection(rejection).is_load()
+        matches!(
+            rejection,
+            Rejection::NamespaceUnknown
+                | Rejection::NamespaceClosed
+                | Rejection::NamespaceStopped { .. }
+        ) || kinds::of_rejection(rejection).is_load()
     };
     refusals.find(ends).cloned()
 }

@@ -5,8 +5,10 @@ use super::bound::Segment;
 use super::manners::Media;
 use super::respond::{answer, json_value};
 use super::watermarks::{only_field, sources_json, time_json};
+use crate::wire::key::format_key;
 use crate::wire::namespace::{config_json, merge_config, parse_config};
 use crate::wire::problem::{Problem, kinds};
+use crate::wire::time::TimeFormat;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -14,6 +16,7 @@ use std::ops::Bound;
 use stormwheel::error::Rejection;
 use stormwheel::namespace::{
     ClockKind, Closing, Command, CommandReply, NamespaceConfig, NamespaceStatus, ProcessingTimers,
+    Stop, StopAt,
 };
 
 /// Namespaces in a page unless asked otherwise.
@@ -115,6 +118,7 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
             "state": state_name(status.closing),
             "processing_timers": status.closing.map(|it| it.processing_timers.as_str()),
             "paused": status.paused,
+            "stopped": status.stopped.as_deref().map(|stop| stop_json(stop, times)),
             "watermark": time_json(status.watermark, times),
             "sources": sources_json(&status.sources, times),
             "keys": status.keys,
@@ -164,6 +168,12 @@ pub(super) async fn resume(exchange: Exchange<'_>) -> Result<Response<Body>, Pro
     let CommandReply::Resumed { changed } = try_ask(resumed).await? else {
         return Err(misanswered());
     };
+    let namespace = exchange.namespace()?;
+    let status = try_ask(|reply| exchange.app.engine.describe(&namespace, reply)).await?;
+    if let Some(stop) = status.stopped {
+        // It went on, and has not come far.
+        return Err(Rejection::NamespaceStopped { detail: stop.to_string() }.into());
+    }
     Ok(stands(&exchange, &name, if changed { "resumed" } else { "ignored" }, false))
 }
 
@@ -212,6 +222,32 @@ const fn state_name(closing: Option<Closing>) -> &'static str {
         Some(Closing { is_closed: false, .. }) => "closing",
         Some(Closing { is_closed: true, .. }) => "closed",
     }
+}
+
+fn stop_json(stop: &Stop, times: TimeFormat) -> Value {
+    let mut it = json!({
+        "since": time_json(Some(stop.since), times),
+        "key": format_key(&stop.key),
+        "error": stop.error,
+    });
+    match &stop.at {
+        StopAt::Element { timestamp, input } => {
+            let timestamp = time_json(Some(*timestamp), times);
+            it["element"] = json!({ "timestamp": timestamp, "input": input });
+        }
+        StopAt::Timer { domain, fire_at, name, namespace } => {
+            let fire_at = time_json(Some(*fire_at), times);
+            it["timer"] = json!({ "domain": domain.as_str(), "fire_at": fire_at });
+            if let Some(name) = name {
+                it["timer"]["name"] = json!(name);
+            }
+            if let Some(namespace) = namespace {
+                let hex: String = namespace.iter().map(|byte| format!("{byte:02x}")).collect();
+                it["timer"]["namespace_hex"] = json!(hex);
+            }
+        }
+    }
+    it
 }
 
 fn stands(exchange: &Exchange<'_>, name: &str, result: &str, is_paused: bool) -> Response<Body> {

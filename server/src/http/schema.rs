@@ -255,11 +255,42 @@ pub struct NamespaceStatus {
     pub processing_timers: Option<String>,
     /// No time passes in it until it is resumed.
     pub paused: bool,
+    /// Why it has stopped; null: it has not. It is paused then, and takes no elements.
+    pub stopped: Option<NamespaceStop>,
     /// The combined watermark; null: none yet.
     pub watermark: Option<Time>,
     pub sources: Vec<Source>,
     pub keys: u64,
     pub timers: PendingTimers,
+}
+
+/// Where the function of a namespace has failed for good.
+#[derive(ToSchema)]
+pub struct NamespaceStop {
+    pub since: Time,
+    pub key: String,
+    /// The element that was not taken.
+    pub element: Option<StoppedElement>,
+    /// The timer that is due still.
+    pub timer: Option<StoppedTimer>,
+    /// What the function said.
+    pub error: String,
+}
+
+#[derive(ToSchema)]
+pub struct StoppedElement {
+    pub timestamp: Time,
+    pub input: u8,
+}
+
+#[derive(ToSchema)]
+pub struct StoppedTimer {
+    /// `event` or `processing`.
+    pub domain: String,
+    pub fire_at: Time,
+    pub name: Option<String>,
+    /// The bytes of the namespace of the timer: a window, for one.
+    pub namespace_hex: Option<String>,
 }
 
 #[derive(ToSchema)]

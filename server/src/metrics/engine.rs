@@ -70,6 +70,8 @@ families! {
         "Timers at which a function failed for good, and that were passed over."
     RETRIES "stormwheel_function_retries_total" []
         "Callbacks of functions that were called again because they had failed."
+    NAMESPACES_STOPPED "stormwheel_namespaces_stopped" []
+        "Namespaces that have stopped because their function failed for good; they wait to be resumed."
     REFUSED_AT_THE_END "stormwheel_function_timers_refused_at_the_end_total" []
         "Timers that callbacks wanted at the final watermark, or at the end of the clock of a closed namespace: nothing is due after that."
     OUTPUTS "stormwheel_outputs_total" []
@@ -172,8 +174,9 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
 }
 
 fn collect_functions(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
-    let FunctionMetrics { processed, failed, late, timers_failed, retries, refused_at_the_end } =
-        metrics.functions;
+    let FunctionMetrics { processed, failed, late, timers_failed, .. } = metrics.functions;
+    let FunctionMetrics { retries, refused_at_the_end, stopped, .. } = metrics.functions;
+    families.push(gauges(&NAMESPACES_STOPPED, [(vec![], stopped as f64)]));
     let by_result = [(ResultKind::Processed, processed), (ResultKind::Failed, failed)];
     let by_result =
         by_result.map(|(result, count)| (vec![result.as_str().to_owned()], count as f64));

@@ -41,6 +41,7 @@ pub fn config_json(config: &NamespaceConfig) -> Value {
         it["late_elements"] = json!(word_of(&LATE_ELEMENTS, config.late_elements));
         it["on_error"] = json!({
             "retry": config.on_error.retry,
+            "backoff": format_duration(config.on_error.backoff_ms),
             "then": word_of(&ERROR_POLICIES, config.on_error.then),
         });
     }
@@ -53,7 +54,7 @@ const LATE_ELEMENTS: [(&str, LateElements); 3] = [
     ("process", LateElements::Process),
 ];
 const ERROR_POLICIES: [(&str, ErrorPolicy); 2] =
-    [("skip", ErrorPolicy::Skip), ("stop", ErrorPolicy::Stop)];
+    [("stop", ErrorPolicy::Stop), ("skip", ErrorPolicy::Skip)];
 
 fn word_of<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> Option<&'static str> {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word)
@@ -197,8 +198,8 @@ fn function_of(top: &mut Section, is_function: bool) -> Result<NamespaceConfig, 
     let mut section = top.section("on_error")?;
     let retry = section.count("retry")?.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     let retry = retry.unwrap_or(defaults.on_error.retry);
-    section.only_duration("backoff", 0)?;
-    let on_error = OnError { retry, then: section.word("then", &ERROR_POLICIES)? };
+    let backoff_ms = section.duration("backoff")?.unwrap_or(defaults.on_error.backoff_ms);
+    let on_error = OnError { retry, backoff_ms, then: section.word("then", &ERROR_POLICIES)? };
     section.close()?;
     Ok(NamespaceConfig { options, lateness_ms, late_elements, on_error, ..defaults })
 }

@@ -5,6 +5,7 @@ use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::function::{Operators, Scratch};
 use crate::key_group::xxh3_64;
 use crate::keyed::Pools;
+use crate::lane::Course;
 use crate::log::{KeyRecord, encode_op};
 use crate::namespace::{
     Change, ClockKind, LateTimers, NamespaceConfig, OverduePolicy, Step, StepDone,
@@ -139,6 +140,7 @@ impl World {
             near: SecondCounts::default(),
             operators: Operators::default(),
             scratch: Scratch::default(),
+            course: Course::New,
         };
         Self {
             lane: Lane::new(0, 0, GROUPS + 1),

@@ -1,4 +1,5 @@
-//! A pause: time stands still in a namespace until it goes on.
+//! A pause: time stands still in a namespace until it goes on. A stop is one that a lane asks for, at
+//! which the function has failed for good: what that was is kept with it.
 //!
 //! While it is paused its lanes hear of no watermark and no clock: what would have been sent is kept
 //! here. The step that ends the pause says between which times nothing could fire, and is itself the
@@ -6,12 +7,15 @@
 
 use super::{Change, Control, ControlEffect, Controls, Ticket, Waiting};
 use crate::error::Rejection;
-use crate::namespace::{ClockKind, CommandReply};
+use crate::namespace::control::StopReport;
+use crate::namespace::{ClockKind, CommandReply, Stop};
+use crate::output::NamespaceId;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a paused namespace keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pause {
     /// Since when.
@@ -22,6 +26,9 @@ pub(crate) struct Pause {
     /// The watermark that came meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     watermark: Option<Timestamp>,
+    /// Why it has stopped, if that is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stop: Option<Arc<Stop>>,
 }
 
 impl Controls {
@@ -37,7 +44,7 @@ impl Controls {
         if control.paused.is_some() {
             return Ok(Some(CommandReply::Paused { changed: false }));
         }
-        control.paused = Some(Pause { at: now, clock: control.manual_now, watermark: None });
+        control.paused = Some(Pause::new(now, control.manual_now));
         let (id, number) = (control.id, control.next_step());
         let waiting = Waiting::new(ticket, true, CommandReply::Paused { changed: true });
         self.send(id, number, Change::Pause, None, Some(waiting), effects);
@@ -52,10 +59,11 @@ impl Controls {
         effects: &mut Vec<ControlEffect>,
     ) -> Result<Option<CommandReply>, Rejection> {
         let control = self.control(name)?;
-        let Some(Pause { at, clock, watermark }) = control.paused.take() else {
+        let Some(Pause { at, clock, watermark, stop }) = control.paused.take() else {
             return Ok(Some(CommandReply::Resumed { changed: false }));
         };
-        let lost = match control.config.clock {
+        let mut watermark = watermark;
+        let mut lost = match control.config.clock {
             ClockKind::System => (at < now).then_some((at, now)),
             // A manual clock that did not move made nothing due.
             ClockKind::Manual => control
@@ -63,7 +71,19 @@ impl Controls {
                 .filter(|to| Some(*to) != clock)
                 .map(|to| (clock.unwrap_or(to), to)),
         };
+        if stop.is_some() {
+            // Where callbacks have failed, time goes over what it has passed once more.
+            let still = match control.config.clock {
+                ClockKind::System => Some(at),
+                ClockKind::Manual => control.manual_now,
+            };
+            lost = lost.or(still.map(|still| (still, still)));
+            watermark = watermark.or(control.sources.combined());
+        }
         let (id, number) = (control.id, control.next_step());
+        control.resumed = number;
+        self.stopped.remove(&id);
+        let control = self.control(name)?;
         let watermark = watermark.map(|watermark| (control.next_step(), watermark));
         let waiting = Waiting::new(ticket, true, CommandReply::Resumed { changed: true });
         let (first, last) =
@@ -73,6 +93,44 @@ impl Controls {
             self.send(id, number, Change::Watermark(watermark), None, last, effects);
         }
         Ok(None)
+    }
+}
+
+impl Controls {
+    /// How many namespaces have stopped.
+    pub(crate) fn stopped_count(&self) -> u64 {
+        self.stopped.len() as u64
+    }
+
+    fn by_id(&mut self, id: NamespaceId) -> Option<&mut Control> {
+        self.by_name.values_mut().find(|control| control.id == id)
+    }
+
+    /// Whether what a lane has to say is new: the namespace is there, was not resumed since, and nothing
+    /// is known yet.
+    pub(crate) fn is_news(&mut self, report: &StopReport) -> bool {
+        self.by_id(report.namespace).is_some_and(|control| {
+            report.applied_number >= control.resumed
+                && control.paused.as_ref().is_none_or(|pause| pause.stop.is_none())
+        })
+    }
+
+    /// A lane has news: the namespace stops everywhere.
+    pub(crate) fn stop(&mut self, report: &StopReport, effects: &mut Vec<ControlEffect>) {
+        let Some(control) = self.by_id(report.namespace) else { return };
+        let (at, clock) = (report.stop.since, control.manual_now);
+        let pause = control.paused.get_or_insert_with(|| Pause::new(at, clock));
+        pause.stop = Some(Arc::clone(&report.stop));
+        let (id, number) = (control.id, control.next_step());
+        self.stopped.insert(id);
+        let change = Change::Stop(Arc::clone(&report.stop));
+        self.send(id, number, change, None, None, effects);
+    }
+}
+
+impl Pause {
+    fn new(at: Timestamp, clock: Option<Timestamp>) -> Self {
+        Self { at, clock, watermark: None, stop: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Controls written down and made again.
 
-use super::{Change, Close, Control, Controls, InFlight, Pause, Publish};
+use super::{Change, Close, Control, Controls, InFlight, Pause, Publish, is_zero};
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
@@ -36,6 +36,9 @@ pub(crate) struct ControlState {
     /// How its input has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) closed: Option<Close>,
+    /// The step that has resumed it last; 0: none has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) resumed: u64,
     /// The newest output of all when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born_cursor: Option<u64>,
@@ -73,8 +76,9 @@ impl Controls {
             steps: it.steps,
             sources: it.sources.clone(),
             manual_now: it.manual_now,
-            paused: it.paused,
+            paused: it.paused.clone(),
             closed: it.closed,
+            resumed: it.resumed,
             born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
@@ -111,9 +115,13 @@ impl Controls {
                 paused: namespace.paused,
                 closed: namespace.closed,
                 is_finished: false,
+                resumed: namespace.resumed,
                 born: namespace.born_cursor.map(Cursor),
                 idle_at: None,
             };
+            if control.paused.as_ref().is_some_and(|pause| pause.stop.is_some()) {
+                it.stopped.insert(control.id);
+            }
             it.by_name.insert(Arc::clone(&name), control);
             it.list_idle(&name);
         }

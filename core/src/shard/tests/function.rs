@@ -2,11 +2,15 @@
 //! storms: whoever follows the log comes to the same states, timers and outputs.
 
 use super::*;
+use crate::namespace::{ErrorPolicy, OnError};
 use crate::op::{Element, ResultKind};
 
 fn config(clock: ClockKind, overdue: OverduePolicy, late_timers: LateTimers) -> NamespaceConfig {
     let operator = "busy".to_owned();
-    NamespaceConfig { operator, clock, late_timers, overdue, ..NamespaceConfig::default() }
+    // What fails fails again, later where there is a clock: and comes to the same.
+    let on_error = OnError { retry: 2, backoff_ms: 40, then: ErrorPolicy::Skip };
+    let plain = NamespaceConfig::default();
+    NamespaceConfig { operator, clock, late_timers, on_error, overdue, ..plain }
 }
 
 fn any_element(dice: &mut Dice, world: &mut World, namespace: NamespaceId, around: i64, keys: u64) {
@@ -28,6 +32,15 @@ fn any_element(dice: &mut Dice, world: &mut World, namespace: NamespaceId, aroun
     let element = Element { timestamp, input: 0, value: Payload::Json(&value) };
     let key = key_of(dice.below(keys));
     world.op(namespace, &Op { key: key.as_bytes(), action: Action::Element(element) });
+}
+
+/// Lets time pass until nothing has to be called again.
+fn try_again(world: &mut World) {
+    world.settle();
+    while world.shard.next_retry().is_some() {
+        world.now = world.now.saturating_add(40);
+        world.settle();
+    }
 }
 
 fn play(seed: u64) -> u64 {
@@ -84,12 +97,12 @@ fn play(seed: u64) -> u64 {
     if dice.one_in(2) {
         world.restart(50);
     }
-    world.settle();
+    try_again(&mut world);
     world.check_replay(&namespaces, keys);
     for name in ["m", "s"] {
         world.command(name, Command::Close(ProcessingTimers::Drain));
     }
-    world.settle();
+    try_again(&mut world);
     world.check_replay(&namespaces, keys);
     assert_eq!(world.shard.stats().pending, [0, 0]);
     assert_eq!(world.outside.registry.finished.lock().unwrap().len(), 2);
@@ -109,4 +122,119 @@ fn a_function_that_is_followed_comes_to_the_same() {
         fired += game.unwrap_or_else(|_| panic!("seed {seed}"));
     }
     assert!(fired > 5_000, "timers have fired: {fired}");
+}
+
+/// An element of `Busy`.
+fn element(world: &mut World, namespace: NamespaceId, key: &str, steps: &str) {
+    let value = Payload::Json(steps.as_bytes());
+    let element = Element { timestamp: Timestamp::from_millis(1), input: 0, value };
+    world.op(namespace, &Op { key: key.as_bytes(), action: Action::Element(element) });
+    world.settle();
+}
+
+fn results(world: &World) -> Vec<Result<ResultKind, Rejection>> {
+    let mut outcomes = world.outcomes.lock().unwrap();
+    outcomes.drain(..).map(|(_, outcome)| outcome.map(|applied| applied.result)).collect()
+}
+
+fn later(world: &mut World, millis: i64) {
+    world.now = world.now.saturating_add(millis);
+    world.settle();
+}
+
+fn impatient(then: ErrorPolicy) -> NamespaceConfig {
+    let on_error = OnError { retry: 2, backoff_ms: 100, then };
+    NamespaceConfig { on_error, ..config(ClockKind::System, OverduePolicy::Fire, LateTimers::Fire) }
+}
+
+#[test]
+fn what_is_called_again_later_lets_its_partition_wait_and_nobody_else() {
+    let mut world = World::new(Pace::default(), 1_000_000);
+    let id = world.create("s", impatient(ErrorPolicy::Skip));
+    let group = |key: &str| Layout::new(8, 3, 1).unwrap().group_of(xxh3_64(key.as_bytes()));
+    let names: Vec<String> = (0..100).map(|n| format!("k{n}")).collect();
+    let beside = names.iter().find(|key| group(key) == group("bad")).unwrap();
+    let other = names.iter().find(|key| group(key) != group("bad")).unwrap();
+    let next = |world: &mut World| world.turn();
+    element(&mut world, id, "bad", "[[10,1]]");
+    element(&mut world, id, beside, "[[7,1]]");
+    element(&mut world, id, other, "[[7,2]]");
+    assert_eq!(results(&world), [Ok(ResultKind::Processed)], "that of the other one");
+    assert_eq!(next(&mut world), Next::At(world.now + 100), "nobody is kept busy by it");
+    assert_eq!(world.shard.stats().retries, 1);
+    later(&mut world, 99);
+    assert_eq!((results(&world), world.shard.stats().retries), (vec![], 1));
+    later(&mut world, 1);
+    assert_eq!((results(&world), world.shard.stats().retries), (vec![], 2));
+    // What comes last waits behind what came first.
+    element(&mut world, id, "bad", "[[7,5]]");
+    later(&mut world, 100);
+    let expected = [ResultKind::Failed, ResultKind::Processed, ResultKind::Processed].map(Ok);
+    assert_eq!(results(&world), expected);
+    assert_eq!((world.shard.next_retry(), next(&mut world)), (None, Next::Never));
+    world.check_replay(&[id], 0);
+}
+
+#[test]
+fn an_advance_waits_for_the_timers_that_are_called_again_later() {
+    let mut world = World::new(Pace::default(), 1_000_000);
+    let id = world.create("s", impatient(ErrorPolicy::Skip));
+    // At a time that leaves 6, `Busy` fails with an even sum.
+    for (key, time) in [("a", 13), ("b", 9), ("c", 20)] {
+        element(&mut world, id, key, &format!("[[7,1],[0,{time}],[0,{}]]", time + 7));
+    }
+    let _ = results(&world);
+    world.watermark("s", 30);
+    world.settle();
+    let emitted = |world: &World| world.outside.outputs.iter().map(|it| it.iter().count()).sum();
+    let first: usize = emitted(&world);
+    assert_eq!(first, 2, "those of `b`");
+    assert!(world.shard.lanes.iter().any(Lane::is_draining));
+    world.watermark("s", 31);
+    element(&mut world, id, "a", "[[7,1]]");
+    assert_eq!(results(&world), [], "it waits for the timers of its key");
+    later(&mut world, 100);
+    assert_eq!(emitted(&world), first);
+    for _ in 0..4 {
+        later(&mut world, 100);
+    }
+    assert!(!world.shard.lanes.iter().any(Lane::is_draining));
+    assert_eq!(results(&world), [Ok(ResultKind::Processed)]);
+    assert_eq!(world.shard.stats().timers_failed, 4);
+    world.check_replay(&[id], 0);
+}
+
+#[test]
+fn a_namespace_that_has_stopped_waits_for_nobody_and_its_lanes_know_it_after_a_restart() {
+    let mut world = World::new(Pace::default(), 1_000_000);
+    let id = world.create("s", impatient(ErrorPolicy::Stop));
+    element(&mut world, id, "bad", "[[10,1]]");
+    element(&mut world, id, "bad", "[[7,1]]");
+    later(&mut world, 100);
+    assert_eq!(results(&world), []);
+    later(&mut world, 100);
+    let refused =
+        |outcome: &Result<_, _>| matches!(outcome, Err(Rejection::NamespaceStopped { .. }));
+    let both = results(&world);
+    assert!(both.len() == 2 && both.iter().all(refused), "{both:?}");
+    assert_eq!((world.shard.stats().stopped, world.shard.next_retry()), (1, None));
+    let records = |world: &World| world.outside.blocks.len();
+    let before = records(&world);
+    for key in 0..20 {
+        element(&mut world, id, &key_of(key), "[[7,1]]");
+    }
+    assert!(results(&world).iter().all(refused));
+    assert_eq!(records(&world), before, "nothing of it is written down");
+    world.check_replay(&[id], 20);
+    world.restart(50);
+    world.settle();
+    assert_eq!(world.shard.stats().stopped, 1);
+    element(&mut world, id, "good", "[[7,1]]");
+    assert!(results(&world).iter().all(refused));
+    world.command("s", Command::Resume);
+    world.settle();
+    assert_eq!(world.shard.stats().stopped, 0);
+    element(&mut world, id, "good", "[[7,1]]");
+    assert_eq!(results(&world), [Ok(ResultKind::Processed)]);
+    world.check_replay(&[id], 20);
 }

@@ -70,7 +70,11 @@ pub(super) fn follow(
                 }
                 Change::Drain => oracle.advance(Domain::Processing, Timestamp::MAX, position),
                 Change::Discard => oracle.discard(),
-                Change::Close | Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
+                Change::Close
+                | Change::Pause
+                | Change::Stop(_)
+                | Change::Resume { lost: None }
+                | Change::Remove => {}
             }
         }
         Record::Key(record) => {

@@ -25,6 +25,7 @@ fn head(position: u64, ids: &[u64]) -> LaneHead {
         manual_now: None,
         is_paused: false,
         is_closed: false,
+        stopped: None,
         domains: [still.clone(), still.clone()],
     });
     LaneHead { position, namespaces: namespaces.collect() }

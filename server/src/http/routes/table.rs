@@ -418,7 +418,7 @@ pub static ROUTES: &[Route] = &[
             Place::Namespace,
             "/resume",
             Call::ResumeNamespace,
-            "Let time go on; answers once everything it made due can be read",
+            "Let time go on, also after a stop by errors; answers once everything it made due can be read",
         )
     },
     Route {

@@ -34,10 +34,14 @@ pub struct NamespaceConfig {
 /// For functions: what becomes of an element or a timer at which one fails.
 #[derive(ToSchema)]
 pub struct OnError {
-    /// How often it is called again, at once.
+    /// How often it is called again.
     pub retry: Option<u32>,
-    /// `skip`: it is passed over, and goes to the side output `errors`.
-    #[schema(example = "skip")]
+    /// How long after each failure; on a manual clock, at once.
+    #[schema(example = "1s")]
+    pub backoff: Option<String>,
+    /// `stop`: the namespace stops until it is resumed, the element is refused, the timer stays. `skip`: it
+    /// is passed over, and goes to the side output `errors`.
+    #[schema(example = "stop")]
     pub then: Option<String>,
 }
 

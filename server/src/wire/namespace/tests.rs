@@ -79,7 +79,8 @@ fn every_field_is_read() {
 fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
     let function = json!({
         "operator": "count", "options": {"size": 3}, "lateness": "5s",
-        "late_elements": "side_output", "on_error": {"retry": 2, "then": "skip"}
+        "late_elements": "side_output",
+        "on_error": {"retry": 2, "backoff": "250ms", "then": "skip"}
     });
     let config = parse(&function).unwrap();
     let expected = NamespaceConfig {
@@ -87,7 +88,7 @@ fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
         options: json!({"size": 3}),
         lateness_ms: 5_000,
         late_elements: LateElements::SideOutput,
-        on_error: OnError { retry: 2, then: ErrorPolicy::Skip },
+        on_error: OnError { retry: 2, backoff_ms: 250, then: ErrorPolicy::Skip },
         ..NamespaceConfig::default()
     };
     assert_eq!(config, expected);
@@ -95,9 +96,12 @@ fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
     let plain = NamespaceConfig { operator: "count".to_owned(), ..NamespaceConfig::default() };
     assert_eq!(parse(&config_json(&plain)), Ok(plain));
     assert!(config_json(&NamespaceConfig::default()).get("on_error").is_none());
-    let stop = json!({"operator": "count", "on_error": {"then": "stop"}});
-    let problem = parse(&stop).unwrap_err();
-    assert_eq!(problem.field.as_deref(), Some("on_error.then"));
+    let shown = config_json(&parse(&json!({"operator": "count"})).unwrap());
+    assert_eq!(shown["on_error"], json!({"retry": 3, "backoff": "1s", "then": "stop"}));
+}
+
+fn of_function(on_error: Value) -> Value {
+    json!({"operator": "count", "on_error": on_error})
 }
 
 #[test]
@@ -146,6 +150,19 @@ fn what_is_wrong_is_named_by_its_path() {
         ),
         (json!({"overdue": {"police": "drop"}}), unknown, "overdue.police", "`policy`, `over`"),
         (json!({"on_error": {"retry": 4}}), option, "on_error.retry", "yet, only 3"),
+        (of_function(json!({"then": "panic"})), option, "on_error.then", "`stop`, `skip`"),
+        (of_function(json!({"retry": 101})), option, "on_error.retry", "allowed is 0 to 100"),
+        (of_function(json!({"retry": -1})), option, "on_error.retry", "not negative"),
+        (of_function(json!({"retry": 1_u64 << 33})), option, "on_error.retry", "0 to 100"),
+        (of_function(json!({"backoff": "-1s"})), option, "on_error.backoff", "0 to 100000 ms"),
+        (of_function(json!({"backoff": 5})), option, "on_error.backoff", "\"90s\""),
+        (
+            of_function(json!({"retry": 100, "backoff": "4s"})),
+            option,
+            "on_error.backoff",
+            "0 to 3000 ms: over all retries no more than 300000 ms",
+        ),
+        (of_function(json!({"time": 1})), unknown, "on_error.time", "`backoff`"),
         (json!({"retention": {"bytes": -1}}), option, "retention.bytes", "\"10GiB\""),
         (json!({"retention": {"bytes": "lots"}}), option, "retention.bytes", "no size"),
         (json!({"limits": {"timers": 1.5}}), option, "limits.timers", "whole number"),

@@ -120,6 +120,9 @@ kinds! {
     VERSION_CONFLICT = 409 "version-conflict", "Somebody else changed it meanwhile",
         "The configuration was changed between your reading and your writing of it.\n\n\
          Read it again, apply the change to what stands now, and send that.";
+    NAMESPACE_STOPPED = 409 "namespace-stopped", "The namespace has stopped",
+        "Its function failed for good, and `on_error` says `stop`: nothing is taken in and nothing fires until it is resumed. What it was refused for was not taken; a timer at which it failed is due still.\n\n\
+         GET /v1/namespaces/{ns} says under status.stopped where it failed and what it said. Mend that, then POST /v1/namespaces/{ns}/resume, and send the elements again that were refused.";
     CLOCK_NOT_MANUAL = 409 "clock-not-manual", "The clock of this namespace cannot be set",
         "Only a namespace made with \"clock\":\"manual\" lives by a clock that is told the time; this one follows the clock of the machine.\n\n\
          Make a namespace with a manual clock for tests and replays.";
@@ -166,7 +169,7 @@ kinds! {
         "The Content-Type or Content-Encoding of the body is not one that this address reads.\n\n\
          Single requests take application/json; batches take application/x-ndjson or application/vnd.apache.arrow.stream; bodies may be gzip or zstd.";
     FUNCTION_FAILED = 422 "function-failed", "The function failed at this element",
-        "The namespace's function returned an error or panicked at the element, also when it was called again, and `on_error` says to pass over what fails. Nothing that it asked for there took place; its neighbours stand.\n\n\
+        "The namespace's function returned an error or panicked at the element, also when it was called again, and `on_error` says `skip`: to pass over what fails. Nothing that it asked for there took place; its neighbours stand.\n\n\
          The side output `errors` (GET …/outputs?tag=errors) has the element and the message. Sending the element again would come to the same.";
     INPUT_NOT_FOUND = 422 "input-not-found", "The operator has no such input",
         "The element names an input by a number, from 0 on, that the namespace's operator does not have.\n\n\
@@ -186,6 +189,9 @@ kinds! {
     QUEUE_FULL = 429 "queue-full", "A queue is full",
         "Requests come faster than the shard that owns the key works them off, and its queue has reached its bound. Nothing was done for this operation.\n\n\
          Wait for Retry-After and send it again, with backoff and jitter. If it lasts, look at stormwheel_shard_busy_seconds_total: more shards, more machines, or less traffic.";
+    FUNCTION_RETRIES = 429 "function-retries", "The function is about to be called again",
+        "The function has failed at this key, and is called again before anything more of its key group is taken in; so much waits for that already that this has to be refused. Nothing was done for it.\n\n\
+         Wait for Retry-After and send it again. GET …/outputs?tag=errors and stormwheel_function_retries_total tell more.";
     HEADERS_TOO_LARGE = 431 "headers-too-large", "The head of the request is too large",
         "The request line and headers together are larger than the service takes.\n\n\
          Drop headers that are not needed, cookies above all. A key of 1024 bytes fits, also when percent-encoded.";

@@ -1,0 +1,121 @@
+//! Where functions fail: what waits for them to be called again, and what is refused because they have
+//! failed for good.
+//!
+//! Neither leaves a record: what is refused or waits has no position. An operation is applied at a
+//! position that is given back if it comes to nothing; a timer of an advance that has failed for good is
+//! left where it was, and what may stand behind that in the log does not touch it.
+
+use super::{HomeIndex, Lane, LaneNamespace, Shared};
+use crate::error::Rejection;
+use crate::key_group::KeyGroup;
+use crate::namespace::{Stop, StopReport};
+use crate::time::{Domain, Timestamp};
+use std::sync::Arc;
+
+/// How what is applied has come to a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Course {
+    /// For the first time.
+    #[default]
+    New,
+    /// It was here before, and had to wait.
+    Again,
+    /// It stands in the log that is followed: nothing waits.
+    Followed,
+}
+
+impl LaneNamespace {
+    /// Why an operation is refused before it gets a position, if it is. What waits of a
+    /// partition goes before what comes new.
+    #[inline]
+    pub(super) fn refuse(
+        &mut self,
+        course: Course,
+        group: KeyGroup,
+        now: Timestamp,
+    ) -> Option<Rejection> {
+        if self.stopped.is_none() && self.trials.is_empty() {
+            return None;
+        }
+        self.refuse_here(course, group, now)
+    }
+
+    #[cold]
+    fn refuse_here(
+        &mut self,
+        course: Course,
+        group: KeyGroup,
+        now: Timestamp,
+    ) -> Option<Rejection> {
+        if let Some(stop) = &self.stopped {
+            return Some(Rejection::NamespaceStopped { detail: stop.to_string() });
+        }
+        let at = self.trials.due(group)?;
+        if course == Course::Again && at <= now {
+            self.tries = self.trials.take(group);
+            return None;
+        }
+        Some(Rejection::FunctionRetries { retry_after_ms: at.saturating_since(now).max(1) as u64 })
+    }
+}
+
+impl Lane {
+    /// The newest record has come to nothing.
+    #[cold]
+    pub(super) fn give_position_back(&mut self, bytes: &[u8]) {
+        self.position -= 1;
+        self.block.count -= 1;
+        let length = self.block.bytes.len() - bytes.len();
+        self.block.bytes.truncate(length);
+    }
+
+    /// What an advance has left of a domain is looked at by the one that begins.
+    pub(super) fn unpark(&mut self, shared: &mut Shared, home: HomeIndex, domain: Domain) {
+        self.home_mut(home).timeline.unpark(&mut shared.entries, domain);
+    }
+
+    /// The namespace has stopped, on this lane or on another one. Nothing of it is draining.
+    pub(super) fn stop(&mut self, home: HomeIndex, stop: Arc<Stop>) {
+        let it = self.home_mut(home);
+        it.stopped.get_or_insert(stop);
+        it.is_stop_told = true;
+        it.trials.clear();
+        self.pause(home);
+    }
+
+    /// Namespaces whose advances have waited until now for callbacks to be called again go on.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        while let Some((_, home)) = self.aside.first().filter(|(at, _)| *at <= now).copied() {
+            self.aside.pop_first();
+            self.draining.push_back(home);
+        }
+    }
+
+    /// Namespaces that have stopped here since the last call, before these are handed over.
+    pub(crate) fn take_stops(&mut self) -> Vec<StopReport> {
+        let mut reports = Vec::new();
+        for place in 0..self.changed.len() {
+            let home = self.changed[place];
+            let it = self.home_mut(home);
+            if let Some(stop) = it.stopped.clone().filter(|_| !it.is_stop_told) {
+                it.is_stop_told = true;
+                it.trials.clear();
+                let (namespace, applied_number) = (it.id, it.applied_number);
+                reports.push(StopReport { namespace, applied_number, stop });
+            }
+        }
+        reports
+    }
+
+    /// After a start: what has stopped here is told again, since nobody knows whether it was.
+    pub(crate) fn tell_stops_again(&mut self) {
+        let stopped = |(index, it): (usize, &Option<Box<LaneNamespace>>)| {
+            it.as_ref().filter(|it| it.stopped.is_some()).map(|_| HomeIndex(index as u32))
+        };
+        let stopped: Vec<HomeIndex> = self.homes.iter().enumerate().filter_map(stopped).collect();
+        for home in stopped {
+            self.home_mut(home).is_stop_told = false;
+            self.mark_changed(home);
+        }
+    }
+}
