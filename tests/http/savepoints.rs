@@ -1,5 +1,6 @@
 //! Savepoints over HTTP and at a shell: made, looked at, damaged, restored into another layout.
 
+use crate::functions::running_with;
 use crate::harness::Service;
 use std::fs;
 use std::path::Path;
@@ -145,4 +146,62 @@ async fn what_was_copied_goes_on_elsewhere() {
     fs::remove_file(format!("{saved}/savepoint")).unwrap();
     let (code, told) = fail_stormwheel(&["savepoint", "inspect", &saved]);
     assert!(code == Some(1) && told.contains("no savepoint here"), "{told}");
+}
+
+#[tokio::test]
+async fn what_functions_keep_is_written_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let durable = |config: &mut ServerConfig| {
+        config.in_memory = false;
+        config.data_dir = folder.path().join("data");
+    };
+    let service = running_with(r#"{"operator":"sum"}"#, durable).await;
+    let timeout = r#"{"operator":"timeout","options":{"after":"10s","domain":"event"}}"#;
+    service.put("/v1/namespaces/silence", timeout).await.expect(201);
+    let windows = r#"{"operator":"windows",
+        "options":{"window":{"tumbling":{"size":"1s"}},"aggregate":{"all":{"collect":"/x"}}}}"#;
+    service.put("/v1/namespaces/panes", windows).await.expect(201);
+    service.put("/v1/keys/k/timers/t", r#"{"after":"1h"}"#).await.expect(201);
+    for (namespace, lines) in [
+        ("m", "{\"key\":\"a\",\"timestamp\":1,\"value\":{\"n\":7}}"),
+        (
+            "silence",
+            "{\"key\":\"d\",\"timestamp\":1,\"value\":1.50}\n{\"watermark\":1}\n\
+             {\"key\":\"d\",\"timestamp\":2,\"value\":{\"x\":2}}",
+        ),
+        ("panes", "{\"key\":\"~_w\",\"timestamp\":600,\"value\":{\"x\":1.0}}"),
+    ] {
+        let path = format!("/v1/namespaces/{namespace}/elements");
+        service.post(&path, lines).await.expect(200);
+    }
+    let keys = service.get("/v1/namespaces/panes/keys/~_w/timers").await.expect(200).json();
+    assert_eq!(keys["timers"][0]["timer_namespace"], "0", "{keys}");
+    let listed = service.get("/v1/namespaces/panes/timers?domain=event").await.expect(200).json();
+    assert_eq!(listed["timers"][0]["timer_namespace"], "0", "{listed}");
+    assert!(listed["timers"][0]["name"].is_null());
+
+    let made = service.post("/v1/savepoints?wait=30s", "").await.expect(200).json();
+    let id = made["savepoint"].as_str().unwrap().to_owned();
+    service.server.stop().await;
+    let saved = path(&format!("data/snapshots/savepoints/{id}"));
+    let states = shell(&["savepoint", "export", &saved, "--states"]).await;
+    let mut states: Vec<&str> = states.lines().collect();
+    states.sort_unstable();
+    let expected = [
+        r#"{"namespace":"m","operator":"sum","key":"a","state_version":1,"state_base64":"AQ4C"}"#,
+        r#"{"namespace":"panes","operator":"windows","key":"~_w","state":{"windows":[{"start":0,"size":1000,"fresh":1,"early_at":null,"held":[{"Collect":[[600,1.0]]}]}]}}"#,
+        r#"{"namespace":"silence","operator":"timeout","key":"d","state":{"held":{"count":1,"last":2,"elements":[{"at":2,"value":{"x":2}}]},"state":{"at":1,"phase":"Alive","value":1.50}}}"#,
+    ];
+    assert_eq!(states, expected);
+    let file = path("states.parquet");
+    let told = ["savepoint", "export", &saved, "--states", "--format", "parquet", "-o", &file];
+    assert!(shell(&told).await.starts_with("3 states are in "));
+    let bytes = fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    let timers = shell(&["savepoint", "export", &saved]).await;
+    assert_eq!(timers.lines().count(), 4);
+    let window =
+        r#"{"namespace":"panes","key":"~_w","timer_namespace":"0","domain":"event","fire_at":999}"#;
+    assert!(timers.lines().any(|line| line == window), "{timers}");
 }

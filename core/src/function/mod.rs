@@ -45,6 +45,7 @@ pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
 pub use registry::{Operators, co_operator, operator};
 pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
+pub use state::state_version;
 pub use timer::{FunctionTimer, TimerId};
 pub(crate) use timer::{StoredId, StoredTimers};
 

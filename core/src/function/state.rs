@@ -19,6 +19,11 @@ pub(super) fn split_version(bytes: &[u8]) -> Result<(u32, &[u8])> {
     Ok((version, rest))
 }
 
+/// The version that a state was written down with, if a function over types did so.
+pub fn state_version(state: &[u8]) -> Option<u32> {
+    split_version(state).ok().map(|(version, _)| version)
+}
+
 /// A state as it was written down, without its version.
 pub(super) fn decode<S: DeserializeOwned>(bytes: &[u8]) -> Result<S> {
     match take_from_bytes(bytes)? {

@@ -73,6 +73,9 @@ pub(super) mod sealed {
 
         /// The operator of options that were read.
         fn run(self) -> Box<dyn Operator>;
+
+        /// What it keeps for a key, as JSON.
+        fn state_as_json(state: &[u8]) -> Result<String>;
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
-use super::machine::{Due, Machine, Out, Stepped};
+use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
+use super::state::raw_json;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
@@ -85,6 +86,10 @@ impl Read for Debounce {
     fn run(self) -> Box<dyn Operator> {
         Box::new(Stepped(self))
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        machine_as_json::<Self>(state)
+    }
 }
 
 read_by_serde!(Debounce);
@@ -95,6 +100,7 @@ pub(super) struct Burst<'a> {
     first: Timestamp,
     last: Timestamp,
     /// What will go out.
+    #[serde(serialize_with = "raw_json")]
     value: &'a str,
 }
 

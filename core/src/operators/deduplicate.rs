@@ -13,7 +13,7 @@ use super::built_in::{BuiltIn, read_by_serde, span};
 use super::canonical::push_canonical;
 use super::forget::{arm, now, reached};
 use super::options::Options;
-use super::state::{load, save};
+use super::state::{as_json, load, raw_json, save};
 use super::value::{Pointer, json_text};
 use crate::duration::DurationValue;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
@@ -95,6 +95,10 @@ impl Read for Deduplicate {
     fn run(self) -> Box<dyn Operator> {
         Box::new(self)
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        as_json::<State<'_>>(state)
+    }
 }
 
 read_by_serde!(Deduplicate);
@@ -133,10 +137,29 @@ struct State<'a> {
 /// Elements that are the same as one another, the times in between included.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "identity_text")]
     identity: Cow<'a, [u8]>,
     from: i64,
     to: i64,
+}
+
+/// For people, what JSON it is; a hash, and bytes, in hexadecimal digits.
+fn identity_text<S: Serializer>(
+    identity: impl AsRef<[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let identity = identity.as_ref();
+    if !serializer.is_human_readable() {
+        return identity.serialize(serializer);
+    }
+    match std::str::from_utf8(identity) {
+        Ok(text) if !text.starts_with(['\0', '\u{1}']) => raw_json(text, serializer),
+        _ => {
+            let fours = identity.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+            let digits = fours.filter_map(|four| char::from_digit(u32::from(four), 16));
+            serializer.serialize_str(&digits.collect::<String>())
+        }
+    }
 }
 
 impl Operator for Deduplicate {

@@ -2,7 +2,7 @@
 
 use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
-use super::machine::{Due, Machine, Out, Stepped};
+use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
 use super::value::Pointer;
 use crate::duration::DurationValue;
@@ -76,6 +76,10 @@ impl Read for Delay {
 
     fn run(self) -> Box<dyn Operator> {
         Box::new(Stepped(self))
+    }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        machine_as_json::<Self>(state)
     }
 }
 

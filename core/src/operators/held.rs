@@ -7,10 +7,12 @@
 //! It is read in place. One more at its end, the usual case, costs a copy of the bytes and no look at
 //! them, since the last time is known; so does the first one that goes.
 
+use super::state::raw_json;
 use crate::duration::format_duration;
 use crate::function::{FunctionError, Result};
 use crate::limits::HELD_ELEMENTS_MAX;
 use crate::time::Timestamp;
+use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// See the module: one element or more.
@@ -18,13 +20,33 @@ use serde::{Deserialize, Serialize, Serializer};
 pub(super) struct Held<'a> {
     count: u32,
     last: Timestamp,
-    #[serde(serialize_with = "as_bytes")]
+    #[serde(rename = "elements", serialize_with = "as_bytes")]
     bytes: &'a [u8],
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
 fn as_bytes<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(bytes)
+    if !serializer.is_human_readable() {
+        return serializer.serialize_bytes(bytes);
+    }
+    let mut elements = Vec::new();
+    let mut rest = *bytes;
+    while !rest.is_empty() {
+        let Some((at, value, behind)) = try_split(rest) else {
+            return Err(S::Error::custom("the elements that wait for their time are not whole"));
+        };
+        elements.push(Waiting { at, value });
+        rest = behind;
+    }
+    elements.serialize(serializer)
+}
+
+/// One of them, for people.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    at: Timestamp,
+    #[serde(serialize_with = "raw_json")]
+    value: &'a str,
 }
 
 impl<'a> Held<'a> {
@@ -75,13 +97,15 @@ const LENGTH_BYTES: usize = 4;
 
 /// The first element, and what follows it.
 fn split(bytes: &[u8]) -> (Timestamp, &str, &[u8]) {
-    let whole = bytes.split_first_chunk::<TIME_BYTES>().and_then(|(time, rest)| {
-        let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
-        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let time = Timestamp::from_millis(i64::from_le_bytes(*time));
-        Some((time, std::str::from_utf8(value).ok()?, rest))
-    });
-    whole.expect("held elements are whole, and there is one")
+    try_split(bytes).expect("held elements are whole, and there is one")
+}
+
+fn try_split(bytes: &[u8]) -> Option<(Timestamp, &str, &[u8])> {
+    let (time, rest) = bytes.split_first_chunk::<TIME_BYTES>()?;
+    let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
+    let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    let time = Timestamp::from_millis(i64::from_le_bytes(*time));
+    Some((time, std::str::from_utf8(value).ok()?, rest))
 }
 
 /// Where an element of this time belongs, which is earlier than the last one's.

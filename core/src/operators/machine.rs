@@ -11,7 +11,7 @@
 //! default one, which costs the least.
 
 use super::held::Held;
-use super::state::{load, save};
+use super::state::{as_json, load, save};
 use super::value::json_text;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
 use crate::limits::CALL_BYTES_MAX;
@@ -100,6 +100,11 @@ struct Kept<'a, S> {
 enum Next {
     Held,
     Deadline,
+}
+
+/// What is kept for a key of a machine, as JSON.
+pub(super) fn machine_as_json<M: Machine>(state: &[u8]) -> Result<String> {
+    as_json::<Kept<'_, M::State<'_>>>(state)
 }
 
 /// A machine as an operator.

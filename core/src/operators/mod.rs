@@ -40,17 +40,41 @@ pub use throttle::Throttle;
 pub use timeout::Timeout;
 pub use windows::Windows;
 
-use crate::function::Operators;
+use crate::function::{Operator, Operators, Result};
+use serde_json::Value;
+
+/// One of them.
+struct Entry {
+    name: &'static str,
+    make: fn(&Value) -> Result<Box<dyn Operator>>,
+    state_as_json: fn(&[u8]) -> Result<String>,
+}
+
+const fn entry<B: BuiltIn>() -> Entry {
+    Entry { name: B::NAME, make: B::from_options, state_as_json: B::state_as_json }
+}
+
+const ALL: [Entry; 9] = [
+    entry::<Timeout>(),
+    entry::<Debounce>(),
+    entry::<Throttle>(),
+    entry::<Delay>(),
+    entry::<Periodic>(),
+    entry::<Windows>(),
+    entry::<IntervalJoin>(),
+    entry::<Enrich>(),
+    entry::<Deduplicate>(),
+];
 
 /// All of them, by name.
 pub fn built_in() -> Operators {
-    let operators = with::<Timeout>(Operators::default());
-    let operators = with::<Throttle>(with::<Debounce>(operators));
-    let operators = with::<Periodic>(with::<Delay>(operators));
-    let operators = with::<IntervalJoin>(with::<Windows>(operators));
-    with::<Deduplicate>(with::<Enrich>(operators))
+    let with = |operators: Operators, it: &Entry| operators.with(it.name, it.make);
+    ALL.iter().fold(Operators::default(), with)
 }
 
-fn with<B: BuiltIn + 'static>(operators: Operators) -> Operators {
-    operators.with(B::NAME, B::from_options)
+/// What an operator of this name keeps for a key, as JSON for people and programs to read: the fields are
+/// the operator's own, and follow its version. `None`: none of these is called so, or it is not its.
+pub fn state_as_json(operator: &str, state: &[u8]) -> Option<String> {
+    let entry = ALL.iter().find(|it| it.name == operator)?;
+    (entry.state_as_json)(state).ok()
 }

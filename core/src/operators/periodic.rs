@@ -4,8 +4,9 @@
 
 use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
-use super::machine::{Due, Machine, Out, Stepped};
+use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
+use super::state::raw_json;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
@@ -93,6 +94,10 @@ impl Read for Periodic {
     fn run(self) -> Box<dyn Operator> {
         Box::new(Stepped(self))
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        machine_as_json::<Self>(state)
+    }
 }
 
 read_by_serde!(Periodic);
@@ -105,6 +110,7 @@ pub(super) struct Ticking<'a> {
     next: Timestamp,
     /// How many times are left, where they are counted.
     left: u64,
+    #[serde(serialize_with = "raw_json")]
     value: &'a str,
 }
 

@@ -2,7 +2,9 @@
 //! compactly, as the state of every function is. It is read without copying it.
 
 use crate::function::{Call, FunctionError, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// The version of all of these states. Whoever changes one of them raises it, and takes the older
 /// one over.
@@ -34,5 +36,36 @@ pub(super) fn save<S: Serialize>(call: &mut Call<'_>, state: Option<&S>) {
         Some(state) => call.write_state(|buffer| {
             Ok(postcard::to_extend(state, postcard::to_extend(&VERSION, buffer)?)?)
         }),
+    }
+}
+
+/// What was kept, as JSON for people to read. Its fields are the operator's own.
+pub(super) fn as_json<'a, S: Deserialize<'a> + Serialize>(bytes: &'a [u8]) -> Result<String> {
+    Ok(serde_json::to_string(&decode::<S>(bytes)?)?)
+}
+
+/// A value of an element: in JSON it stands as it came.
+pub(super) fn raw_json<S: Serializer>(
+    text: impl AsRef<str>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = text.as_ref();
+    if serializer.is_human_readable()
+        && let Ok(raw) = serde_json::from_str::<&RawValue>(text)
+    {
+        return raw.serialize(serializer);
+    }
+    serializer.serialize_str(text)
+}
+
+/// The same, where there may be none.
+#[allow(clippy::ref_option, reason = "serde hands fields over by reference")]
+pub(super) fn raw_json_if_any<S: Serializer>(
+    text: &Option<&str>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match text {
+        Some(text) if serializer.is_human_readable() => raw_json(text, serializer),
+        other => other.serialize(serializer),
     }
 }

@@ -2,8 +2,9 @@
 
 use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
-use super::machine::{Due, Machine, Out, Stepped};
+use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
+use super::state::raw_json_if_any;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
@@ -71,6 +72,10 @@ impl Read for Throttle {
     fn run(self) -> Box<dyn Operator> {
         Box::new(Stepped(self))
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        machine_as_json::<Self>(state)
+    }
 }
 
 read_by_serde!(Throttle);
@@ -80,6 +85,7 @@ read_by_serde!(Throttle);
 pub(super) struct Interval<'a> {
     end: Timestamp,
     /// What was held back last, and goes out in the end.
+    #[serde(serialize_with = "raw_json_if_any")]
     held: Option<&'a str>,
 }
 

@@ -2,8 +2,9 @@
 
 use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
-use super::machine::{Due, Machine, Out, Stepped};
+use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
+use super::state::raw_json;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
@@ -68,6 +69,10 @@ impl Read for Timeout {
     fn run(self) -> Box<dyn Operator> {
         Box::new(Stepped(self))
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        machine_as_json::<Self>(state)
+    }
 }
 
 read_by_serde!(Timeout);
@@ -79,6 +84,7 @@ pub(super) struct Seen<'a> {
     at: Timestamp,
     phase: Phase,
     /// What that was; empty once nobody will be told.
+    #[serde(serialize_with = "raw_json")]
     value: &'a str,
 }
 

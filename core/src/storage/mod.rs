@@ -55,7 +55,9 @@ pub use memory_store::MemoryStore;
 pub use output_recovery::OutputTornTail;
 pub use recovery_fault::{Corruption, RecoveryFault};
 pub use restore::{RestoreFault, RestoreInfo, RestoreOptions, restore};
-pub use savepoint_reader::{SavedTimer, SavepointFault, SavepointReader, SavepointSummary};
+pub use savepoint_reader::{
+    SavedState, SavedTimer, SavepointFault, SavepointReader, SavepointSummary,
+};
 
 use crate::ports::DiskFile;
 use std::io::{self, ErrorKind};

@@ -76,12 +76,29 @@ pub struct SavepointSummary {
 #[allow(missing_docs, reason = "the names say it")]
 pub struct SavedTimer<'a> {
     pub namespace: &'a str,
+    /// What the namespace runs.
+    pub operator: &'a str,
     pub key: &'a [u8],
     pub name: Option<&'a str>,
     pub domain: Domain,
     pub fire_at: Timestamp,
     pub payload: Option<Payload<'a>>,
 }
+
+/// What a function keeps for a key, in a savepoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct SavedState<'a> {
+    pub namespace: &'a str,
+    /// What the namespace runs.
+    pub operator: &'a str,
+    pub key: &'a [u8],
+    /// As it was written down.
+    pub state: &'a [u8],
+}
+
+/// What a namespace is called, and what it runs.
+type Named = (String, String);
 
 /// What all lanes knew at the cut.
 pub(super) struct SavedLanes {
@@ -174,27 +191,58 @@ impl SavepointReader {
         &self,
         each: &mut dyn FnMut(&SavedTimer<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let names: BTreeMap<NamespaceId, &str> =
-            self.manifest.namespaces.iter().map(|it| (NamespaceId(it.id), &*it.name)).collect();
+        self.each_key(&mut |(namespace, operator), key, timers, reader| {
+            for _ in 0..timers {
+                let timer = reader.next_timer()?;
+                let told = SavedTimer {
+                    namespace,
+                    operator,
+                    key,
+                    name: timer.name,
+                    domain: timer.domain,
+                    fire_at: timer.time,
+                    payload: timer.payload,
+                };
+                if let Err(failure) = each(&told) {
+                    return Ok(Err(failure));
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// Calls `each` for every key that has a state, in no order that means anything.
+    pub fn each_state<E: From<SavepointFault>>(
+        &self,
+        each: &mut dyn FnMut(&SavedState<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_key(&mut |(namespace, operator), key, timers, reader| {
+            let told = reader.state().map(|state| SavedState { namespace, operator, key, state });
+            for _ in 0..timers {
+                reader.next_timer()?;
+            }
+            Ok(told.map_or(Ok(()), |told| each(&told)))
+        })
+    }
+
+    /// Calls `each` with every key and how many timers it has, which it has to read.
+    fn each_key<E: From<SavepointFault>>(
+        &self,
+        each: &mut dyn FnMut(
+            &Named,
+            &[u8],
+            u32,
+            &mut PartitionReader<'_>,
+        ) -> Result<Result<(), E>, SnapshotFault>,
+    ) -> Result<(), E> {
+        let names = self.named()?;
+        let unknown = Named::default();
         let mut failure = None;
         let read = self.each_partition(&mut |id, _, mut reader| {
-            let namespace = names.get(&id).copied().unwrap_or_default();
+            let named = names.get(&id).unwrap_or(&unknown);
             while let Some((key, timers)) = reader.next_key()? {
-                for _ in 0..timers {
-                    let timer = reader.next_timer()?;
-                    let told = SavedTimer {
-                        namespace,
-                        key,
-                        name: timer.name,
-                        domain: timer.domain,
-                        fire_at: timer.time,
-                        payload: timer.payload,
-                    };
-                    if failure.is_none() {
-                        failure = each(&told).err();
-                    }
-                }
-                if failure.is_some() {
+                if let Err(ended) = each(named, key, timers, &mut reader)? {
+                    failure = Some(ended);
                     // Whatever it says: nobody wants the rest.
                     return Err(reader.fault("nobody wants the rest"));
                 }
@@ -205,6 +253,18 @@ impl SavepointReader {
             Some(failure) => Err(failure),
             None => read.map_err(E::from),
         }
+    }
+
+    fn named(&self) -> Result<BTreeMap<NamespaceId, Named>, SavepointFault> {
+        let controls = self.lanes()?.controls;
+        let configs = controls.values().flat_map(|it| &it.namespaces);
+        let operators: BTreeMap<u64, &str> =
+            configs.map(|it| (it.id, it.config.operator.as_str())).collect();
+        let named = self.manifest.namespaces.iter().map(|it| {
+            let operator = operators.get(&it.id).copied().unwrap_or_default();
+            (NamespaceId(it.id), (it.name.clone(), operator.to_owned()))
+        });
+        Ok(named.collect())
     }
 
     /// The heads and controls of all lanes.

@@ -205,6 +205,7 @@ mod tests {
         check("savepoint verify path", true);
         check("savepoint export path --format parquet -o file", true);
         check("savepoint export path --format xml", false);
+        check("savepoint export path --states -o file", true);
         check("restore --from path --data-dir dir --lanes 64 --max-parallelism 512", true);
         check("restore --from path", false);
         check("log inspect --data-dir d --json", true);

@@ -15,7 +15,7 @@ use crate::operators::built_in::sealed::Read;
 use crate::operators::built_in::{BuiltIn, read_by_serde, span};
 use crate::operators::forget::{arm, reached};
 use crate::operators::options::Options;
-use crate::operators::state::{load, save};
+use crate::operators::state::{as_json, load, raw_json, save};
 use crate::time::Domain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,6 +61,10 @@ impl Read for Enrich {
     fn run(self) -> Box<dyn Operator> {
         Box::new(self)
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        as_json::<State<'_>>(state)
+    }
 }
 
 read_by_serde!(Enrich);
@@ -80,14 +84,14 @@ struct Version<'a> {
     at: i64,
     /// Tells it from the others that are kept.
     serial: u64,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "raw_json")]
     text: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Fact<'a> {
     at: i64,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "raw_json")]
     text: Cow<'a, str>,
     /// The version that it was answered with.
     told: Option<u64>,

@@ -16,7 +16,7 @@ use crate::operators::built_in::sealed::Read;
 use crate::operators::built_in::{BuiltIn, read_by_serde};
 use crate::operators::forget::{arm, reached};
 use crate::operators::options::Options;
-use crate::operators::state::{load, save};
+use crate::operators::state::{as_json, load, raw_json, save};
 use crate::time::Domain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,6 +58,10 @@ impl Read for IntervalJoin {
     fn run(self) -> Box<dyn Operator> {
         Box::new(self)
     }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        as_json::<State<'_>>(state)
+    }
 }
 
 read_by_serde!(IntervalJoin);
@@ -82,7 +86,7 @@ struct State<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Row<'a> {
     at: i64,
-    #[serde(borrow)]
+    #[serde(borrow, serialize_with = "raw_json")]
     text: Cow<'a, str>,
 }
 

@@ -6,6 +6,7 @@ mod examples;
 mod in_code;
 mod oracle;
 mod page;
+mod states;
 mod windows_engine;
 
 use super::built_in;

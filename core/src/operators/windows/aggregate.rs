@@ -4,6 +4,7 @@
 //! same. Except for sums of fractions, what comes out does not depend on the order in which elements came.
 
 use crate::function::{FunctionError, Result};
+use crate::operators::state::raw_json;
 use crate::operators::value::Pointer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,7 +52,7 @@ pub(super) enum Held<'a> {
 
 /// JSON text, as it was written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow, serialize_with = "raw_json")] Cow<'a, str>);
 
 /// A number: whole ones are exact, whatever their length.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use super::aggregate::{Aggregate, Field};
 use super::assign::Assigner;
+use super::state::State;
 use crate::duration::{DurationValue, format_duration};
 use crate::function::{FunctionError, Operator, Result};
 use crate::limits::{
@@ -10,6 +11,7 @@ use crate::limits::{
 use crate::operators::built_in::sealed::Read;
 use crate::operators::built_in::{BuiltIn, read_by_serde, span};
 use crate::operators::options::Options;
+use crate::operators::state::as_json;
 use crate::operators::value::Pointer;
 use crate::text::clip;
 use crate::time::Domain;
@@ -203,6 +205,10 @@ read_by_serde!(Windows);
 impl Read for Windows {
     fn run(self) -> Box<dyn Operator> {
         Box::new(self)
+    }
+
+    fn state_as_json(state: &[u8]) -> Result<String> {
+        as_json::<State<'_>>(state)
     }
 
     fn read(options: &Value) -> Result<Self> {

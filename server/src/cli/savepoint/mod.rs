@@ -27,6 +27,7 @@ Examples:
   stormwheel savepoint create
   stormwheel savepoint verify stormwheel-data/snapshots/savepoints/sp-20260101T000000Z-0001
   stormwheel savepoint export PATH --format parquet -o timers.parquet
+  stormwheel savepoint export PATH --states
   stormwheel restore --from PATH --data-dir other-data --lanes 64")]
 pub struct Savepoint {
     #[command(subcommand)]
@@ -58,10 +59,13 @@ enum Action {
         /// The folder with the file `savepoint`
         path: PathBuf,
     },
-    /// Write the timers of the savepoint in a folder, one row each
+    /// Write the timers of the savepoint in a folder, one row each; or what its functions keep
     Export {
         /// The folder with the file `savepoint`
         path: PathBuf,
+        /// Not the timers, but what functions keep for each key
+        #[arg(long)]
+        states: bool,
         /// Form of the rows
         #[arg(long, value_enum, default_value_t = export::Format::Ndjson)]
         format: export::Format,
@@ -112,9 +116,13 @@ impl Savepoint {
                 print::line(&inspected.await?);
                 Ok(())
             }
-            Action::Export { path, format, output } => {
-                let rows =
-                    offline(path, move |reader| export::export(&reader, format, output.as_deref()));
+            Action::Export { path, states, format, output } => {
+                let write = if states {
+                    export::export::<export::States>
+                } else {
+                    export::export::<export::Timers>
+                };
+                let rows = offline(path, move |reader| write(&reader, format, output.as_deref()));
                 if let Some(told) = rows.await? {
                     print::line(&told);
                 }

@@ -99,6 +99,22 @@ fn inputs_part_rows_and_a_row_that_is_wrong_harms_no_other() {
     assert_eq!(intake.sink.0, expected);
 }
 
+/// The batch that came last.
+struct One(Option<RecordBatch>);
+impl ElementSink for One {
+    fn push(&mut self, op: &Op<'_>, timestamp: Timestamp) -> Result<(), Problem> {
+        let Action::Element(element) = &op.action else { panic!("{op:?} is no element") };
+        let bytes = element.value.bytes();
+        self.0 = StreamReader::try_new(bytes, None).unwrap().next().map(Result::unwrap);
+        assert_eq!(timestamp.as_millis(), 3, "the newest, rounded up");
+        Ok(())
+    }
+
+    fn watermark(&mut self, _to: Timestamp) -> Result<(), Problem> {
+        panic!("an Arrow stream has no watermarks")
+    }
+}
+
 #[test]
 fn columns_stay_as_they_are() {
     let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_500, 2_500]));
@@ -108,20 +124,6 @@ fn columns_stay_as_they_are() {
         ("timestamp", micros),
         ("flag", flags),
     ]]);
-    struct One(Option<RecordBatch>);
-    impl ElementSink for One {
-        fn push(&mut self, op: &Op<'_>, timestamp: Timestamp) -> Result<(), Problem> {
-            let Action::Element(element) = &op.action else { panic!("{op:?} is no element") };
-            let bytes = element.value.bytes();
-            self.0 = StreamReader::try_new(bytes, None).unwrap().next().map(Result::unwrap);
-            assert_eq!(timestamp.as_millis(), 3, "the newest, rounded up");
-            Ok(())
-        }
-
-        fn watermark(&mut self, _to: Timestamp) -> Result<(), Problem> {
-            panic!("an Arrow stream has no watermarks")
-        }
-    }
     let mut intake = Intake::new(One(None), None);
     push_groups(&body, &mut intake).unwrap().unwrap();
     let batch = intake.sink.0.unwrap();
