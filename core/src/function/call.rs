@@ -178,6 +178,13 @@ impl<'a> Call<'a> {
         self.scratch.set_late();
     }
 
+    /// The callback has done a piece of its work, and the timer that it registers, which is due, is for
+    /// the rest. It fires at once, at the final watermark too, and does not count as one of a loop. For
+    /// operators alone whose work has an end.
+    pub(crate) fn go_on_at_once(&mut self) {
+        self.scratch.set_goes_on();
+    }
+
     /// The callback has failed, whatever it returns: nothing of what it asked for takes place.
     pub fn fail(&mut self, failure: FunctionError) {
         self.scratch.fail(failure);

@@ -14,7 +14,6 @@ use super::held::Held;
 use super::state::{load, save};
 use super::value::json_text;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
-use crate::limits::CALL_BYTES_MAX;
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// Steps of one callback. What is left goes on in the next one, at once.
 const STEPS_MAX: usize = 256;
 /// Bytes after which a callback leaves the rest to the next one.
-const STEPS_BYTES_MAX: usize = 1 << 20;
+pub(super) const STEPS_BYTES_MAX: usize = 1 << 20;
 
 /// What an operator does with one key, step by step.
 pub(super) trait Machine: Send + 'static {
@@ -151,6 +150,10 @@ impl<M: Machine> Stepped<M> {
         if let Some(reached) = reached {
             self.advance(&mut kept, reached, &mut out);
         }
+        let is_left = |time| Some(time) <= reached;
+        if self.next(&kept).is_some_and(|(time, _)| is_left(time)) {
+            call.go_on_at_once();
+        }
         let Kept { mut held, state } = kept;
         let mut buffer = Vec::new();
         if let Some((at, value)) = early {
@@ -170,8 +173,7 @@ impl<M: Machine> Stepped<M> {
         Ok(())
     }
 
-    /// Does what is due, or a bounded piece of it. Behind the final watermark nothing can be left for
-    /// later: there it does all.
+    /// Does what is due, or a bounded piece of it.
     fn advance<'s>(
         &self,
         kept: &mut Kept<'s, M::State<'s>>,
@@ -184,9 +186,7 @@ impl<M: Machine> Stepped<M> {
         while let Some((time, next)) = self.next(kept)
             && time <= reached
         {
-            let is_enough = steps == STEPS_MAX || out.bytes > STEPS_BYTES_MAX;
-            // A callback that emits more than it may has failed already.
-            if is_enough && !is_final || out.bytes > CALL_BYTES_MAX {
+            if steps == STEPS_MAX || out.bytes > STEPS_BYTES_MAX {
                 return;
             }
             steps += 1;

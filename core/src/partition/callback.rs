@@ -153,7 +153,8 @@ impl Context<'_> {
             TimerChange::Delete { .. } | TimerChange::DeleteAll => false,
         };
         let changes = (0..self.scratch.changes_count()).map(|index| self.scratch.change(index));
-        let due = changes.filter(is_due_at_once).count();
+        // What is left of a piece of work is no loop: it has an end.
+        let due = if self.scratch.goes_on() { 0 } else { changes.filter(is_due_at_once).count() };
         let due = run.progress.due_at_once.saturating_add(due as u32);
         if due > DUE_AT_ONCE_MAX {
             return Err(FunctionError::new(format!(

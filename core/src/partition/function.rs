@@ -168,12 +168,12 @@ impl Partition {
         but: Option<Domain>,
     ) {
         let waits = cx.config.late_timers == LateTimers::NextWatermark;
-        let is_due = |cx: &Context<'_>, domain: Domain| {
+        let is_due = |cx: &Context<'_>, run: &Run, domain: Domain| {
             Some(domain) != but
-                && !(waits && domain == Domain::Event)
+                && !(waits && domain == Domain::Event && !run.progress.goes_on)
                 && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
         };
-        while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, *domain)) {
+        while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, run, *domain)) {
             self.fire_one(cx, slot, hash, run, domain);
         }
     }
@@ -203,6 +203,7 @@ impl Partition {
         });
         let about = About::Timer { domain, time: cell.time, name };
         cx.pools.free_blob(cell);
+        run.progress.goes_on = false;
         let called = cx.call(Some(slot), &[], run, about);
         let applied =
             called.and_then(|()| self.apply_asked(cx, Some(slot), &[], hash, run, &about));
@@ -225,7 +226,9 @@ impl Partition {
         about: &About<'_>,
     ) -> Result<Option<SlotIndex>, FunctionError> {
         // What would never end, ends: at the final watermark nothing more can be waited for.
+        run.progress.goes_on = cx.scratch.goes_on();
         let is_final = about.domain().is_some()
+            && !run.progress.goes_on
             && cx.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
         cx.check_asked(slot, run, is_final)?;
         let scratch = std::mem::take(cx.scratch);

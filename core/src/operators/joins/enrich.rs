@@ -11,6 +11,7 @@ mod tests;
 use super::{Side, check_room, emit_pair, trimmed};
 use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::operators::forget::{arm, reached};
+use crate::operators::machine::STEPS_BYTES_MAX;
 use crate::operators::options::Options;
 use crate::operators::state::{load, save};
 use crate::time::Domain;
@@ -81,7 +82,6 @@ impl Operator for Enrich {
                 check_room(state.facts.len() + state.versions.len())?;
                 let place = state.facts.partition_point(|fact| fact.at <= at);
                 state.facts.insert(place, Fact { at, text: text.into(), told });
-                call.timers().register_event_time(element.timestamp);
             }
             Side::Right => {
                 let place = state.versions.partition_point(|version| version.at <= at);
@@ -102,16 +102,23 @@ impl Operator for Enrich {
     fn on_timer(&mut self, call: &mut Call<'_>, timer: TimerFired<'_>) -> Result<()> {
         let mut state: State<'_> = load(call)?.unwrap_or_default();
         let passed = state.facts.partition_point(|fact| fact.at <= timer.time.as_millis());
-        for fact in state.facts.drain(..passed) {
+        let (mut told, mut bytes) = (0, 0);
+        for fact in &state.facts[..passed] {
+            if bytes > STEPS_BYTES_MAX {
+                break;
+            }
+            told += 1;
             let answer = self.answer(&state.versions, fact.at);
             let answer = answer.map_or(NOTHING, |place| &state.versions[place].text);
-            let told = fact
+            let before = fact
                 .told
                 .and_then(|serial| state.versions.iter().find(|version| version.serial == serial));
-            if told.is_none_or(|told| told.text != answer) {
+            if before.is_none_or(|before| before.text != answer) {
+                bytes += fact.text.len() + answer.len();
                 emit_pair(call, fact.at, &fact.text, answer, ",\"final\":true");
             }
         }
+        state.facts.drain(..told);
         self.forget(call, &mut state);
         Ok(())
     }
@@ -129,7 +136,8 @@ impl Enrich {
         ends.is_none_or(|ends| i128::from(at) < ends).then_some(place)
     }
 
-    /// Lets go of the versions that nothing needs any more, and sees to it that the next one goes.
+    /// Lets go of the versions that nothing needs any more, and sees to it that the next one goes, and
+    /// the next fact has its final answer: one after the other, in the order of time over all keys.
     fn forget(&self, call: &mut Call<'_>, state: &mut State<'_>) {
         let reached = reached(call, Domain::Event);
         let is_past = |at: i64| reached.is_some_and(|reached| at <= reached);
@@ -162,8 +170,11 @@ impl Enrich {
         }
         let mut is_needed = is_needed.into_iter();
         state.versions.retain(|_| is_needed.next().unwrap_or_default());
-        // Beside the timers of the facts, which have no name.
+        let next = state.facts.first().map(|fact| fact.at).into_iter().chain(next).min();
         arm(call, Domain::Event, next);
+        if next.is_some_and(is_past) {
+            call.go_on_at_once();
+        }
         let is_empty = state.versions.is_empty() && state.facts.is_empty();
         save(call, (!is_empty).then_some(&*state));
     }

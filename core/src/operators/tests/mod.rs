@@ -1,5 +1,6 @@
 //! The simple operators, by examples and against their definitions; and all of them on the engine.
 
+mod corners;
 mod docs;
 mod engine;
 mod examples;

@@ -1,0 +1,131 @@
+//! Corners that only the engine shows: more work than one callback may do, deadlines that no tick has
+//! reached yet, elements behind the watermark, and what of the namespace's configuration operators
+//! look at.
+
+use super::{built_in, config};
+use crate::namespace::{LateTimers, NamespaceConfig};
+use crate::op::{Action, Element, Op, Payload, ResultKind};
+use crate::output::{OutputKind, OutputRecord};
+use crate::solo::Solo;
+use crate::testing::OperatorHarness;
+use crate::time::Timestamp;
+use serde_json::{Value, json};
+
+type Taken = Vec<(Option<i64>, String)>;
+
+/// A key of a namespace on the machine's clock, and what came out of it.
+struct Play {
+    solo: Solo,
+    now: Timestamp,
+    taken: Taken,
+}
+
+fn collect(taken: &mut Taken) -> impl FnMut(OutputRecord<'_>) + Send + '_ {
+    |record| {
+        let OutputKind::Value { tag: None, timestamp } = record.kind else {
+            panic!("{record:?} is no value of the main output");
+        };
+        let value = record.payload.expect("a value").bytes().to_vec();
+        let value = String::from_utf8(value).expect("JSON");
+        taken.push((timestamp.map(Timestamp::as_millis), value));
+    }
+}
+
+impl Play {
+    fn new(config: &NamespaceConfig) -> Self {
+        let now = Timestamp::from_millis(0);
+        let solo = Solo::with_operators(config, built_in(), now).expect("a legal configuration");
+        Self { solo, now, taken: Vec::new() }
+    }
+
+    /// An element comes in, in a turn that looks at the clock only behind it.
+    fn element(&mut self, input: u8, at: i64, value: &str) -> ResultKind {
+        let timestamp = Timestamp::from_millis(at);
+        let element = Element { timestamp, input, value: Payload::Json(value.as_bytes()) };
+        let op = Op { key: b"k", action: Action::Element(element) };
+        let outcomes = self.solo.apply_with(&[op], self.now, collect(&mut self.taken));
+        outcomes[0].as_ref().expect("it is taken").result
+    }
+
+    /// The same, when the clock reads `now`.
+    fn element_at(&mut self, now: i64, value: &str) -> ResultKind {
+        self.now = Timestamp::from_millis(now);
+        self.element(0, now, value)
+    }
+
+    fn watermark(&mut self, to: i64) {
+        let to = Timestamp::from_millis(to);
+        self.solo.advance_watermark(to, self.now, collect(&mut self.taken));
+    }
+
+    fn clock(&mut self, now: i64) {
+        self.now = Timestamp::from_millis(now);
+        self.solo.advance(self.now, collect(&mut self.taken));
+    }
+
+    fn check(&mut self, expected: &[(Option<i64>, &str)]) {
+        let taken = std::mem::take(&mut self.taken);
+        let taken: Vec<_> = taken.iter().map(|(at, value)| (*at, &**value)).collect();
+        assert_eq!(taken, expected);
+    }
+}
+
+fn harness(config: NamespaceConfig) -> OperatorHarness {
+    OperatorHarness::new(built_in(), config).expect("a legal configuration")
+}
+
+fn process(harness: &mut OperatorHarness, input: u8, at: i64, value: &str) {
+    let value = Payload::Json(value.as_bytes());
+    let result = harness.process(b"k", input, value, Timestamp::from_millis(at));
+    assert_eq!(result, Ok(ResultKind::Processed));
+}
+
+#[test]
+fn beats_that_one_callback_may_not_emit_come_out_in_several() {
+    let options = json!({"every": "10s", "for": "1h", "domain": "event"});
+    let mut harness = harness(config("periodic", &options));
+    let value = format!("\"{}\"", "x".repeat(600));
+    for hour in 0..100 {
+        process(&mut harness, 0, hour * 3_600_000, &value);
+    }
+    harness.advance_watermark(i64::MAX);
+    let beats = harness.take_outputs(None);
+    let times = beats.iter().map(|beat| beat.timestamp.expect("in event time").as_millis());
+    assert!(times.eq((1..=99 * 360).map(|beat| beat * 10_000)), "{} beats", beats.len());
+    assert!(beats.len() * 600 > crate::limits::CALL_BYTES_MAX);
+    assert_eq!((harness.take_all().len(), harness.keys()), (0, 0));
+}
+
+#[test]
+fn answers_that_one_callback_may_not_emit_come_out_in_several() {
+    for watermarks in [&[10, i64::MAX][..], &[i64::MAX]] {
+        let mut harness = harness(config("enrich", &json!({})));
+        for fact in 0..290 {
+            process(&mut harness, 0, 10, &fact.to_string());
+        }
+        process(&mut harness, 1, 5, &format!("\"{}\"", "x".repeat(60 << 10)));
+        for (is_first, to) in watermarks.iter().enumerate().map(|(index, to)| (index == 0, *to)) {
+            harness.advance_watermark(to);
+            let answers = harness.take_outputs(None);
+            let answers = answers.iter().map(|it| serde_json::from_slice::<Value>(&it.value));
+            let finals = answers.map(Result::unwrap).filter(|it| it["final"] == true);
+            let finals: Vec<_> = finals.map(|it| it["left"].as_i64()).collect();
+            let expected = if is_first { 0..290 } else { 0..0 };
+            assert!(finals.into_iter().eq(expected.map(Some)), "in their order, up to {to}");
+        }
+        assert_eq!((harness.take_all().len(), harness.keys()), (0, 0));
+    }
+}
+
+#[test]
+fn work_that_is_left_waits_for_no_watermark() {
+    let options = json!({"every": 1, "times": 1_000, "domain": "event"});
+    let late_timers = LateTimers::NextWatermark;
+    let config = config("periodic", &options);
+    let mut play = Play::new(&NamespaceConfig { late_timers, lateness_ms: 10_000, ..config });
+    play.watermark(5_000);
+    assert_eq!(play.element(0, 100, "1"), ResultKind::Processed);
+    let times = play.taken.iter().map(|(at, _)| at.expect("in event time"));
+    assert!(times.eq(101..=1_100), "{} beats", play.taken.len());
+    assert_eq!(play.solo.pending(), 0);
+}
