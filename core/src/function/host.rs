@@ -106,6 +106,11 @@ impl Host {
         outcome
     }
 
+    /// What is kept for a key from now on, as it is written down.
+    pub(crate) fn keep(&mut self, key: &str, state: &[u8]) {
+        self.keys.entry(key.as_bytes().to_vec()).or_default().state = Some(state.to_vec());
+    }
+
     /// Moves the watermark and fires what is due.
     pub(crate) fn advance_watermark(&mut self, to: i64) {
         self.watermark = Some(Timestamp::from_millis(to));

@@ -11,7 +11,7 @@
 //! default one, which costs the least.
 
 use super::held::Held;
-use super::state::{load, save};
+use super::state::{FIRST_VERSION, load_up_to, save_as};
 use super::value::json_text;
 use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
@@ -27,6 +27,9 @@ pub(super) const STEPS_BYTES_MAX: usize = 1 << 20;
 pub(super) trait Machine: Send + 'static {
     /// What it keeps for a key. `None`: nothing, as for a key that it has never seen.
     type State<'a>: Serialize + Deserialize<'a>;
+
+    /// The version of what it keeps, whose type reads all older ones.
+    const VERSION: u32 = FIRST_VERSION;
 
     /// Which clock it follows.
     fn domain(&self) -> Domain;
@@ -133,7 +136,7 @@ impl<M: Machine> Stepped<M> {
     ) -> Result<()> {
         let domain = self.0.domain();
         let mut kept: Kept<'s, M::State<'s>> =
-            load(call)?.unwrap_or(Kept { held: None, state: None });
+            load_up_to(call, M::VERSION)?.unwrap_or(Kept { held: None, state: None });
         let reached = match domain {
             Domain::Event => call.watermark(),
             Domain::Processing => call.processing_time(),
@@ -169,7 +172,7 @@ impl<M: Machine> Stepped<M> {
             }
         }
         let is_empty = kept.held.is_none() && kept.state.is_none();
-        save(call, (!is_empty).then_some(&kept));
+        save_as(call, M::VERSION, (!is_empty).then_some(&kept));
         Ok(())
     }
 

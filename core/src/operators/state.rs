@@ -4,21 +4,28 @@
 use crate::function::{Call, FunctionError, Result};
 use serde::{Deserialize, Serialize};
 
-/// The version of all of these states. Whoever changes one of them raises it, and takes the older
-/// one over.
-const VERSION: u32 = 1;
+/// The version of a state whose layout has never changed.
+pub(super) const FIRST_VERSION: u32 = 1;
 
 /// What the operator keeps for the key, as the callback met it; `None`: nothing.
 pub(super) fn load<'a, S: Deserialize<'a>>(call: &Call<'a>) -> Result<Option<S>> {
-    let state = call.stored_state().map(decode).transpose();
+    load_up_to(call, FIRST_VERSION)
+}
+
+/// The same, where the type of the state reads all versions up to `newest`.
+pub(super) fn load_up_to<'a, S: Deserialize<'a>>(
+    call: &Call<'a>,
+    newest: u32,
+) -> Result<Option<S>> {
+    let state = call.stored_state().map(|bytes| decode(bytes, newest)).transpose();
     state.map_err(|error| error.while_doing("what is kept for the key cannot be read"))
 }
 
-fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<S> {
+fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8], newest: u32) -> Result<S> {
     let (version, bytes): (u32, _) = postcard::take_from_bytes(bytes)?;
-    if version != VERSION {
+    if !(FIRST_VERSION..=newest).contains(&version) {
         return Err(FunctionError::new(format!(
-            "it is of version {version}, and this program reads version {VERSION}"
+            "it is of version {version}, and this program reads those up to {newest}"
         )));
     }
     match postcard::take_from_bytes(bytes)? {
@@ -29,10 +36,15 @@ fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<S> {
 
 /// Keeps this for the key from now on, or nothing.
 pub(super) fn save<S: Serialize>(call: &mut Call<'_>, state: Option<&S>) {
+    save_as(call, FIRST_VERSION, state);
+}
+
+/// The same, for a state whose layout is of this version.
+pub(super) fn save_as<S: Serialize>(call: &mut Call<'_>, version: u32, state: Option<&S>) {
     match state {
         None => call.clear_state(),
         Some(state) => call.write_state(|buffer| {
-            Ok(postcard::to_extend(state, postcard::to_extend(&VERSION, buffer)?)?)
+            Ok(postcard::to_extend(state, postcard::to_extend(&version, buffer)?)?)
         }),
     }
 }

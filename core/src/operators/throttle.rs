@@ -35,8 +35,18 @@ pub fn throttle(options: &Value) -> Result<Box<dyn Operator>> {
 #[derive(Serialize, Deserialize)]
 struct Interval<'a> {
     end: Timestamp,
-    /// What was held back last, and goes out in the end.
-    held: Option<&'a str>,
+    #[serde(borrow)]
+    held: HeldBack<'a>,
+}
+
+/// The newest of those that were held back, which goes out in the end.
+#[derive(Serialize, Deserialize)]
+enum HeldBack<'a> {
+    None,
+    /// As the first version of the state has it, in an `Option`: nobody knows when it happened, and
+    /// what comes next takes its place.
+    Untimed(&'a str),
+    At(Timestamp, &'a str),
 }
 
 impl Throttle {
@@ -47,13 +57,18 @@ impl Throttle {
         at: Timestamp,
         out: &mut Out<'_, '_>,
     ) -> Option<Interval<'a>> {
-        out.value(interval.held?);
-        Some(Interval { end: at.saturating_add(self.every_ms), held: None })
+        match interval.held {
+            HeldBack::None => return None,
+            HeldBack::Untimed(value) | HeldBack::At(_, value) => out.value(value),
+        }
+        Some(Interval { end: at.saturating_add(self.every_ms), held: HeldBack::None })
     }
 }
 
 impl Machine for Throttle {
     type State<'a> = Interval<'a>;
+
+    const VERSION: u32 = 2;
 
     fn domain(&self) -> Domain {
         self.domain
@@ -70,15 +85,19 @@ impl Machine for Throttle {
         while let Some(over) = interval.take_if(|interval| interval.end <= at) {
             interval = self.end(&over, at, out);
         }
-        let suppressed = self.trailing.then_some(value);
-        if let Some(Interval { end, held }) = interval {
-            return Some(Interval { end, held: suppressed.or(held) });
+        if let Some(mut interval) = interval {
+            let is_older = matches!(interval.held, HeldBack::At(newest, _) if at < newest);
+            if self.trailing && !is_older {
+                interval.held = HeldBack::At(at, value);
+            }
+            return Some(interval);
         }
+        let end = at.saturating_add(self.every_ms);
         if self.leading {
             out.value(value);
+            return Some(Interval { end, held: HeldBack::None });
         }
-        let held = suppressed.filter(|_| !self.leading);
-        Some(Interval { end: at.saturating_add(self.every_ms), held })
+        Some(Interval { end, held: HeldBack::At(at, value) })
     }
 
     fn deadline(&self, interval: &Interval<'_>) -> Option<Timestamp> {

@@ -2,7 +2,7 @@
 //! reached yet, elements behind the watermark, and what of the namespace's configuration operators
 //! look at.
 
-use super::{built_in, config};
+use super::{built_in, config, host};
 use crate::namespace::{LateTimers, NamespaceConfig};
 use crate::op::{Action, Element, Op, Payload, ResultKind};
 use crate::output::{OutputKind, OutputRecord};
@@ -128,4 +128,36 @@ fn work_that_is_left_waits_for_no_watermark() {
     let times = play.taken.iter().map(|(at, _)| at.expect("in event time"));
     assert!(times.eq(101..=1_100), "{} beats", play.taken.len());
     assert_eq!(play.solo.pending(), 0);
+}
+
+#[test]
+fn throttle_keeps_the_newest_also_if_an_older_one_comes_after_it() {
+    let config = config("throttle", &json!({"every": "10s", "domain": "event"}));
+    let mut play = Play::new(&NamespaceConfig { lateness_ms: 10_000, ..config });
+    play.element(0, 0, "1");
+    play.element(0, 9_000, "3");
+    play.watermark(9_500);
+    assert_eq!(play.element(0, 3_000, "2"), ResultKind::Processed);
+    play.watermark(60_000);
+    play.check(&[(Some(0), "1"), (Some(10_000), "3")]);
+}
+
+#[test]
+fn throttle_reads_what_it_kept_before_it_kept_times() {
+    for (held, expected) in [
+        (None, &[(Some(25_000), "4")][..]),
+        (Some("3"), &[(Some(10_000), "3"), (Some(25_000), "4")]),
+    ] {
+        let interval = Some((Timestamp::from_millis(10_000), held));
+        let old = postcard::to_extend(&(1u32, None::<u8>, interval), Vec::new()).unwrap();
+        let mut host = host("throttle", &json!({"every": "10s", "domain": "event"}));
+        host.keep("k", &old);
+        host.element("k", 25_000, "4").unwrap();
+        host.advance_watermark(30_000);
+        let taken = super::emitted(host.take_outputs());
+        let taken: Vec<_> = taken.iter().map(|(at, value)| (*at, &**value)).collect();
+        assert_eq!(taken, expected);
+        host.advance_watermark(i64::MAX);
+        assert_eq!(host.keys(), 0);
+    }
 }
