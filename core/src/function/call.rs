@@ -76,6 +76,12 @@ impl<'a> Call<'a> {
         self.at.processing_time
     }
 
+    /// Whether the clock makes nothing due of the key for the time being, whatever it reads: in a pause,
+    /// and behind a timer that a restart holds back.
+    pub(crate) fn is_clock_still(&self) -> bool {
+        self.timers.is_clock_still()
+    }
+
     /// The key's state, as this callback would leave it by now; `None`: it has none.
     pub fn state(&self) -> Option<&[u8]> {
         match self.scratch.new_state() {

@@ -210,6 +210,7 @@ impl LaneNamespace {
             lane,
             position,
             now,
+            is_paused: self.is_paused,
         };
         work(&mut self.partitions[index], &mut cx)
     }

@@ -1,19 +1,21 @@
 //! The frame of the simple operators: each is a small machine that sees the elements of a key in the
 //! order of their times, and has at most one deadline.
 //!
-//! In processing time an element happens when it comes. In event time it happened at its timestamp,
-//! and takes effect once the watermark has passed that: until then it is held in the key's state. So
-//! what comes out follows from the timestamps alone, not from the order in which elements come or
-//! from the steps in which the watermark moves. At one time, elements go before a deadline of event
+//! In processing time an element happens when it comes: behind the deadlines that the clock has passed
+//! by then, also if no tick has reached them, unless the clock stands still for the key. In event time
+//! it happened at its timestamp, and takes effect once the watermark has passed that: until then it is
+//! held in the key's state. So what comes out follows from the timestamps alone, not from the order in
+//! which elements come or from the steps in which the watermark moves. At one time, elements go before a deadline of event
 //! time (the watermark says that there are no more of them), and behind one of processing time.
 //!
 //! A key has one timer, for what comes next: the deadline, or the first held element. Its name is the
 //! default one, which costs the least.
 
+use super::forget::now;
 use super::held::Held;
 use super::state::{FIRST_VERSION, load_up_to, save_as};
 use super::value::json_text;
-use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
+use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -112,11 +114,7 @@ impl<M: Machine> Operator for Stepped<M> {
         let value = json_text(&element)?;
         let at = match self.0.domain() {
             Domain::Event => element.timestamp,
-            Domain::Processing => call.processing_time().ok_or_else(|| {
-                FunctionError::new(
-                    "the namespace's clock was not set yet, and the operator needs it",
-                )
-            })?,
+            Domain::Processing => Timestamp::from_millis(now(call)?),
         };
         let at = self.0.effective(at, value)?;
         self.run(Some((at, value)), call)
@@ -141,20 +139,29 @@ impl<M: Machine> Stepped<M> {
             Domain::Event => call.watermark(),
             Domain::Processing => call.processing_time(),
         };
+        let is_event = domain == Domain::Event;
         let timestamp = call.output_timestamp(None);
-        let mut out = Out { call: &mut *call, timestamp, bytes: 0 };
+        // What has come to the end of its wait is not still.
+        let is_still = !is_event && element.is_some() && call.is_clock_still();
+        let mut out = Out { call: &mut *call, timestamp: None, bytes: 0 };
+        if let Some(reached) = reached.filter(|_| !is_event && !is_still) {
+            self.advance(&mut kept, reached, &mut out);
+        }
         let mut early = None;
         match element {
-            Some((at, value)) if Some(at) <= reached => {
+            // Not before one that waits still, although its time has come.
+            Some((at, value))
+                if Some(at) <= reached && kept.held.as_ref().is_none_or(|it| at < it.first()) =>
+            {
+                out.timestamp = timestamp;
                 self.element(&mut kept, at, value, &mut out);
             }
             other => early = other,
         }
-        if let Some(reached) = reached {
+        if let Some(reached) = reached.filter(|_| is_event) {
             self.advance(&mut kept, reached, &mut out);
         }
-        let is_left = |time| Some(time) <= reached;
-        if self.next(&kept).is_some_and(|(time, _)| is_left(time)) {
+        if !is_still && self.next(&kept).is_some_and(|(time, _)| Some(time) <= reached) {
             call.go_on_at_once();
         }
         let Kept { mut held, state } = kept;

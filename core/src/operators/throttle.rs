@@ -81,8 +81,9 @@ impl Machine for Throttle {
         value: &'a str,
         out: &mut Out<'_, '_>,
     ) -> Option<Interval<'a>> {
-        // One that ends at this very time is over for an element.
-        while let Some(over) = interval.take_if(|interval| interval.end <= at) {
+        // One that ends at this very time is over for an element. By the clock, its end has come before.
+        let is_over = |it: &mut Interval<'_>| self.domain == Domain::Event && it.end <= at;
+        while let Some(over) = interval.take_if(is_over) {
             interval = self.end(&over, at, out);
         }
         if let Some(mut interval) = interval {

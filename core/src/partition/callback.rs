@@ -35,6 +35,7 @@ pub(super) struct Run {
 struct SlotTimers<'a> {
     pools: &'a Pools,
     slot: Option<SlotIndex>,
+    is_clock_still: bool,
 }
 
 impl StoredTimers for SlotTimers<'_> {
@@ -51,6 +52,10 @@ impl StoredTimers for SlotTimers<'_> {
 
     fn count(&self) -> usize {
         self.slot.map_or(0, |slot| self.pools.count(slot))
+    }
+
+    fn is_clock_still(&self) -> bool {
+        self.is_clock_still
     }
 }
 
@@ -94,11 +99,12 @@ impl Context<'_> {
         run: &Run,
         about: About<'_>,
     ) -> Result<(), FunctionError> {
+        let is_clock_still = self.is_clock_still(slot);
         let Some(operator) = self.operator.as_deref_mut() else {
             return Err(FunctionError::new("the namespace has no function"));
         };
         let pools = &*self.pools;
-        let timers = SlotTimers { pools, slot };
+        let timers = SlotTimers { pools, slot, is_clock_still };
         let at = CallAt {
             key: slot.map_or(key, |slot| pools.key(slot)),
             timestamp: about.timestamp(),
@@ -126,6 +132,16 @@ impl Context<'_> {
         }
     }
 
+    /// Whether the clock makes nothing due of a key for the time being.
+    fn is_clock_still(&self, slot: Option<SlotIndex>) -> bool {
+        let domain = Domain::Processing;
+        let is_held_back = |slot| {
+            let release = self.release(slot, domain);
+            release.is_some_and(|release| Some(release) > self.now)
+        };
+        self.is_paused || self.timeline.of(domain).held.is_some() && slot.is_some_and(is_held_back)
+    }
+
     /// Whether what a callback asks for can be had.
     pub(super) fn check_asked(
         &self,
@@ -138,7 +154,7 @@ impl Context<'_> {
             return Ok(());
         }
         let limit = self.config.limits.timers_per_key as usize;
-        let timers = SlotTimers { pools: self.pools, slot };
+        let timers = SlotTimers { pools: self.pools, slot, is_clock_still: false };
         if timers.count() + registrations > limit {
             let count = self.scratch.count(&timers);
             if count > limit {

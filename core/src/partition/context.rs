@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) position: u64,
     /// What the namespace's clock reads; `None`: a manual one that was never set.
     pub(crate) now: Option<Timestamp>,
+    /// Time stands still.
+    pub(crate) is_paused: bool,
 }
 
 /// The record that an output is due to.

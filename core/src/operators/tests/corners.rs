@@ -131,6 +131,37 @@ fn work_that_is_left_waits_for_no_watermark() {
 }
 
 #[test]
+fn by_the_clock_a_deadline_goes_before_an_element_also_if_no_tick_has_reached_it() {
+    let mut play = Play::new(&config("timeout", &json!({"after": "10s"})));
+    play.element_at(0, "1");
+    play.element_at(10_000, "2");
+    let silent = r#"{"event":"timeout","last_seen":0,"value":1}"#;
+    let back = r#"{"event":"recovered","silent_ms":10000,"value":2}"#;
+    play.check(&[(None, silent), (Some(10_000), back)]);
+
+    let mut play = Play::new(&config("debounce", &json!({"after": "500ms"})));
+    play.element_at(0, "1");
+    play.element_at(500, "2");
+    play.clock(1_000);
+    play.check(&[(None, "1"), (None, "2")]);
+}
+
+#[test]
+fn by_the_clock_what_is_delayed_longer_goes_first_also_if_no_tick_has_reached_it() {
+    let mut play = Play::new(&config("delay", &json!({"at": "/at"})));
+    let value = |n: i64| format!("{{\"n\":{n},\"at\":10}}");
+    let all: Vec<_> = (0..301).map(value).collect();
+    for held in &all[..300] {
+        play.element_at(0, held);
+    }
+    play.element_at(10, &all[300]);
+    play.clock(10);
+    let taken: Vec<String> = play.taken.drain(..).map(|(_, value)| value).collect();
+    assert_eq!(taken, all);
+    assert_eq!(play.solo.pending(), 0);
+}
+
+#[test]
 fn throttle_keeps_the_newest_also_if_an_older_one_comes_after_it() {
     let config = config("throttle", &json!({"every": "10s", "domain": "event"}));
     let mut play = Play::new(&NamespaceConfig { lateness_ms: 10_000, ..config });

@@ -9,6 +9,7 @@
 mod behaviour;
 mod function;
 mod limit;
+mod operators;
 mod oracle;
 mod overdue;
 mod pause;
@@ -22,6 +23,7 @@ use crate::namespace::{
     Asked, Change, ClockChange, ClockKind, NamespaceConfig, OverduePolicy, SourceChange,
 };
 use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
+use crate::operators::built_in;
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::snapshot::Part;
@@ -109,7 +111,7 @@ impl World {
         let registry = Arc::clone(&outside.registry) as Arc<dyn Registry>;
         Self {
             shard: Shard::new(ShardIndex(0), layout, pace, registry)
-                .with_operators(Operators::default().with_function("busy", || Busy)),
+                .with_operators(built_in().with_function("busy", || Busy)),
             layout,
             outside,
             inbox: VecDeque::new(),
