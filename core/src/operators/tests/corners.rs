@@ -3,7 +3,7 @@
 //! look at.
 
 use super::{built_in, config, host};
-use crate::namespace::{LateTimers, NamespaceConfig};
+use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy};
 use crate::op::{Action, Element, Op, Payload, ResultKind};
 use crate::output::{OutputKind, OutputRecord};
 use crate::solo::Solo;
@@ -159,6 +159,48 @@ fn by_the_clock_what_is_delayed_longer_goes_first_also_if_no_tick_has_reached_it
     let taken: Vec<String> = play.taken.drain(..).map(|(_, value)| value).collect();
     assert_eq!(taken, all);
     assert_eq!(play.solo.pending(), 0);
+}
+
+#[test]
+fn drop_is_refused_where_a_timer_takes_away_what_a_key_keeps() {
+    let window = json!({"tumbling": {"size": 10}});
+    let aggregate = json!({"n": "count"});
+    for (name, options, is_refused) in [
+        ("timeout", json!({"after": 1}), true),
+        ("debounce", json!({"after": 1}), true),
+        ("throttle", json!({"every": 1}), true),
+        ("delay", json!({"after": 1}), true),
+        ("periodic", json!({"every": 1, "times": 1}), true),
+        ("deduplicate", json!({"ttl": 1}), true),
+        (
+            "windows",
+            json!({"window": window, "aggregate": aggregate, "domain": "processing"}),
+            true,
+        ),
+        ("windows", json!({"window": window, "aggregate": aggregate, "early": {"every": 1}}), true),
+        // These have no timers that follow the clock.
+        ("windows", json!({"window": window, "aggregate": aggregate}), false),
+        (
+            "windows",
+            json!({"window": window, "aggregate": aggregate, "early": {"elements": 1}}),
+            false,
+        ),
+        ("timeout", json!({"after": 1, "domain": "event"}), false),
+        ("deduplicate", json!({"ttl": 1, "domain": "event"}), false),
+        ("interval_join", json!({"lower": 0, "upper": 1}), false),
+        ("enrich", json!({}), false),
+    ] {
+        let overdue = OverduePolicy::Drop;
+        let config = NamespaceConfig { overdue, ..config(name, &options) };
+        let checked = built_in().check(&config).map_err(|rejection| rejection.to_string());
+        let refused = format!(
+            "overdue.policy: `drop` is not for the operator `{name}` with these options: its timers take \
+             away what it keeps for a key; there are `fire`, `spread` and `shift`"
+        );
+        assert_eq!(checked, if is_refused { Err(refused) } else { Ok(()) }, "{options}");
+        // A start does not ask: what it finds was allowed when it was made.
+        assert!(built_in().make(&config).is_ok());
+    }
 }
 
 #[test]

@@ -126,6 +126,11 @@ impl Operator for Windows {
     fn judges_lateness(&self) -> bool {
         true
     }
+
+    fn needs_clock_timers(&self) -> bool {
+        let Settings { domain, early, .. } = self.settings;
+        domain == Domain::Processing || matches!(early, Early::Every(_))
+    }
 }
 
 impl Windows {
