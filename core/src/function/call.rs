@@ -32,6 +32,8 @@ pub(crate) struct CallAt<'a> {
     pub(crate) watermark: Option<Timestamp>,
     /// What the namespace's clock reads; `None`: a manual one that was never set.
     pub(crate) processing_time: Option<Timestamp>,
+    /// How far behind the watermark the namespace still takes elements.
+    pub(crate) lateness_ms: i64,
     /// The key's state, if it has one.
     pub(crate) state: Option<&'a [u8]>,
 }
@@ -68,6 +70,12 @@ impl<'a> Call<'a> {
     /// The watermark: while timers fire, the one that made them due. `None`: none yet.
     pub fn watermark(&self) -> Option<Timestamp> {
         self.at.watermark
+    }
+
+    /// How far behind the watermark elements of the namespace still come; those further behind, or just so
+    /// far, are late.
+    pub(crate) fn lateness_ms(&self) -> i64 {
+        self.at.lateness_ms
     }
 
     /// What the namespace's clock reads: when the element came in, or the time that made the timer

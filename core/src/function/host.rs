@@ -99,7 +99,15 @@ impl Host {
         let it = self.keys.entry(key.as_bytes().to_vec()).or_default();
         let (watermark, processing_time) = (self.watermark, self.now);
         let (key, state) = (key.as_bytes(), it.state.as_deref());
-        let at = CallAt { key, timestamp, domain: None, watermark, processing_time, state };
+        let at = CallAt {
+            key,
+            timestamp,
+            domain: None,
+            watermark,
+            processing_time,
+            lateness_ms: 0,
+            state,
+        };
         let outcome = process_element(&mut *self.operator, at, it, &mut self.scratch, element);
         self.apply(key);
         self.fire_key(key, None);
@@ -197,6 +205,7 @@ impl Host {
             domain: Some(domain),
             watermark: self.watermark,
             processing_time: self.now,
+            lateness_ms: 0,
             state: it.state.as_deref(),
         };
         let id = TimerId::of_stored(name.as_deref());

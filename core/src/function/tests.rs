@@ -267,6 +267,7 @@ fn what_is_written_down_is_told_from_what_was_there() {
         domain: None,
         watermark: None,
         processing_time: None,
+        lateness_ms: 0,
         state,
     };
     let mut call = Call::new(at(Some(b"old")), &timers, &mut scratch);
@@ -391,6 +392,7 @@ fn a_state_of_another_version_is_taken_over_or_refused() {
             domain: None,
             watermark: None,
             processing_time: None,
+            lateness_ms: 0,
             state: Some(state),
         };
         let value = if expected == Err("script") { "[]" } else { "5" };

@@ -70,6 +70,7 @@ pub(super) fn process_on<S: Serialize>(
         domain: None,
         watermark: None,
         processing_time: Some(timestamp),
+        lateness_ms: 0,
         state: Some(&state),
     };
     let element = Element { timestamp, input: 0, value: Payload::Json(value.as_bytes()) };

@@ -111,6 +111,7 @@ impl Context<'_> {
             domain: about.domain(),
             watermark: self.timeline.of(Domain::Event).reached,
             processing_time: run.clock,
+            lateness_ms: self.config.lateness_ms,
             state: slot.and_then(|slot| pools.state(slot)),
         };
         let mut tries = 0;

@@ -204,6 +204,53 @@ fn drop_is_refused_where_a_timer_takes_away_what_a_key_keeps() {
 }
 
 #[test]
+fn an_answer_is_final_once_the_namespace_lets_nothing_more_come() {
+    let config = config("enrich", &json!({"keep": "10s"}));
+    let mut play = Play::new(&NamespaceConfig { lateness_ms: 5_000, ..config });
+    play.element(1, 1_000, "\"silver\"");
+    play.element(1, 8_000, "\"gold\"");
+    play.watermark(9_000);
+    let answer = |left: &str, right: &str, is_final: bool| {
+        format!("{{\"left\":{left},\"right\":{right},\"final\":{is_final}}}")
+    };
+    assert_eq!(play.element(0, 5_000, "1"), ResultKind::Processed);
+    assert_eq!(play.element(0, 7_000, "2"), ResultKind::Processed);
+    play.check(&[
+        (Some(5_000), &answer("1", "\"silver\"", false)),
+        (Some(7_000), &answer("2", "\"silver\"", false)),
+    ]);
+    // Late, and in time for one of the two.
+    assert_eq!(play.element(1, 6_000, "\"bronze\""), ResultKind::Processed);
+    play.watermark(11_999);
+    play.check(&[]);
+    play.watermark(12_000);
+    play.check(&[(Some(7_000), &answer("2", "\"bronze\"", true))]);
+    assert_eq!(play.element(0, 7_000, "3"), ResultKind::Late);
+    // Gold holds up to 18,000, for facts that may be 5,000 late.
+    play.watermark(22_999);
+    assert_eq!(play.solo.pending(), 1);
+    play.watermark(23_000);
+    play.check(&[]);
+    assert_eq!(play.solo.pending(), 0);
+}
+
+#[test]
+fn an_answer_that_has_become_final_when_the_lateness_was_changed_is_told() {
+    let of = |lateness_ms| NamespaceConfig { lateness_ms, ..config("enrich", &json!({})) };
+    for (before, after) in [(0, 5_000), (5_000, 0)] {
+        let mut harness = harness(of(before));
+        process(&mut harness, 0, 10_000, "1");
+        harness.configure(of(after)).expect("it may be changed");
+        harness.advance_watermark(10_000 + after - 1);
+        assert_eq!(harness.take_outputs(None).len(), 1, "the first answer");
+        harness.advance_watermark(15_000);
+        assert_eq!(harness.take_outputs(None).len(), 1, "the final one");
+        harness.advance_watermark(i64::MAX);
+        assert_eq!((harness.take_all().len(), harness.keys()), (0, 0));
+    }
+}
+
+#[test]
 fn throttle_keeps_the_newest_also_if_an_older_one_comes_after_it() {
     let config = config("throttle", &json!({"every": "10s", "domain": "event"}));
     let mut play = Play::new(&NamespaceConfig { lateness_ms: 10_000, ..config });
