@@ -80,10 +80,10 @@ impl Partition {
                 return Ok(applied_as(ResultKind::Failed));
             }
         };
-        let result = if cx.scratch.is_late() && cx.config.late_elements != LateElements::Process {
+        let result = if cx.scratch.is_late() {
+            // Whatever the namespace wants: the function has not processed it.
             late(cx, &mut run, key, hash, element)
         } else {
-            cx.stats.late_elements += u64::from(cx.scratch.is_late());
             cx.stats.elements[0] += 1;
             applied_as(ResultKind::Processed)
         };

@@ -3,7 +3,7 @@
 //! look at.
 
 use super::{built_in, config, host};
-use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy};
+use crate::namespace::{LateElements, LateTimers, NamespaceConfig, OverduePolicy};
 use crate::op::{Action, Element, Op, Payload, ResultKind};
 use crate::output::{OutputKind, OutputRecord};
 use crate::solo::Solo;
@@ -279,5 +279,22 @@ fn throttle_reads_what_it_kept_before_it_kept_times() {
         assert_eq!(taken, expected);
         host.advance_watermark(i64::MAX);
         assert_eq!(host.keys(), 0);
+    }
+}
+
+#[test]
+fn what_an_operator_finds_late_it_has_not_processed() {
+    let options = json!({"window": {"tumbling": {"size": 10}}, "aggregate": {"n": "count"}});
+    for (name, options) in [
+        ("windows", options),
+        ("deduplicate", json!({"ttl": 10, "domain": "event"})),
+        ("interval_join", json!({"lower": 0, "upper": 1})),
+    ] {
+        let late_elements = LateElements::Process;
+        let config = NamespaceConfig { late_elements, ..config(name, &options) };
+        let mut play = Play::new(&config);
+        play.watermark(100);
+        assert_eq!(play.element(0, 5, "1"), ResultKind::Late, "{name}");
+        play.check(&[]);
     }
 }
