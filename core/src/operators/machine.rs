@@ -1,11 +1,11 @@
 //! The frame of the simple operators: each is a small machine that sees the elements of a key in the
 //! order of their times, and has at most one deadline.
 //!
-//! In processing time an element happens when it comes: behind the deadlines that the clock has passed by
-//! then, also if no tick has reached them, unless the clock stands still for the key. In event time it happened at its timestamp,
-//! and takes effect once the watermark has passed that: until then it is held in the key's state. So
-//! what comes out follows from the timestamps alone, not from the order in which elements come or
-//! from the steps in which the watermark moves. At one time, elements go before a deadline of event
+//! In processing time an element happens when it comes: behind the deadlines that the clock has passed
+//! by then, also if no tick has reached them, unless the clock stands still for the key. In event time
+//! it happened at its timestamp, and takes effect once the watermark has passed that: until then it is
+//! held in the key's state. So what comes out follows from the timestamps alone, not from the order in
+//! which elements come or from the steps in which the watermark moves. At one time, elements go before a deadline of event
 //! time (the watermark says that there are no more of them), and behind one of processing time.
 //!
 //! A key has one timer, for what comes next: the deadline, or the first held element. Its name is the
@@ -122,6 +122,11 @@ impl<M: Machine> Operator for Stepped<M> {
 
     fn on_timer(&mut self, call: &mut Call<'_>, _timer: TimerFired<'_>) -> Result<()> {
         self.run(None, call)
+    }
+
+    fn judges_lateness(&self) -> bool {
+        // By the clock, none is late.
+        self.0.domain() == Domain::Processing
     }
 
     fn needs_clock_timers(&self) -> bool {

@@ -298,3 +298,12 @@ fn what_an_operator_finds_late_it_has_not_processed() {
         play.check(&[]);
     }
 }
+
+#[test]
+fn by_the_clock_no_element_is_late() {
+    let mut play = Play::new(&config("debounce", &json!({"after": "500ms"})));
+    play.watermark(100);
+    assert_eq!(play.element(0, 50, "1"), ResultKind::Processed);
+    play.clock(500);
+    play.check(&[(None, "1")]);
+}
