@@ -6,7 +6,7 @@ use crate::function::{
     CallAt, EmittedValue, FunctionError, StoredId, StoredTimers, TimerChange, TimerFired, TimerId,
     on_timer, process_element,
 };
-use crate::keyed::{Identity, Pools, SlotIndex};
+use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::limits::DUE_AT_ONCE_MAX;
 use crate::namespace::OverduePolicy;
 use crate::op::{Element, Payload};
@@ -14,6 +14,7 @@ use crate::output::{OutputId, OutputKind, OutputRecord};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Progress;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Where elements and timers go at which the function has failed.
 const TAG_ERRORS: &str = "errors";
@@ -29,6 +30,40 @@ pub(super) struct Run {
     /// What fires now is late because of a restart.
     pub(super) is_restart: bool,
     pub(super) progress: Progress,
+    /// Timers that these callbacks have registered for a time that the clock has passed, where a restart
+    /// holds others back: they fire at once, since nothing held goes before them.
+    pub(super) at_once: BTreeSet<(Timestamp, Option<String>)>,
+}
+
+impl Run {
+    /// Whether the key's earliest processing timer is one of those that fire at once.
+    pub(super) fn is_at_once(&self, pools: &Pools, slot: SlotIndex) -> bool {
+        let mut earliest = None;
+        if !self.at_once.is_empty() {
+            pools.for_each(slot, Domain::Processing, |cell| {
+                earliest.get_or_insert_with(|| owned(pools, cell));
+            });
+        }
+        earliest.is_some_and(|earliest| self.at_once.contains(&earliest))
+    }
+
+    /// A callback has registered what is in `at_once`: what stands behind a timer that is held back
+    /// waits with that.
+    pub(super) fn wait_behind_held(&mut self, pools: &Pools, slot: SlotIndex) {
+        let mut is_behind = false;
+        pools.for_each(slot, Domain::Processing, |cell| {
+            let timer = owned(pools, cell);
+            is_behind |= !self.at_once.contains(&timer);
+            if is_behind {
+                self.at_once.remove(&timer);
+            }
+        });
+    }
+}
+
+/// What tells a timer from the others of its key and domain.
+pub(super) fn owned(pools: &Pools, cell: Cell) -> (Timestamp, Option<String>) {
+    (cell.time, pools.blob(cell).0.map(str::to_owned))
 }
 
 /// The timers of a key, as a function reads them.
@@ -201,6 +236,7 @@ impl Context<'_> {
             clock: drain.clock,
             is_restart: drain.overdue.is_some(),
             progress: drain.progress_of(hash),
+            at_once: BTreeSet::new(),
         })
     }
 

@@ -11,7 +11,7 @@
 //! the namespace wants, and then passed over: nothing of it took place, it is counted, and what it
 //! was about goes to the side output `errors`. A replay comes to the same.
 
-use super::callback::{About, Run, identity};
+use super::callback::{About, Run, identity, owned};
 use super::{Context, Partition};
 use crate::error::Rejection;
 use crate::function::{EmittedValue, FunctionError, NewState, Scratch, StoredId, TimerChange};
@@ -20,6 +20,7 @@ use crate::namespace::{LateElements, LateTimers};
 use crate::op::{Applied, Element, Outcome, ResultKind};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Progress;
+use std::collections::BTreeSet;
 
 /// Where elements go that are late, if the namespace wants that.
 const TAG_LATE: &str = "late";
@@ -62,6 +63,7 @@ impl Partition {
             clock: cx.now,
             is_restart: false,
             progress: Progress::default(),
+            at_once: BTreeSet::new(),
         };
         if is_late && cx.config.late_elements != LateElements::Process {
             return Ok(late(cx, &mut run, key, hash, element));
@@ -158,7 +160,8 @@ impl Partition {
     }
 
     /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn,
-    /// and in event time where late timers wait for the next watermark.
+    /// and in event time where late timers wait for the next watermark. What callbacks have registered
+    /// for a time that has passed is not held back, as what was due at a restart may be.
     fn fire_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,6 +175,7 @@ impl Partition {
             Some(domain) != but
                 && !(waits && domain == Domain::Event && !run.progress.goes_on)
                 && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
+                || domain == Domain::Processing && run.is_at_once(cx.pools, slot)
         };
         while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, run, *domain)) {
             self.fire_one(cx, slot, hash, run, domain);
@@ -189,6 +193,9 @@ impl Partition {
     ) {
         let Some(cell) = cx.pools.take_earliest(slot, domain) else { return };
         self.is_dirty = true;
+        if !run.at_once.is_empty() && domain == Domain::Processing {
+            run.at_once.remove(&owned(cx.pools, cell));
+        }
         cx.uncounted(domain, cell.time);
         if cx.count_drained(domain, cell.time, run) {
             cx.pools.free_blob(cell);
@@ -232,7 +239,10 @@ impl Partition {
             && cx.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
         cx.check_asked(slot, run, is_final)?;
         let scratch = std::mem::take(cx.scratch);
-        let slot = self.apply_changes(cx, slot, key, hash, &scratch, is_final);
+        let slot = self.apply_changes(cx, slot, key, hash, &scratch, run, is_final);
+        if let Some(slot) = slot.filter(|_| !run.at_once.is_empty()) {
+            run.wait_behind_held(cx.pools, slot);
+        }
         for value in scratch.outputs() {
             cx.emit_value(run, slot, key, hash, about, &value);
         }
@@ -240,6 +250,10 @@ impl Partition {
         Ok(slot)
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a callback, what it runs under and has asked for"
+    )]
     fn apply_changes(
         &mut self,
         cx: &mut Context<'_>,
@@ -247,6 +261,7 @@ impl Partition {
         key: &[u8],
         hash: u64,
         scratch: &Scratch,
+        run: &mut Run,
         is_final: bool,
     ) -> Option<SlotIndex> {
         match (scratch.new_state(), slot) {
@@ -280,6 +295,9 @@ impl Partition {
                     let cell = Cell { time, name: NameClass::of(name), link };
                     cx.pools.insert(slot, domain, cell);
                     cx.counted(domain, time);
+                    if cx.timeline.of(domain).held.is_some() && cx.timeline.is_due(domain, time) {
+                        run.at_once.insert((time, name.map(str::to_owned)));
+                    }
                 }
                 TimerChange::Delete { domain, id } => {
                     if let Some(slot) = slot {

@@ -72,3 +72,42 @@ fn what_is_delayed_keeps_its_order_behind_what_is_held_back() {
     assert_eq!(times, [Some(2_000), Some(3_550)]);
     world.check_replay(&[namespace], 0);
 }
+
+#[test]
+fn a_timer_of_the_past_fires_at_once_unless_an_earlier_one_is_held() {
+    let mut world = World::new(Pace::default(), 1_000);
+    let namespace = create(&mut world, "busy", serde_json::Value::Null);
+    let times = |world: &mut World, key: &str, now: i64| -> Vec<i64> {
+        let values = taken(world, namespace, key, now);
+        values.iter().map(|value| value[0].as_i64().expect("a time")).collect()
+    };
+    // A timer without a name is `[1, time]`, the one that is called `n` is `[3, time]`.
+    element(&mut world, namespace, "k", 1_000, "[[1,1499]]");
+    element(&mut world, namespace, "moved", 1_000, "[[3,1499]]");
+    world.restart(1_000);
+    world.settle();
+    assert_eq!(world.shard.stats().overdue_at_restart, [0, 0, 2, 0]);
+    element(&mut world, namespace, "new", 2_100, "[[1,1895],[1,1888]]");
+    assert_eq!(times(&mut world, "new", 2_100), [1_888, 1_895]);
+    element(&mut world, namespace, "k", 2_100, "[[1,1209]]");
+    assert_eq!(times(&mut world, "k", 2_100), [1_209], "nothing goes before it");
+    element(&mut world, namespace, "k", 2_100, "[[1,1895]]");
+    assert_eq!(times(&mut world, "k", 2_498), [1_209]);
+    // That of 1,499 registers one of 1,501.
+    assert_eq!(times(&mut world, "k", 2_499), [1_209, 1_499, 1_501]);
+    assert_eq!(times(&mut world, "k", 2_895), [1_209, 1_499, 1_501, 1_895]);
+    world.check_replay(&[namespace], 0);
+}
+
+#[test]
+fn a_timer_of_the_past_fires_at_once_in_place_of_the_one_that_was_held() {
+    let mut world = World::new(Pace::default(), 1_000);
+    let namespace = create(&mut world, "busy", serde_json::Value::Null);
+    element(&mut world, namespace, "k", 1_000, "[[3,1499]]");
+    world.restart(1_000);
+    world.settle();
+    element(&mut world, namespace, "k", 2_100, "[[3,1895]]");
+    let values = taken(&mut world, namespace, "k", 2_100);
+    assert_eq!((values.len(), &values[0][0]), (1, &1_895.into()));
+    world.check_replay(&[namespace], 0);
+}
