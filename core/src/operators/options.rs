@@ -57,7 +57,6 @@ impl<'a> Options<'a> {
     }
 
     /// The options inside of an option.
-    #[allow(dead_code, reason = "windows have such options")]
     pub(super) fn section(&mut self, name: &'a str) -> Result<Option<Options<'a>>> {
         let path = format!("{}.", self.path(name));
         match self.value(name) {

@@ -36,10 +36,3 @@ fn emitted(outputs: Vec<HostOutput>) -> Vec<(Option<i64>, String)> {
     assert!(outputs.iter().all(|output| output.tag.is_none()));
     outputs.into_iter().map(|output| (output.timestamp, output.value)).collect()
 }
-
-/// How many games each oracle is played.
-#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
-fn seeds() -> u64 {
-    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
-    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of games"))
-}
