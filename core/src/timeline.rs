@@ -95,6 +95,8 @@ pub(crate) struct Progress {
     pub(crate) ordinal: u32,
     /// Timers that they have registered so that they were due at once.
     pub(crate) due_at_once: u32,
+    /// The last one has left a rest of its work, to be done at once.
+    pub(crate) goes_on: bool,
 }
 
 impl Drain {

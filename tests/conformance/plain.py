@@ -301,7 +301,7 @@ class System:
                          lambda call: self.function.element(call, element))
         if call is None:
             return "failed"
-        if call.is_late and policy != "process":
+        if call.is_late:
             return self.late(name, timestamp, element, policy)
         self.advance("event", name)
         self.advance("processing", name)

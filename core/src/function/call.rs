@@ -34,6 +34,8 @@ pub(crate) struct CallAt<'a> {
     pub(crate) processing_time: Option<Timestamp>,
     /// The clock has come to its end: no timer of processing time can be registered any more.
     pub(crate) is_ending: bool,
+    /// How far behind the watermark the namespace still takes elements.
+    pub(crate) lateness_ms: i64,
     /// The key's state, if it has one.
     pub(crate) state: Option<&'a [u8]>,
 }
@@ -72,6 +74,12 @@ impl<'a> Call<'a> {
         self.at.watermark
     }
 
+    /// How far behind the watermark elements of the namespace still come; those further behind, or just so
+    /// far, are late.
+    pub(crate) fn lateness_ms(&self) -> i64 {
+        self.at.lateness_ms
+    }
+
     /// What the namespace's clock reads: when the element came in, or the time that made the timer
     /// due. It is the same on replay. `None`: a manual clock that was never set.
     pub fn processing_time(&self) -> Option<Timestamp> {
@@ -82,6 +90,12 @@ impl<'a> Call<'a> {
     /// that is registered will ever be due.
     pub fn is_ending(&self) -> bool {
         self.at.is_ending
+    }
+
+    /// Whether the clock makes nothing due of the key for the time being, whatever it reads: in a pause,
+    /// and behind a timer that a restart holds back.
+    pub(crate) fn is_clock_still(&self) -> bool {
+        self.timers.is_clock_still()
     }
 
     /// The key's state, as this callback would leave it by now; `None`: it has none.
@@ -184,6 +198,13 @@ impl<'a> Call<'a> {
     /// where the namespace wants late elements. For operators that judge that themselves.
     pub fn refuse_late(&mut self) {
         self.scratch.set_late();
+    }
+
+    /// The callback has done a piece of its work, and the timer that it registers, which is due, is for
+    /// the rest. It fires at once, at the final watermark too, and does not count as one of a loop. For
+    /// operators alone whose work has an end.
+    pub(crate) fn go_on_at_once(&mut self) {
+        self.scratch.set_goes_on();
     }
 
     /// The callback has failed, whatever it returns: nothing of what it asked for takes place.

@@ -68,7 +68,7 @@ pub(super) struct CoProcess<F> {
 
 impl<F: KeyedCoProcessFunction> CoProcess<F> {
     pub(super) fn new(function: F) -> Result<Self> {
-        let new_state = state::encode(Vec::new(), F::STATE_VERSION, &F::State::default())?;
+        let new_state = state::encode_new::<F::State>(F::STATE_VERSION)?;
         Ok(Self { function, new_state })
     }
 }

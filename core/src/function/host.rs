@@ -99,12 +99,25 @@ impl Host {
         let it = self.keys.entry(key.as_bytes().to_vec()).or_default();
         let (watermark, processing_time) = (self.watermark, self.now);
         let (key, state) = (key.as_bytes(), it.state.as_deref());
-        let (domain, is_ending) = (None, false);
-        let at = CallAt { key, timestamp, domain, watermark, processing_time, is_ending, state };
+        let at = CallAt {
+            key,
+            timestamp,
+            domain: None,
+            watermark,
+            processing_time,
+            is_ending: false,
+            lateness_ms: 0,
+            state,
+        };
         let outcome = process_element(&mut *self.operator, at, it, &mut self.scratch, element);
         self.apply(key);
         self.fire_key(key, None);
         outcome
+    }
+
+    /// What is kept for a key from now on, as it is written down.
+    pub(crate) fn keep(&mut self, key: &str, state: &[u8]) {
+        self.keys.entry(key.as_bytes().to_vec()).or_default().state = Some(state.to_vec());
     }
 
     /// Moves the watermark and fires what is due.
@@ -194,6 +207,7 @@ impl Host {
             watermark: self.watermark,
             processing_time: self.now,
             is_ending: false,
+            lateness_ms: 0,
             state: it.state.as_deref(),
         };
         let id = TimerId::of_stored(name.as_deref());

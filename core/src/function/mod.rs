@@ -69,6 +69,12 @@ pub trait Operator: Send {
         false
     }
 
+    /// Whether timers that follow the clock take away what it keeps for a key. A namespace may not drop
+    /// those then.
+    fn needs_clock_timers(&self) -> bool {
+        false
+    }
+
     /// How many inputs it has, which elements tell apart by [`Element::input`].
     fn inputs(&self) -> u8 {
         1

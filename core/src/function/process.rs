@@ -108,7 +108,7 @@ pub(super) struct Process<F> {
 
 impl<F: KeyedProcessFunction> Process<F> {
     pub(super) fn new(function: F) -> Result<Self> {
-        let new_state = state::encode(Vec::new(), F::STATE_VERSION, &F::State::default())?;
+        let new_state = state::encode_new::<F::State>(F::STATE_VERSION)?;
         Ok(Self { function, new_state })
     }
 }

@@ -6,7 +6,7 @@ use super::error::{FunctionError, Result};
 use super::guard::{guarded, set_tried};
 use super::process::{KeyedProcessFunction, Process};
 use crate::error::Rejection;
-use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS, is_nothing};
+use crate::namespace::{NamespaceConfig, OPERATOR_TIMERS, OverduePolicy, is_nothing};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,10 +84,21 @@ impl Operators {
         self.by_name.contains_key(name)
     }
 
-    /// Refuses a configuration that names an operator that is not there, or options that it does not
-    /// take.
+    /// Refuses a configuration that names an operator that is not there, options that it does not
+    /// take, or an `overdue` that it cannot do with.
     pub fn check(&self, config: &NamespaceConfig) -> Result<(), Rejection> {
-        self.make(config).map(drop)
+        let operator = self.make(config)?;
+        if config.overdue == OverduePolicy::Drop
+            && operator.is_some_and(|operator| operator.needs_clock_timers())
+        {
+            let detail = format!(
+                "`drop` is not for the operator `{}` with these options: its timers take away what it \
+                 keeps for a key; there are `fire`, `spread` and `shift`",
+                config.operator
+            );
+            return Err(Rejection::OptionInvalid { field: "overdue.policy", detail });
+        }
+        Ok(())
     }
 
     /// An instance of the function that a namespace runs; `None`: it runs none.

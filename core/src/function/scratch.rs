@@ -24,6 +24,7 @@ pub(crate) struct Scratch {
     /// The new state, if there is one.
     state: Vec<u8>,
     is_late: bool,
+    goes_on: bool,
     /// Room for the name of the timer that fires.
     name: String,
     /// Something that was asked for cannot be had: the callback has failed, whatever it returns.
@@ -97,6 +98,7 @@ impl Scratch {
         self.change = StateChange::Keep;
         self.state.clear();
         self.is_late = false;
+        self.goes_on = false;
         self.failure = None;
     }
 
@@ -135,6 +137,16 @@ impl Scratch {
     /// Whether it did.
     pub(crate) fn is_late(&self) -> bool {
         self.is_late
+    }
+
+    /// The timers that it registers are due for the rest of its own work.
+    pub(super) fn set_goes_on(&mut self) {
+        self.goes_on = true;
+    }
+
+    /// Whether they are.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
     /// What becomes of the key's state.

@@ -13,6 +13,18 @@ pub(super) fn encode<S: Serialize>(out: Vec<u8>, version: u32, state: &S) -> Res
     Ok(to_extend(state, to_extend(&version, out)?)?)
 }
 
+/// How a new state is written down; refused if its type cannot be read back.
+pub(super) fn encode_new<S: Default + Serialize + DeserializeOwned>(
+    version: u32,
+) -> Result<Vec<u8>> {
+    let check = || -> Result<Vec<u8>> {
+        let new_state = encode(Vec::new(), version, &S::default())?;
+        decode::<S>(split_version(&new_state)?.1)?;
+        Ok(new_state)
+    };
+    check().map_err(|error| error.while_doing("the state's type cannot be read back"))
+}
+
 /// The version of a state that was written down, and the rest of it.
 pub(super) fn split_version(bytes: &[u8]) -> Result<(u32, &[u8])> {
     let (version, rest) = take_from_bytes(bytes)?;

@@ -5,8 +5,10 @@ use super::*;
 use crate::limits::{CALL_BYTES_MAX, STATE_BYTES_MAX};
 use crate::namespace::NamespaceConfig;
 use crate::op::Payload;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::marker::PhantomData;
 
 fn ms(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -266,6 +268,7 @@ fn what_is_written_down_is_told_from_what_was_there() {
         watermark: None,
         processing_time: None,
         is_ending: false,
+        lateness_ms: 0,
         state,
     };
     let mut call = Call::new(at(Some(b"old")), &timers, &mut scratch);
@@ -331,6 +334,55 @@ impl KeyedProcessFunction for Average {
     }
 }
 
+/// A function whose state is of this type.
+struct Keeps<S>(PhantomData<fn(S)>);
+
+impl<S: Default + Serialize + DeserializeOwned + 'static> KeyedProcessFunction for Keeps<S> {
+    type Input = u64;
+    type State = S;
+    type Output = u64;
+
+    fn process_element(&mut self, _: u64, _: &mut S, _: &mut Context<u64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Default + Serialize + DeserializeOwned + 'static> KeyedCoProcessFunction for Keeps<S> {
+    type Input1 = u64;
+    type Input2 = u64;
+    type State = S;
+    type Output = u64;
+
+    fn process_element1(&mut self, _: u64, _: &mut S, _: &mut Context<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    fn process_element2(&mut self, _: u64, _: &mut S, _: &mut Context<u64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Skips {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<u64>,
+    second: u64,
+}
+
+#[test]
+fn a_state_that_cannot_be_read_back_is_refused_at_once() {
+    fn made<S: Default + Serialize + DeserializeOwned + 'static>() -> [Option<FunctionError>; 2] {
+        let made = [operator(Keeps::<S>(PhantomData)), co_operator(Keeps::<S>(PhantomData))];
+        made.map(Result::err)
+    }
+    assert_eq!(made::<(u64, Option<String>)>(), [None, None]);
+    for error in made::<Value>().into_iter().chain(made::<Skips>()) {
+        let error = error.expect("it is refused");
+        let message = error.message();
+        assert!(message.starts_with("the state's type cannot be read back: "), "{message}");
+    }
+}
+
 #[test]
 fn a_state_of_another_version_is_taken_over_or_refused() {
     let (timers, mut scratch) = (NoTimers, Scratch::default());
@@ -342,6 +394,7 @@ fn a_state_of_another_version_is_taken_over_or_refused() {
             watermark: None,
             processing_time: None,
             is_ending: false,
+            lateness_ms: 0,
             state: Some(state),
         };
         let value = if expected == Err("script") { "[]" } else { "5" };

@@ -45,6 +45,11 @@ pub(crate) trait StoredTimers {
     fn for_each(&self, domain: Domain, each: &mut dyn FnMut(Timestamp, Option<&str>));
     /// How many there are, over both domains.
     fn count(&self) -> usize;
+    /// Whether the clock makes nothing due of the key, although it may have passed it: in a pause, and
+    /// behind a timer that a restart holds back.
+    fn is_clock_still(&self) -> bool {
+        false
+    }
 }
 
 /// Which stored timer of a key and domain is meant.

@@ -248,6 +248,7 @@ impl LaneNamespace {
             tries: self.tries,
             trials: &mut self.trials,
             stopped: &mut self.stopped,
+            is_paused: self.is_paused,
         };
         work(&mut self.partitions[index], &mut cx)
     }

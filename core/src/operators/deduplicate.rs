@@ -211,6 +211,10 @@ impl Operator for Deduplicate {
     fn judges_lateness(&self) -> bool {
         true
     }
+
+    fn needs_clock_timers(&self) -> bool {
+        self.domain == Domain::Processing
+    }
 }
 
 impl Deduplicate {

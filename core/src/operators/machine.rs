@@ -1,20 +1,21 @@
 //! The frame of the simple operators: each is a small machine that sees the elements of a key in the
 //! order of their times, and has at most one deadline.
 //!
-//! In processing time an element happens when it comes. In event time it happened at its timestamp,
-//! and takes effect once the watermark has passed that: until then it is held in the key's state. So
-//! what comes out follows from the timestamps alone, not from the order in which elements come or
-//! from the steps in which the watermark moves. At one time, elements go before a deadline of event
+//! In processing time an element happens when it comes: behind the deadlines that the clock has passed
+//! by then, also if no tick has reached them, unless the clock stands still for the key. In event time
+//! it happened at its timestamp, and takes effect once the watermark has passed that: until then it is
+//! held in the key's state. So what comes out follows from the timestamps alone, not from the order in
+//! which elements come or from the steps in which the watermark moves. At one time, elements go before a deadline of event
 //! time (the watermark says that there are no more of them), and behind one of processing time.
 //!
 //! A key has one timer, for what comes next: the deadline, or the first held element. Its name is the
 //! default one, which costs the least.
 
+use super::forget::now;
 use super::held::Held;
-use super::state::{as_json, load, save};
+use super::state::{FIRST_VERSION, as_json_up_to, load_up_to, save_as};
 use super::value::json_text;
-use crate::function::{Call, Element, FunctionError, Operator, Result, TimerFired};
-use crate::limits::CALL_BYTES_MAX;
+use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::time::{Domain, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -22,12 +23,15 @@ use serde::{Deserialize, Serialize};
 /// Steps of one callback. What is left goes on in the next one, at once.
 const STEPS_MAX: usize = 256;
 /// Bytes after which a callback leaves the rest to the next one.
-const STEPS_BYTES_MAX: usize = 1 << 20;
+pub(super) const STEPS_BYTES_MAX: usize = 1 << 20;
 
 /// What an operator does with one key, step by step.
 pub(super) trait Machine: Send + 'static {
     /// What it keeps for a key. `None`: nothing, as for a key that it has never seen.
     type State<'a>: Serialize + Deserialize<'a>;
+
+    /// The version of what it keeps, whose type reads all older ones.
+    const VERSION: u32 = FIRST_VERSION;
 
     /// Which clock it follows.
     fn domain(&self) -> Domain;
@@ -104,7 +108,7 @@ enum Next {
 
 /// What is kept for a key of a machine, as JSON.
 pub(super) fn machine_as_json<M: Machine>(state: &[u8]) -> Result<String> {
-    as_json::<Kept<'_, M::State<'_>>>(state)
+    as_json_up_to::<Kept<'_, M::State<'_>>>(state, M::VERSION)
 }
 
 /// A machine as an operator.
@@ -115,11 +119,7 @@ impl<M: Machine> Operator for Stepped<M> {
         let value = json_text(&element)?;
         let at = match self.0.domain() {
             Domain::Event => element.timestamp,
-            Domain::Processing => call.processing_time().ok_or_else(|| {
-                FunctionError::new(
-                    "the namespace's clock was not set yet, and the operator needs it",
-                )
-            })?,
+            Domain::Processing => Timestamp::from_millis(now(call)?),
         };
         let at = self.0.effective(at, value)?;
         self.run(Some((at, value)), call)
@@ -127,6 +127,15 @@ impl<M: Machine> Operator for Stepped<M> {
 
     fn on_timer(&mut self, call: &mut Call<'_>, _timer: TimerFired<'_>) -> Result<()> {
         self.run(None, call)
+    }
+
+    fn judges_lateness(&self) -> bool {
+        // By the clock, none is late.
+        self.0.domain() == Domain::Processing
+    }
+
+    fn needs_clock_timers(&self) -> bool {
+        self.0.domain() == Domain::Processing
     }
 }
 
@@ -139,7 +148,7 @@ impl<M: Machine> Stepped<M> {
     ) -> Result<()> {
         let domain = self.0.domain();
         let mut kept: Kept<'s, M::State<'s>> =
-            load(call)?.unwrap_or(Kept { held: None, state: None });
+            load_up_to(call, M::VERSION)?.unwrap_or(Kept { held: None, state: None });
         let reached = match domain {
             Domain::Event => call.watermark(),
             Domain::Processing => call.processing_time(),
@@ -148,17 +157,30 @@ impl<M: Machine> Stepped<M> {
             Domain::Event => reached == Some(Timestamp::MAX),
             Domain::Processing => call.is_ending(),
         };
+        let is_event = domain == Domain::Event;
         let timestamp = call.output_timestamp(None);
-        let mut out = Out { call: &mut *call, timestamp, bytes: 0 };
+        // What has come to the end of its wait is not still.
+        let is_still = !is_event && element.is_some() && call.is_clock_still();
+        let mut out = Out { call: &mut *call, timestamp: None, bytes: 0 };
+        if let Some(reached) = reached.filter(|_| !is_event && !is_still) {
+            self.advance(&mut kept, reached, is_final, &mut out);
+        }
         let mut early = None;
         match element {
-            Some((at, value)) if Some(at) <= reached => {
+            // Not before one that waits still, although its time has come.
+            Some((at, value))
+                if Some(at) <= reached && kept.held.as_ref().is_none_or(|it| at < it.first()) =>
+            {
+                out.timestamp = timestamp;
                 self.element(&mut kept, at, value, &mut out);
             }
             other => early = other,
         }
-        if let Some(reached) = reached {
+        if let Some(reached) = reached.filter(|_| is_event) {
             self.advance(&mut kept, reached, is_final, &mut out);
+        }
+        if !is_still && self.next(&kept).is_some_and(|(time, _)| Some(time) <= reached) {
+            call.go_on_at_once();
         }
         let Kept { mut held, state } = kept;
         let mut buffer = Vec::new();
@@ -175,12 +197,11 @@ impl<M: Machine> Stepped<M> {
             }
         }
         let is_empty = kept.held.is_none() && kept.state.is_none();
-        save(call, (!is_empty).then_some(&kept));
+        save_as(call, M::VERSION, (!is_empty).then_some(&kept));
         Ok(())
     }
 
-    /// Does what is due, or a bounded piece of it. At the final watermark, and at the end of the clock,
-    /// nothing can be left for later: there it does all.
+    /// Does what is due, or a bounded piece of it.
     fn advance<'s>(
         &self,
         kept: &mut Kept<'s, M::State<'s>>,
@@ -193,9 +214,7 @@ impl<M: Machine> Stepped<M> {
         while let Some((time, next)) = self.next(kept)
             && time <= reached
         {
-            let is_enough = steps == STEPS_MAX || out.bytes > STEPS_BYTES_MAX;
-            // A callback that emits more than it may has failed already.
-            if is_enough && !is_final || out.bytes > CALL_BYTES_MAX {
+            if steps == STEPS_MAX || out.bytes > STEPS_BYTES_MAX {
                 return;
             }
             steps += 1;

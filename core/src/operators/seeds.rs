@@ -24,6 +24,11 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// From 0 to below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> i64 {
+        (self.next() % bound) as i64
+    }
+
     /// From `low` to `high`, both included.
     pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
         low + (self.next() % (high - low + 1) as u64) as i64
@@ -41,18 +46,16 @@ impl Rng {
 
 /// Plays a history for each seed: a thousand, or as many as `STORMWHEEL_OPERATOR_SEEDS` says.
 pub(super) fn for_each_seed(play: impl Fn(&mut Rng)) {
-    for seed in 0..tests::seeds() {
+    for seed in 0..seeds() {
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut Rng::of(seed))));
         played.unwrap_or_else(|_| panic!("seed {seed}"));
     }
 }
 
-mod tests {
-    #[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
-    pub(super) fn seeds() -> u64 {
-        let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
-        seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of seeds"))
-    }
+#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
+fn seeds() -> u64 {
+    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
+    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of seeds"))
 }
 
 /// Lets an operator process an element of a key for which it keeps this.
@@ -71,6 +74,7 @@ pub(super) fn process_on<S: Serialize>(
         watermark: None,
         processing_time: Some(timestamp),
         is_ending: false,
+        lateness_ms: 0,
         state: Some(&state),
     };
     let element = Element { timestamp, input: 0, value: Payload::Json(value.as_bytes()) };

@@ -6,21 +6,28 @@ use serde::Deserialize;
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// The version of all of these states. Whoever changes one of them raises it, and takes the older
-/// one over.
-const VERSION: u32 = 1;
+/// The version of a state whose layout has never changed.
+pub(super) const FIRST_VERSION: u32 = 1;
 
 /// What the operator keeps for the key, as the callback met it; `None`: nothing.
 pub(super) fn load<'a, S: Deserialize<'a>>(call: &Call<'a>) -> Result<Option<S>> {
-    let state = call.stored_state().map(decode).transpose();
+    load_up_to(call, FIRST_VERSION)
+}
+
+/// The same, where the type of the state reads all versions up to `newest`.
+pub(super) fn load_up_to<'a, S: Deserialize<'a>>(
+    call: &Call<'a>,
+    newest: u32,
+) -> Result<Option<S>> {
+    let state = call.stored_state().map(|bytes| decode(bytes, newest)).transpose();
     state.map_err(|error| error.while_doing("what is kept for the key cannot be read"))
 }
 
-fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<S> {
+fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8], newest: u32) -> Result<S> {
     let (version, bytes): (u32, _) = postcard::take_from_bytes(bytes)?;
-    if version != VERSION {
+    if !(FIRST_VERSION..=newest).contains(&version) {
         return Err(FunctionError::new(format!(
-            "it is of version {version}, and this program reads version {VERSION}"
+            "it is of version {version}, and this program reads those up to {newest}"
         )));
     }
     match postcard::take_from_bytes(bytes)? {
@@ -31,17 +38,30 @@ fn decode<'a, S: Deserialize<'a>>(bytes: &'a [u8]) -> Result<S> {
 
 /// Keeps this for the key from now on, or nothing.
 pub(super) fn save<S: Serialize>(call: &mut Call<'_>, state: Option<&S>) {
+    save_as(call, FIRST_VERSION, state);
+}
+
+/// The same, for a state whose layout is of this version.
+pub(super) fn save_as<S: Serialize>(call: &mut Call<'_>, version: u32, state: Option<&S>) {
     match state {
         None => call.clear_state(),
         Some(state) => call.write_state(|buffer| {
-            Ok(postcard::to_extend(state, postcard::to_extend(&VERSION, buffer)?)?)
+            Ok(postcard::to_extend(state, postcard::to_extend(&version, buffer)?)?)
         }),
     }
 }
 
 /// What was kept, as JSON for people to read. Its fields are the operator's own.
 pub(super) fn as_json<'a, S: Deserialize<'a> + Serialize>(bytes: &'a [u8]) -> Result<String> {
-    Ok(serde_json::to_string(&decode::<S>(bytes)?)?)
+    as_json_up_to::<S>(bytes, FIRST_VERSION)
+}
+
+/// The same, where the type of the state reads all versions up to `newest`.
+pub(super) fn as_json_up_to<'a, S: Deserialize<'a> + Serialize>(
+    bytes: &'a [u8],
+    newest: u32,
+) -> Result<String> {
+    Ok(serde_json::to_string(&decode::<S>(bytes, newest)?)?)
 }
 
 /// A value of an element: in JSON it stands as it came.
@@ -56,16 +76,4 @@ pub(super) fn raw_json<S: Serializer>(
         return raw.serialize(serializer);
     }
     serializer.serialize_str(text)
-}
-
-/// The same, where there may be none.
-#[allow(clippy::ref_option, reason = "serde hands fields over by reference")]
-pub(super) fn raw_json_if_any<S: Serializer>(
-    text: &Option<&str>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match text {
-        Some(text) if serializer.is_human_readable() => raw_json(text, serializer),
-        other => other.serialize(serializer),
-    }
 }

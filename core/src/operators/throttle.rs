@@ -4,11 +4,11 @@ use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
-use super::state::raw_json_if_any;
+use super::state::raw_json;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -84,9 +84,32 @@ read_by_serde!(Throttle);
 #[derive(Serialize, Deserialize)]
 pub(super) struct Interval<'a> {
     end: Timestamp,
-    /// What was held back last, and goes out in the end.
-    #[serde(serialize_with = "raw_json_if_any")]
-    held: Option<&'a str>,
+    #[serde(borrow, serialize_with = "held_json")]
+    held: HeldBack<'a>,
+}
+
+/// The newest of those that were held back, which goes out in the end.
+#[derive(Serialize, Deserialize)]
+pub(super) enum HeldBack<'a> {
+    None,
+    /// As the first version of the state has it, in an `Option`: nobody knows when it happened, and
+    /// what comes next takes its place.
+    Untimed(&'a str),
+    At(Timestamp, &'a str),
+}
+
+/// In JSON it is the value, as it came.
+fn held_json<S: Serializer>(
+    held: &HeldBack<'_>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    match held {
+        HeldBack::None if serializer.is_human_readable() => serializer.serialize_none(),
+        HeldBack::Untimed(value) | HeldBack::At(_, value) if serializer.is_human_readable() => {
+            raw_json(value, serializer)
+        }
+        other => other.serialize(serializer),
+    }
 }
 
 impl Throttle {
@@ -97,13 +120,18 @@ impl Throttle {
         at: Timestamp,
         out: &mut Out<'_, '_>,
     ) -> Option<Interval<'a>> {
-        out.value(interval.held?);
-        Some(Interval { end: at.saturating_add(self.every.0), held: None })
+        match interval.held {
+            HeldBack::None => return None,
+            HeldBack::Untimed(value) | HeldBack::At(_, value) => out.value(value),
+        }
+        Some(Interval { end: at.saturating_add(self.every.0), held: HeldBack::None })
     }
 }
 
 impl Machine for Throttle {
     type State<'a> = Interval<'a>;
+
+    const VERSION: u32 = 2;
 
     fn domain(&self) -> Domain {
         self.domain
@@ -116,19 +144,24 @@ impl Machine for Throttle {
         value: &'a str,
         out: &mut Out<'_, '_>,
     ) -> Option<Interval<'a>> {
-        // One that ends at this very time is over for an element.
-        while let Some(over) = interval.take_if(|interval| interval.end <= at) {
+        // One that ends at this very time is over for an element. By the clock, its end has come before.
+        let is_over = |it: &mut Interval<'_>| self.domain == Domain::Event && it.end <= at;
+        while let Some(over) = interval.take_if(is_over) {
             interval = self.end(&over, at, out);
         }
-        let suppressed = self.trailing.then_some(value);
-        if let Some(Interval { end, held }) = interval {
-            return Some(Interval { end, held: suppressed.or(held) });
+        if let Some(mut interval) = interval {
+            let is_older = matches!(interval.held, HeldBack::At(newest, _) if at < newest);
+            if self.trailing && !is_older {
+                interval.held = HeldBack::At(at, value);
+            }
+            return Some(interval);
         }
+        let end = at.saturating_add(self.every.0);
         if self.leading {
             out.value(value);
+            return Some(Interval { end, held: HeldBack::None });
         }
-        let held = suppressed.filter(|_| !self.leading);
-        Some(Interval { end: at.saturating_add(self.every.0), held })
+        Some(Interval { end, held: HeldBack::At(at, value) })
     }
 
     fn deadline(&self, interval: &Interval<'_>) -> Option<Timestamp> {

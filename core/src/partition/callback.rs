@@ -7,8 +7,7 @@ use crate::function::{
     CallAt, EmittedValue, FunctionError, StoredId, StoredTimers, TimerChange, TimerFired, TimerId,
     on_timer, process_element, set_tried,
 };
-use crate::keyed::Cell;
-use crate::keyed::{Identity, Pools, SlotIndex};
+use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::limits::DUE_AT_ONCE_MAX;
 use crate::namespace::{ErrorPolicy, OnError, OverduePolicy, Stop, StopAt};
 use crate::op::{Element, Payload};
@@ -16,6 +15,7 @@ use crate::output::{OutputId, OutputKind, OutputRecord};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::{Ending, Progress};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where elements and timers go at which the function has failed.
@@ -44,12 +44,47 @@ pub(super) struct Run {
     /// The clock has come to its end.
     pub(super) is_ending: bool,
     pub(super) progress: Progress,
+    /// Timers that these callbacks have registered for a time that the clock has passed, where a restart
+    /// holds others back: they fire at once, since nothing held goes before them.
+    pub(super) at_once: BTreeSet<(Timestamp, Option<String>)>,
+}
+
+impl Run {
+    /// Whether the key's earliest processing timer is one of those that fire at once.
+    pub(super) fn is_at_once(&self, pools: &Pools, slot: SlotIndex) -> bool {
+        let mut earliest = None;
+        if !self.at_once.is_empty() {
+            pools.for_each(slot, Domain::Processing, |cell| {
+                earliest.get_or_insert_with(|| owned(pools, cell));
+            });
+        }
+        earliest.is_some_and(|earliest| self.at_once.contains(&earliest))
+    }
+
+    /// A callback has registered what is in `at_once`: what stands behind a timer that is held back
+    /// waits with that.
+    pub(super) fn wait_behind_held(&mut self, pools: &Pools, slot: SlotIndex) {
+        let mut is_behind = false;
+        pools.for_each(slot, Domain::Processing, |cell| {
+            let timer = owned(pools, cell);
+            is_behind |= !self.at_once.contains(&timer);
+            if is_behind {
+                self.at_once.remove(&timer);
+            }
+        });
+    }
+}
+
+/// What tells a timer from the others of its key and domain.
+pub(super) fn owned(pools: &Pools, cell: Cell) -> (Timestamp, Option<String>) {
+    (cell.time, pools.blob(cell).0.map(str::to_owned))
 }
 
 /// The timers of a key, as a function reads them.
 struct SlotTimers<'a> {
     pools: &'a Pools,
     slot: Option<SlotIndex>,
+    is_clock_still: bool,
 }
 
 impl StoredTimers for SlotTimers<'_> {
@@ -66,6 +101,10 @@ impl StoredTimers for SlotTimers<'_> {
 
     fn count(&self) -> usize {
         self.slot.map_or(0, |slot| self.pools.count(slot))
+    }
+
+    fn is_clock_still(&self) -> bool {
+        self.is_clock_still
     }
 }
 
@@ -191,7 +230,8 @@ impl Context<'_> {
     pub(super) fn is_over(&self, about: &About<'_>, run: &Run) -> [bool; 2] {
         let is_final = about.domain().is_some()
             && self.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
-        [is_final, run.is_ending]
+        // What is left of a piece of work is still done.
+        [is_final, run.is_ending].map(|is_over| is_over && !self.scratch.goes_on())
     }
 
     fn call_once(
@@ -201,11 +241,12 @@ impl Context<'_> {
         run: &Run,
         about: About<'_>,
     ) -> Result<(), FunctionError> {
+        let is_clock_still = self.is_clock_still(slot);
         let Some(operator) = self.operator.as_deref_mut() else {
             return Err(FunctionError::new("the namespace has no function"));
         };
         let pools = &*self.pools;
-        let timers = SlotTimers { pools, slot };
+        let timers = SlotTimers { pools, slot, is_clock_still };
         let at = CallAt {
             key: slot.map_or(key, |slot| pools.key(slot)),
             timestamp: about.timestamp(),
@@ -213,6 +254,7 @@ impl Context<'_> {
             watermark: self.timeline.of(Domain::Event).reached,
             processing_time: run.clock,
             is_ending: run.is_ending,
+            lateness_ms: self.config.lateness_ms,
             state: slot.and_then(|slot| pools.state(slot)),
         };
         match about {
@@ -224,6 +266,16 @@ impl Context<'_> {
                 on_timer(operator, at, &timers, self.scratch, timer)
             }
         }
+    }
+
+    /// Whether the clock makes nothing due of a key for the time being.
+    fn is_clock_still(&self, slot: Option<SlotIndex>) -> bool {
+        let domain = Domain::Processing;
+        let is_held_back = |slot| {
+            let release = self.release(slot, domain);
+            release.is_some_and(|release| Some(release) > self.now)
+        };
+        self.is_paused || self.timeline.of(domain).held.is_some() && slot.is_some_and(is_held_back)
     }
 
     /// Whether what a callback asks for can be had.
@@ -239,7 +291,7 @@ impl Context<'_> {
             return Ok(());
         }
         let limit = self.config.limits.timers_per_key as usize;
-        let timers = SlotTimers { pools: self.pools, slot };
+        let timers = SlotTimers { pools: self.pools, slot, is_clock_still: false };
         if timers.count() + registrations > limit {
             let count = self.scratch.count(&timers);
             if count > limit {
@@ -254,7 +306,8 @@ impl Context<'_> {
             TimerChange::Delete { .. } | TimerChange::DeleteAll => false,
         };
         let changes = (0..self.scratch.changes_count()).map(|index| self.scratch.change(index));
-        let due = changes.filter(is_due_at_once).count();
+        // What is left of a piece of work is no loop: it has an end.
+        let due = if self.scratch.goes_on() { 0 } else { changes.filter(is_due_at_once).count() };
         let due = run.progress.due_at_once.saturating_add(due as u32);
         if due > DUE_AT_ONCE_MAX {
             return Err(FunctionError::new(format!(
@@ -285,6 +338,7 @@ impl Context<'_> {
             is_restart: drain.overdue.is_some(),
             is_ending: drain.ending.is_some(),
             progress: drain.progress_of(hash),
+            at_once: BTreeSet::new(),
         })
     }
 

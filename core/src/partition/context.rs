@@ -49,6 +49,8 @@ pub(crate) struct Context<'a> {
     pub(crate) trials: &'a mut Trials,
     /// Why the namespace has stopped on this lane, if it has.
     pub(crate) stopped: &'a mut Option<Arc<Stop>>,
+    /// Time stands still.
+    pub(crate) is_paused: bool,
 }
 
 /// The record that an output is due to.

@@ -13,7 +13,7 @@
 //! of a key follows from the records alone, in a replay too, whenever and in whatever order they failed.
 //! An advance waits for those that are called again later, with their keys set aside.
 
-use super::callback::{About, Run, Verdict, identity};
+use super::callback::{About, Run, Verdict, identity, owned};
 use super::{Context, Partition};
 use crate::error::Rejection;
 use crate::function::{EmittedValue, NewState, Scratch, StoredId, TimerChange};
@@ -22,6 +22,7 @@ use crate::namespace::{LateElements, LateTimers};
 use crate::op::{Applied, Element, Outcome, ResultKind};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Progress;
+use std::collections::BTreeSet;
 
 /// Where elements go that are late, if the namespace wants that.
 const TAG_LATE: &str = "late";
@@ -76,6 +77,7 @@ impl Partition {
             is_restart: false,
             is_ending: false,
             progress: Progress::default(),
+            at_once: BTreeSet::new(),
         };
         if is_late && cx.config.late_elements != LateElements::Process {
             return Ok(late(cx, &mut run, key, hash, element));
@@ -95,10 +97,10 @@ impl Partition {
             return Ok(applied_as(ResultKind::Failed));
         }
         let slot = self.apply_asked(cx, slot, key, hash, &mut run, &About::Element(element));
-        let result = if cx.scratch.is_late() && cx.config.late_elements != LateElements::Process {
+        let result = if cx.scratch.is_late() {
+            // Whatever the namespace wants: the function has not processed it.
             late(cx, &mut run, key, hash, element)
         } else {
-            cx.stats.late_elements += u64::from(cx.scratch.is_late());
             cx.stats.elements[0] += 1;
             applied_as(ResultKind::Processed)
         };
@@ -199,8 +201,9 @@ impl Partition {
     }
 
     /// Fires what is due of a key, until nothing is; save in the domain `but`, which fires in turn,
-    /// and in event time where late timers wait for the next watermark. Returns `false` if a callback has
-    /// failed for good.
+    /// and in event time where late timers wait for the next watermark. What callbacks have registered
+    /// for a time that has passed is not held back, as what was due at a restart may be. Returns `false`
+    /// if a callback has failed for good.
     fn fire_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -210,12 +213,13 @@ impl Partition {
         but: Option<Domain>,
     ) -> bool {
         let waits = cx.config.late_timers == LateTimers::NextWatermark;
-        let is_due = |cx: &Context<'_>, domain: Domain| {
+        let is_due = |cx: &Context<'_>, run: &Run, domain: Domain| {
             Some(domain) != but
-                && !(waits && domain == Domain::Event)
+                && !(waits && domain == Domain::Event && !run.progress.goes_on)
                 && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
+                || domain == Domain::Processing && run.is_at_once(cx.pools, slot)
         };
-        while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, *domain)) {
+        while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, run, *domain)) {
             if self.fire_one(cx, slot, hash, run, domain, false) != Fired::Over {
                 return false;
             }
@@ -236,6 +240,9 @@ impl Partition {
     ) -> Fired {
         let Some(cell) = cx.pools.take_earliest(slot, domain) else { return Fired::Over };
         self.is_dirty = true;
+        if !run.at_once.is_empty() && domain == Domain::Processing {
+            run.at_once.remove(&owned(cx.pools, cell));
+        }
         if cx.is_dropped(slot, domain, cell, run) {
             cx.over(slot, domain, cell, run);
             return Fired::Over;
@@ -247,6 +254,7 @@ impl Partition {
             &*buffer
         });
         let about = About::Timer { domain, time: cell.time, name };
+        run.progress.goes_on = false;
         let tries = || cx.timeline.of(domain).drain.as_ref().map_or(0, |it| it.tries_of(hash));
         let waited = may_wait.then(tries);
         let called = cx.call(Some(slot), &[], run, about, waited);
@@ -286,10 +294,14 @@ impl Partition {
         run: &mut Run,
         about: &About<'_>,
     ) -> Option<SlotIndex> {
+        run.progress.goes_on = cx.scratch.goes_on();
         // What would never end, ends.
         let is_over = cx.is_over(about, run);
         let scratch = std::mem::take(cx.scratch);
-        let slot = self.apply_changes(cx, slot, key, hash, &scratch, is_over);
+        let slot = self.apply_changes(cx, slot, key, hash, &scratch, run, is_over);
+        if let Some(slot) = slot.filter(|_| !run.at_once.is_empty()) {
+            run.wait_behind_held(cx.pools, slot);
+        }
         for value in scratch.outputs() {
             cx.emit_value(run, slot, key, hash, about, &value);
         }
@@ -297,6 +309,10 @@ impl Partition {
         slot
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a callback, what it runs under and has asked for"
+    )]
     fn apply_changes(
         &mut self,
         cx: &mut Context<'_>,
@@ -304,6 +320,7 @@ impl Partition {
         key: &[u8],
         hash: u64,
         scratch: &Scratch,
+        run: &mut Run,
         is_over: [bool; 2],
     ) -> Option<SlotIndex> {
         match (scratch.new_state(), slot) {
@@ -337,6 +354,9 @@ impl Partition {
                     let cell = Cell { time, name: NameClass::of(name), link };
                     cx.pools.insert(slot, domain, cell);
                     cx.counted(domain, time);
+                    if cx.timeline.of(domain).held.is_some() && cx.timeline.is_due(domain, time) {
+                        run.at_once.insert((time, name.map(str::to_owned)));
+                    }
                 }
                 TimerChange::Delete { domain, id } => {
                     if let Some(slot) = slot {

@@ -83,7 +83,7 @@ impl Shard {
     pub(crate) fn check_operators(&self) -> Result<(), ReplayFault> {
         let mut configs = self.controls.iter().flat_map(Controls::configs);
         configs
-            .try_for_each(|config| self.shared.operators.check(config))
+            .try_for_each(|config| self.shared.operators.make(config).map(drop))
             .map_err(|rejection| ReplayFault::operator(&rejection))
     }
 

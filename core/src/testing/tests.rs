@@ -467,7 +467,8 @@ fn an_operator_over_bytes_may_judge_itself_what_is_late() {
         late_elements: LateElements::SideOutput,
         ..NamespaceConfig::default()
     };
-    let mut harness = OperatorHarness::new(operators, config).expect("a legal configuration");
+    let made = OperatorHarness::new(operators.clone(), config.clone());
+    let mut harness = made.expect("a legal configuration");
     harness.advance_watermark(100);
     for (timestamp, result) in [(9, ResultKind::Late), (10, ResultKind::Processed)] {
         let value = Payload::Binary(b"\xff");
@@ -478,6 +479,11 @@ fn an_operator_over_bytes_may_judge_itself_what_is_late() {
         assert_eq!((emitted.timestamp, &emitted.value[..]), (Some(ms(timestamp)), &b"\xff"[..]));
     }
     assert_eq!(harness.state(b"k").as_deref(), Some(&b"\xff"[..]));
+    // Even where late elements are to be processed: what it refuses it has not processed.
+    let config = NamespaceConfig { late_elements: LateElements::Process, ..config };
+    let mut harness = OperatorHarness::new(operators, config).expect("a legal configuration");
+    assert_eq!(harness.process(b"k", 0, Payload::Binary(b"\xff"), ms(9)), Ok(ResultKind::Late));
+    assert_eq!((harness.take_all().len(), harness.keys()), (0, 0));
     let mut host = Host::new(Box::new(Judge));
     host.element("k", 9, "1").expect("it takes anything");
     assert_eq!((host.late(), host.keys()), (1, 0));

@@ -1,9 +1,10 @@
 //! The operator `enrich`: facts on the left input, each with the latest version of the right one, as of
 //! the fact's own time.
 //!
-//! A fact is answered at once, by what is known. When the watermark passes its time, nothing can come
-//! any more that would change the answer: if it is another one by then, or if nothing was known, the
-//! final one goes out. Of the versions, only those are kept that an answer may still need.
+//! A fact is answered at once, by what is known. When the watermark, less the lateness of the namespace,
+//! passes its time, nothing can come any more that would change the answer: if it is another one by then,
+//! or if nothing was known, the final one goes out. Of the versions, only those are kept that an answer
+//! may still need.
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use crate::function::{Call, Element, Operator, Result, TimerFired};
 use crate::operators::built_in::sealed::Read;
 use crate::operators::built_in::{BuiltIn, read_by_serde, span};
 use crate::operators::forget::{arm, reached};
+use crate::operators::machine::STEPS_BYTES_MAX;
 use crate::operators::options::Options;
 use crate::operators::state::{as_json, load, raw_json, save};
 use crate::time::Domain;
@@ -107,7 +109,7 @@ impl Operator for Enrich {
             Side::Left => {
                 let told = self.answer(&state.versions, at).map(|place| &state.versions[place]);
                 let answer = told.map_or(NOTHING, |version| &version.text);
-                if reached(call, Domain::Event).is_some_and(|reached| at <= reached) {
+                if passed(call).is_some_and(|passed| at <= passed) {
                     emit_pair(call, at, text, answer, ",\"final\":true");
                     return Ok(());
                 }
@@ -116,7 +118,6 @@ impl Operator for Enrich {
                 check_room(state.facts.len() + state.versions.len())?;
                 let place = state.facts.partition_point(|fact| fact.at <= at);
                 state.facts.insert(place, Fact { at, text: text.into(), told });
-                call.timers().register_event_time(element.timestamp);
             }
             Side::Right => {
                 let place = state.versions.partition_point(|version| version.at <= at);
@@ -136,17 +137,25 @@ impl Operator for Enrich {
 
     fn on_timer(&mut self, call: &mut Call<'_>, timer: TimerFired<'_>) -> Result<()> {
         let mut state: State<'_> = load(call)?.unwrap_or_default();
-        let passed = state.facts.partition_point(|fact| fact.at <= timer.time.as_millis());
-        for fact in state.facts.drain(..passed) {
+        let is_due = |at: i64| at.saturating_add(call.lateness_ms()) <= timer.time.as_millis();
+        let due = state.facts.partition_point(|fact| is_due(fact.at));
+        let (mut told, mut bytes) = (0, 0);
+        for fact in &state.facts[..due] {
+            if bytes > STEPS_BYTES_MAX {
+                break;
+            }
+            told += 1;
             let answer = self.answer(&state.versions, fact.at);
             let answer = answer.map_or(NOTHING, |place| &state.versions[place].text);
-            let told = fact
+            let before = fact
                 .told
                 .and_then(|serial| state.versions.iter().find(|version| version.serial == serial));
-            if told.is_none_or(|told| told.text != answer) {
+            if before.is_none_or(|before| before.text != answer) {
+                bytes += fact.text.len() + answer.len();
                 emit_pair(call, fact.at, &fact.text, answer, ",\"final\":true");
             }
         }
+        state.facts.drain(..told);
         self.forget(call, &mut state);
         Ok(())
     }
@@ -154,6 +163,13 @@ impl Operator for Enrich {
     fn inputs(&self) -> u8 {
         2
     }
+}
+
+/// No fact and no version comes any more whose time is at or below this; `None`: any may come.
+fn passed(call: &Call<'_>) -> Option<i64> {
+    let reached = reached(call, Domain::Event)?;
+    // Behind the final watermark nothing follows, however late it may be.
+    Some(if reached == i64::MAX { reached } else { reached.saturating_sub(call.lateness_ms()) })
 }
 
 impl Enrich {
@@ -164,10 +180,11 @@ impl Enrich {
         ends.is_none_or(|ends| i128::from(at) < ends).then_some(place)
     }
 
-    /// Lets go of the versions that nothing needs any more, and sees to it that the next one goes.
+    /// Lets go of the versions that nothing needs any more, and sees to it that the next one goes, and
+    /// the next fact has its final answer: one after the other, in the order of time over all keys.
     fn forget(&self, call: &mut Call<'_>, state: &mut State<'_>) {
-        let reached = reached(call, Domain::Event);
-        let is_past = |at: i64| reached.is_some_and(|reached| at <= reached);
+        let passed = passed(call);
+        let is_past = |at: i64| passed.is_some_and(|passed| at <= passed);
         // What facts that are still to come may need: each until the next one takes its place.
         let versions = &state.versions;
         let ends_at = |place: usize| {
@@ -197,8 +214,11 @@ impl Enrich {
         }
         let mut is_needed = is_needed.into_iter();
         state.versions.retain(|_| is_needed.next().unwrap_or_default());
-        // Beside the timers of the facts, which have no name.
-        arm(call, Domain::Event, next);
+        let next = state.facts.first().map(|fact| fact.at).into_iter().chain(next).min();
+        arm(call, Domain::Event, next.map(|next| next.saturating_add(call.lateness_ms())));
+        if next.is_some_and(is_past) {
+            call.go_on_at_once();
+        }
         let is_empty = state.versions.is_empty() && state.facts.is_empty();
         save(call, (!is_empty).then_some(&*state));
     }

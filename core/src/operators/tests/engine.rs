@@ -1,9 +1,10 @@
 //! The same games on the engine itself: it does what the plain host does that the definitions are
 //! held against.
 
-use super::oracle::{ByKey, Rng, Step, play};
+use super::oracle::{ByKey, Step, play};
 use super::{NAMES, built_in, config};
 use crate::op::{Action, Element, Op, Payload, ResultKind};
+use crate::operators::seeds::Rng;
 use crate::output::{OutputKind, OutputRecord};
 use crate::solo::Solo;
 use crate::time::Timestamp;
@@ -63,7 +64,7 @@ fn the_engine_does_what_the_plain_host_does() {
     for (name, seed) in NAMES.into_iter().flat_map(|name| (0..GAMES).map(move |seed| (name, seed)))
     {
         let domain = if seed % 2 == 0 { "event" } else { "processing" };
-        let mut rng = Rng(seed);
+        let mut rng = Rng::of(seed);
         let options = options(&mut rng, name, domain);
         let game = play(&mut rng, name, &options, false);
         let (emitted, pending) = on_engine(name, &options, &game.steps);

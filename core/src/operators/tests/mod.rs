@@ -1,5 +1,6 @@
 //! The simple operators, by examples and against their definitions; and all of them on the engine.
 
+mod corners;
 mod docs;
 mod engine;
 mod examples;
@@ -36,11 +37,4 @@ fn host(name: &str, options: &Value) -> Host {
 fn emitted(outputs: Vec<HostOutput>) -> Vec<(Option<i64>, String)> {
     assert!(outputs.iter().all(|output| output.tag.is_none()));
     outputs.into_iter().map(|output| (output.timestamp, output.value)).collect()
-}
-
-/// How many games each oracle is played.
-#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
-fn seeds() -> u64 {
-    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
-    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of games"))
 }

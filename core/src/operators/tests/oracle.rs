@@ -3,27 +3,11 @@
 //!
 //! `STORMWHEEL_OPERATOR_SEEDS` says how many games each is played.
 
-use super::{emitted, host, seeds};
+use super::{emitted, host};
 use crate::function::host::Host;
+use crate::operators::seeds::{self, Rng};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// A sequence of numbers that looks random, and is the same for the same seed.
-pub(super) struct Rng(pub(super) u64);
-
-impl Rng {
-    pub(super) fn below(&mut self, bound: u64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound) as i64
-    }
-
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// Something that comes out: when, whether an element let it out, and what.
 #[derive(Debug, Clone, PartialEq)]
@@ -173,17 +157,17 @@ impl Game {
     }
 }
 
-/// Plays both domains in turn.
-fn for_each_seed(mut play: impl FnMut(&mut Rng, &str, String)) {
-    for seed in 0..seeds() {
-        let domain = if seed % 2 == 0 { "event" } else { "processing" };
-        play(&mut Rng(seed), domain, format!("seed {seed}"));
-    }
+/// Plays a history for each seed, in one of the two domains.
+fn for_each_seed(play: impl Fn(&mut Rng, &str)) {
+    seeds::for_each_seed(|rng| {
+        let domain = *rng.pick(&["event", "processing"]);
+        play(rng, domain);
+    });
 }
 
 #[test]
 fn timeout_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let (after, recover) = (1 + rng.below(40), rng.one_in(2));
         let repeat = rng.one_in(2).then(|| 1 + rng.below(20));
         let options =
@@ -191,10 +175,10 @@ fn timeout_keeps_to_its_definition() {
         let game = play(rng, "timeout", &options, repeat.is_some());
         game.check(
             |elements, end| timeouts(elements, end, after, recover, repeat),
-            &format!("{seed}, {options}"),
+            &options.to_string(),
         );
         let is_over = !recover && (repeat.is_none() || domain == "event");
-        assert!(!is_over || game.host.keys() == 0, "{seed}: something is left");
+        assert!(!is_over || game.host.keys() == 0, "something is left");
     });
 }
 
@@ -244,18 +228,15 @@ fn timeouts(
 
 #[test]
 fn debounce_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let after = 1 + rng.below(30);
         let max = rng.one_in(2).then(|| after + rng.below(30));
         let first = rng.one_in(2);
         let emit = if first { "first" } else { "last" };
         let options = json!({"after": after, "domain": domain, "max": max, "emit": emit});
         let game = play(rng, "debounce", &options, false);
-        game.check(
-            |elements, end| bursts(elements, end, after, max, first),
-            &format!("{seed}, {options}"),
-        );
-        assert_eq!(game.host.keys(), 0, "{seed}: something is left");
+        game.check(|elements, end| bursts(elements, end, after, max, first), &options.to_string());
+        assert_eq!(game.host.keys(), 0, "something is left");
     });
 }
 
@@ -285,7 +266,7 @@ fn bursts(
 
 #[test]
 fn throttle_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let every = 1 + rng.below(30);
         let leading = rng.one_in(2);
         let trailing = !leading || rng.one_in(2);
@@ -302,9 +283,9 @@ fn throttle_keeps_to_its_definition() {
                 assert!(!trailing || out[out.len() - 1].2 == last.1);
                 out
             },
-            &format!("{seed}, {options}"),
+            &options.to_string(),
         );
-        assert_eq!(game.host.keys(), 0, "{seed}: something is left");
+        assert_eq!(game.host.keys(), 0, "something is left");
     });
 }
 
@@ -336,7 +317,7 @@ fn throttled(elements: &Elements, every: i64, leading: bool, trailing: bool) -> 
 
 #[test]
 fn delay_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let after = 1 + rng.below(60);
         let options = json!({"after": after, "domain": domain});
         let game = play(rng, "delay", &options, false);
@@ -345,15 +326,15 @@ fn delay_keeps_to_its_definition() {
                 let late = |(at, value): &(i64, String)| Emitted(at + after, false, value.clone());
                 elements.iter().map(late).collect()
             },
-            &format!("{seed}, {options}"),
+            &options.to_string(),
         );
-        assert_eq!(game.host.keys(), 0, "{seed}: something is left");
+        assert_eq!(game.host.keys(), 0, "something is left");
     });
 }
 
 #[test]
 fn delay_by_a_field_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let is_event = domain == "event";
         let mut host = host("delay", &json!({"at": "/at", "domain": domain}));
         let (mut waiting, mut expected) = (Vec::new(), Vec::new());
@@ -389,14 +370,14 @@ fn delay_by_a_field_keeps_to_its_definition() {
                 waiting.push((at, value));
             }
         }
-        assert_eq!(emitted(host.take_outputs()), expected, "{seed}");
-        assert_eq!(host.keys(), usize::from(!waiting.is_empty()), "{seed}");
+        assert_eq!(emitted(host.take_outputs()), expected);
+        assert_eq!(host.keys(), usize::from(!waiting.is_empty()));
     });
 }
 
 #[test]
 fn periodic_keeps_to_its_definition() {
-    for_each_seed(|rng, domain, seed| {
+    for_each_seed(|rng, domain| {
         let every = 1 + rng.below(30);
         let (times, span) = match rng.below(2) {
             0 => (Some(1 + rng.below(6)), None),
@@ -404,11 +385,8 @@ fn periodic_keeps_to_its_definition() {
         };
         let options = json!({"every": every, "domain": domain, "times": times, "for": span});
         let game = play(rng, "periodic", &options, false);
-        game.check(
-            |elements, end| beats(elements, end, every, times, span),
-            &format!("{seed}, {options}"),
-        );
-        assert_eq!(game.host.keys(), 0, "{seed}: something is left");
+        game.check(|elements, end| beats(elements, end, every, times, span), &options.to_string());
+        assert_eq!(game.host.keys(), 0, "something is left");
     });
 }
 

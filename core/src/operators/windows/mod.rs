@@ -116,6 +116,10 @@ impl Operator for Windows {
     fn judges_lateness(&self) -> bool {
         true
     }
+
+    fn needs_clock_timers(&self) -> bool {
+        self.domain == Domain::Processing || matches!(self.early, Early::Every(_))
+    }
 }
 
 impl Windows {

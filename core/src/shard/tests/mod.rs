@@ -11,6 +11,7 @@ mod close;
 mod function;
 mod limit;
 mod loud;
+mod operators;
 mod oracle;
 mod overdue;
 mod pause;
@@ -25,6 +26,7 @@ use crate::namespace::{
     ProcessingTimers, SourceChange,
 };
 use crate::op::{Action, Only, Op, Outcome, Payload, Register, Target, When};
+use crate::operators::built_in;
 use crate::output::OutputBytes;
 use crate::ports::{Gauges, NamespaceGauge};
 use crate::snapshot::Part;
@@ -111,7 +113,7 @@ struct World {
 }
 
 fn operators() -> Operators {
-    Operators::default().with_function("busy", || Busy).with_function("loud", || loud::Loud)
+    built_in().with_function("busy", || Busy).with_function("loud", || loud::Loud)
 }
 
 impl World {
