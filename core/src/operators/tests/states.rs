@@ -66,7 +66,7 @@ fn what_is_no_state_of_theirs_is_none() {
     assert_eq!(state_as_json("own", b"\x01\x00"), None);
     for name in ["timeout", "debounce", "throttle", "delay", "periodic", "windows"] {
         assert_eq!(state_as_json(name, b""), None);
-        assert_eq!(state_as_json(name, b"\x02\x00\x00"), None, "of another version");
+        assert_eq!(state_as_json(name, b"\x09\x00\x00"), None, "of another version");
     }
     // Elements that wait, cut short.
     assert_eq!(state_as_json("delay", b"\x01\x01\x01\x00\x02ab\x00"), None);
