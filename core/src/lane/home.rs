@@ -1,6 +1,7 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
 use super::Shared;
+use super::close::Closed;
 use crate::error::Rejection;
 use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
@@ -28,12 +29,8 @@ pub(crate) struct LaneNamespace {
     pub(crate) manual_now: Option<Timestamp>,
     /// Time stands still until it is resumed.
     pub(crate) is_paused: bool,
-    /// Its input has ended: it takes no more operations.
-    pub(crate) is_closed: bool,
-    /// The control record that is settled once no timer is left.
-    pub(crate) awaits_end: Option<u64>,
-    /// Timers that went when its clock came to its end.
-    pub(crate) ended: u64,
+    /// How its end stands, if it takes no more operations.
+    pub(crate) closed: Option<Closed>,
     /// Control records up to this number were applied.
     pub(crate) applied_number: u64,
     /// Control records that wait for the advance under way.
@@ -83,9 +80,7 @@ impl LaneNamespace {
             timeline: Timeline::new(origin),
             manual_now: None,
             is_paused: false,
-            is_closed: false,
-            awaits_end: None,
-            ended: 0,
+            closed: None,
             applied_number,
             waiting: VecDeque::new(),
             settling: None,
