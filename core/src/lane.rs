@@ -480,10 +480,9 @@ impl Lane {
         self.agenda.remove(&(it.listed_at, home));
         self.changed.retain(|changed| *changed != home);
         it.settling = Some(number);
-        if let Some(number) = it.awaits_end.take() {
-            let (namespace, timers) = (it.id, it.ended);
-            self.done.push(StepDone { namespace, number, is_settled: true, timers });
-        }
+        let namespace = it.id;
+        let done = it.closed.as_mut().and_then(|closed| closed.take_done(namespace));
+        self.done.extend(done);
         let timers = it.timeline.pending();
         for domain in Domain::ALL {
             let pending = it.timeline.of(domain).counts.total();

@@ -11,11 +11,33 @@ use crate::time::{Domain, Timestamp};
 use crate::timeline::{Drain, Ending};
 use std::sync::atomic::Ordering;
 
+/// How the end of a namespace stands that takes no more operations.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    /// The control record that is settled once no timer is left.
+    awaits_end: Option<u64>,
+    /// Timers that went when its clock came to its end.
+    ended: u64,
+}
+
+impl Closed {
+    /// So many timers went when its clock came to its end.
+    pub(super) fn note_ended(&mut self, timers: u64) {
+        self.ended = timers;
+    }
+
+    /// What is to be said of a namespace once no timer is left, if somebody waits for it.
+    pub(super) fn take_done(&mut self, namespace: NamespaceId) -> Option<StepDone> {
+        let number = self.awaits_end.take()?;
+        Some(StepDone { namespace, number, is_settled: true, timers: self.ended })
+    }
+}
+
 impl Lane {
     /// Where a namespace stands, if it is here and takes operations.
     #[inline]
     pub(crate) fn find_open(&self, namespace: NamespaceId) -> Option<HomeIndex> {
-        self.find(namespace).filter(|home| !self.home(*home).is_closed)
+        self.find(namespace).filter(|home| self.home(*home).closed.is_none())
     }
 
     /// Why it takes none.
@@ -26,9 +48,7 @@ impl Lane {
 
     /// A namespace takes no more operations. Nothing of it is draining.
     pub(super) fn close(&mut self, home: HomeIndex, number: u64) {
-        let it = self.home_mut(home);
-        it.is_closed = true;
-        it.publish_closed();
+        self.home_mut(home).publish_closed();
         self.await_end(home, number);
     }
 
@@ -36,7 +56,7 @@ impl Lane {
     /// is left.
     pub(super) fn await_end(&mut self, home: HomeIndex, number: u64) {
         let it = self.home_mut(home);
-        (it.awaits_end, it.ended) = (Some(number), 0);
+        it.closed = Some(Closed { awaits_end: Some(number), ended: 0 });
         let namespace = it.id;
         self.done.push(StepDone { namespace, number, is_settled: false, timers: 0 });
         self.tell_end(home);
@@ -45,12 +65,10 @@ impl Lane {
     /// Says that no timer is left, if that is so and somebody waits for it.
     pub(super) fn tell_end(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        if it.timeline.pending() == 0
-            && !it.timeline.is_draining()
-            && let Some(number) = it.awaits_end.take()
-        {
-            let (namespace, timers) = (it.id, it.ended);
-            self.done.push(StepDone { namespace, number, is_settled: true, timers });
+        if it.timeline.pending() == 0 && !it.timeline.is_draining() {
+            let namespace = it.id;
+            let done = it.closed.as_mut().and_then(|closed| closed.take_done(namespace));
+            self.done.extend(done);
         }
     }
 

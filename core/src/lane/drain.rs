@@ -200,8 +200,10 @@ impl Lane {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {
                 timers = drain.fired;
-                if drain.ending.is_some() {
-                    it.ended = timers;
+                if drain.ending.is_some()
+                    && let Some(closed) = &mut it.closed
+                {
+                    closed.note_ended(timers);
                 }
                 if time.held.as_ref().is_some_and(|held| held.last_release() <= drain.until) {
                     time.held = None;

@@ -1,5 +1,6 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
+use super::close::Closed;
 use super::{Course, Shared};
 use crate::error::Rejection;
 use crate::function::Operator;
@@ -32,12 +33,8 @@ pub(crate) struct LaneNamespace {
     pub(crate) manual_now: Option<Timestamp>,
     /// Time stands still until it is resumed.
     pub(crate) is_paused: bool,
-    /// Its input has ended: it takes no more operations.
-    pub(crate) is_closed: bool,
-    /// The control record that is settled once no timer is left.
-    pub(crate) awaits_end: Option<u64>,
-    /// Timers that went when its clock came to its end.
-    pub(crate) ended: u64,
+    /// How its end stands, if it takes no more operations.
+    pub(crate) closed: Option<Closed>,
     /// Why it takes nothing in and lets no time pass: its function has failed for good.
     pub(crate) stopped: Option<Arc<Stop>>,
     /// Its home knows that.
@@ -95,9 +92,7 @@ impl LaneNamespace {
             timeline: Timeline::new(origin),
             manual_now: None,
             is_paused: false,
-            is_closed: false,
-            awaits_end: None,
-            ended: 0,
+            closed: None,
             stopped: None,
             is_stop_told: false,
             trials: Trials::default(),

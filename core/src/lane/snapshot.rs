@@ -1,6 +1,7 @@
 //! What a lane holds beside its partitions, taken out and put back; and the way to its partitions
 //! for whoever writes them.
 
+use super::close::Closed;
 use super::{Lane, LaneNamespace, Shared};
 use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout};
@@ -94,7 +95,7 @@ impl LaneNamespace {
             applied_number: self.applied_number,
             manual_now: self.manual_now,
             is_paused: self.is_paused,
-            is_closed: self.is_closed,
+            is_closed: self.closed.is_some(),
             stopped: self.stopped.clone(),
             domains,
         }
@@ -120,9 +121,9 @@ impl LaneNamespace {
         }
         it.manual_now = manual_now;
         it.is_paused = is_paused;
-        it.is_closed = is_closed;
         it.stopped = head.stopped;
         if is_closed {
+            it.closed = Some(Closed::default());
             it.publish_closed();
         }
         Ok(it)

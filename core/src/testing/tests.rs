@@ -1,5 +1,7 @@
 //! Functions in the engine: against a host in a few lines, and whatever goes wrong in between.
 
+mod close;
+
 use super::*;
 use crate::function::busy::{Busy, Sum};
 use crate::function::host::Host;

@@ -369,7 +369,7 @@ impl World {
             let (own, theirs) = (self.lane.home(home(self)), other.lane.home(home(other)));
             assert_eq!(own.timeline.keys, theirs.timeline.keys);
             assert_eq!(own.config, theirs.config);
-            assert_eq!(own.is_closed, theirs.is_closed);
+            assert_eq!(own.closed.is_some(), theirs.closed.is_some());
             assert_eq!(own.now(self.now), theirs.now(other.now));
             for domain in Domain::ALL {
                 let (own, theirs) = (own.timeline.of(domain), theirs.timeline.of(domain));

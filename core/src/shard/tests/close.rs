@@ -84,6 +84,7 @@ impl World {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it is compared with an answer, which may be refused")]
 fn closed(
     changed: bool,
     processing_timers: ProcessingTimers,
