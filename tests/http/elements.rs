@@ -200,7 +200,7 @@ async fn what_a_producer_repeats_is_taken_once() {
 
 #[tokio::test]
 async fn the_figures_count_elements() {
-    let service = running(SUM).await;
+    let service = running(r#"{"operator":"sum","on_error":{"retry":0,"then":"skip"}}"#).await;
     let body = "{\"watermark\":10}\n{\"key\":\"a\",\"timestamp\":10,\"value\":{\"n\":1}}\n\
                 {\"key\":\"a\",\"timestamp\":11,\"value\":{\"n\":1}}\n\
                 {\"key\":\"a\",\"timestamp\":12,\"value\":{\"n\":-1}}";

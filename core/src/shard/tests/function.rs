@@ -199,7 +199,7 @@ fn an_advance_waits_for_the_timers_that_are_called_again_later() {
         later(&mut world, 100);
     }
     assert!(!world.shard.lanes.iter().any(Lane::is_draining));
-    assert_eq!(results(&world), [Ok(ResultKind::Processed)]);
+    assert_eq!(results(&world), [Ok(ResultKind::Late)], "it comes behind the watermark");
     assert_eq!(world.shard.stats().timers_failed, 4);
     world.check_replay(&[id], 0);
 }
