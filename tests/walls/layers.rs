@@ -148,6 +148,35 @@ const LAYERS: &[(&str, &[&str])] = &[
             "lane",
         ],
     ),
+    // It is tested with the built-in operators, too.
+    (
+        "shard::tests",
+        &[
+            "time",
+            "key_group",
+            "limits",
+            "error",
+            "function",
+            "op",
+            "output",
+            "query",
+            "namespace",
+            "log",
+            "ports",
+            "stats",
+            "due_counts",
+            "wheel",
+            "keyed",
+            "watermark",
+            "namespace::control",
+            "snapshot",
+            "held",
+            "partition",
+            "lane",
+            "operators",
+            "shard",
+        ],
+    ),
     // The whole core on the thread that calls it: for benches, tests and embedding.
     (
         "solo",
@@ -164,11 +193,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ports",
             "shard",
         ],
-    ),
-    // The built-in operators are tested against the engine, too.
-    (
-        "operators::tests",
-        &["time", "error", "limits", "op", "output", "namespace", "function", "operators", "solo"],
     ),
     // The only place where the core meets the machine: it may know everything, and nobody inside
     // knows it.
@@ -211,6 +235,22 @@ const LAYERS: &[(&str, &[&str])] = &[
             "storage",
             "solo",
             "runtime",
+        ],
+    ),
+    // The built-in operators are tested against the engine, too.
+    (
+        "operators::tests",
+        &[
+            "time",
+            "error",
+            "limits",
+            "op",
+            "output",
+            "namespace",
+            "function",
+            "operators",
+            "solo",
+            "testing",
         ],
     ),
     // For those who want timers in a program of their own: a face on the engine, as the server is.

@@ -46,16 +46,18 @@ impl Rng {
 
 /// Plays a history for each seed: a thousand, or as many as `STORMWHEEL_OPERATOR_SEEDS` says.
 pub(super) fn for_each_seed(play: impl Fn(&mut Rng)) {
-    for seed in 0..seeds() {
+    for seed in 0..tests::seeds() {
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut Rng::of(seed))));
         played.unwrap_or_else(|_| panic!("seed {seed}"));
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
-fn seeds() -> u64 {
-    let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
-    seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of seeds"))
+mod tests {
+    #[allow(clippy::disallowed_methods, reason = "how long to play is the caller's choice")]
+    pub(super) fn seeds() -> u64 {
+        let seeds = std::env::var("STORMWHEEL_OPERATOR_SEEDS");
+        seeds.map_or(1_000, |seeds| seeds.parse().expect("a number of seeds"))
+    }
 }
 
 /// Lets an operator process an element of a key for which it keeps this.
