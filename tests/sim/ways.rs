@@ -2,7 +2,7 @@
 //! which advances its lane has made before an operation or a crash, and what a restart found due.
 
 use crate::act::Fired;
-use crate::oracle::{Candidate, Rules};
+use crate::oracle::{Candidate, Place, Rules};
 use crate::overdue::{Downtime, Hold};
 use std::collections::BTreeSet;
 use stormwheel::namespace::OverduePolicy;
@@ -36,16 +36,35 @@ impl Candidate {
         Some(it)
     }
 
+    /// The restart has held back nothing on its lane.
+    fn unconcerned(&self) -> Self {
+        let mut it = self.clone();
+        it.restart = None;
+        it
+    }
+
+    /// A restart that may concern the key, of which it is not decided yet what it holds back, and the timer
+    /// that is let go before all others.
+    fn undecided(&self) -> Option<(Downtime, &Place)> {
+        let first = self.first(Domain::Processing);
+        self.restart.zip(first).filter(|(down, it)| it.1 <= down.to)
+    }
+
     /// The ways in which a decision about a restart may have been made that concerns the key, and whether
     /// it must have been, before anything more of it is let go.
+    ///
+    /// A key is concerned if its first timer was due then. If that was held for longer, it depends on the
+    /// others of its lane. Nothing was due of any: then nothing was decided, and what waits behind the held
+    /// timer goes as soon as that is gone. Or something was: what was decided is noted for all keys, and
+    /// holds what waits once more, if its time had passed.
     fn decided(&self, rules: &Rules, seen: &[Fired]) -> (Vec<(Self, i64)>, bool) {
-        let first = self.first(Domain::Processing);
-        let Some((down, first)) = self.restart.zip(first).filter(|(down, it)| it.1 <= down.to)
-        else {
+        let Some((down, first)) = self.undecided() else {
             return (Vec::new(), false);
         };
+        let must_decide = self.release(first) <= down.to;
         let ways = rules.overdue.iter().filter_map(|policy| self.decide(*policy, down, seen));
-        (ways.map(|it| (it, down.to)).collect(), self.release(first) <= down.to)
+        let unconcerned = (!must_decide).then(|| self.unconcerned());
+        (ways.chain(unconcerned).map(|it| (it, down.to)).collect(), must_decide)
     }
 
     /// What may come of processing time that passes, by the system's clock, and when.
@@ -66,7 +85,8 @@ impl Candidate {
     pub(crate) fn at_the_end(&self, rules: &Rules, clock: &[i64], seen: &[Fired]) -> Vec<Self> {
         let latest = clock.iter().copied().max().unwrap_or(i64::MIN);
         let first = self.first(Domain::Processing).map(|first| self.release(first));
-        if self.fired >= seen.len() && first.is_none_or(|first| first > latest) {
+        let is_idle = self.undecided().is_none() && first.is_none_or(|first| first > latest);
+        if self.fired >= seen.len() && is_idle {
             return vec![self.clone()];
         }
         let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
@@ -182,4 +202,70 @@ pub(crate) fn settle_all(
         settled.insert(it);
     }
     settled.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::{Act, Answer, Timer};
+    use crate::oracle::follow;
+    use stormwheel::op::ResultKind;
+
+    const NOW: i64 = 300;
+    const SPREAD: OverduePolicy = OverduePolicy::Spread { over_ms: 1_000 };
+
+    fn place(at: i64, name: Option<&str>) -> Place {
+        (Domain::Processing, at, name.map(str::to_owned))
+    }
+
+    fn rules() -> Rules {
+        Rules { overdue: vec![SPREAD], ..Rules::default() }
+    }
+
+    /// A key that is let go last in every spread, after a restart of which nothing is decided.
+    fn key(places: &[Place], held: Option<Downtime>) -> Candidate {
+        let mut it = Candidate::new(u64::MAX);
+        it.timers = places.iter().map(|place| (place.clone(), None)).collect();
+        it.held.extend(held.and_then(|down| Hold::new(SPREAD, down, it.hash)));
+        it.restart = Some(Downtime { from: 200, to: NOW });
+        it
+    }
+
+    /// Whether `a` may be cancelled, and 150 fire with that, or not.
+    fn may(candidates: &[Candidate], fires: bool) -> bool {
+        let rules = rules();
+        let (domain, name) = (Domain::Processing, "a".to_owned());
+        let cancelled = Answer::Done {
+            result: ResultKind::Cancelled,
+            fire_at: None,
+            cancelled: 1,
+            overdue: false,
+        };
+        let window = Window { clock: &[NOW], ..Window::default() };
+        let act = Act::DeleteName { domain, name };
+        let next = follow(candidates, b"k", &act, Some(&cancelled), &rules, &window, &[]);
+        let timer = Timer { domain, fire_at: 150, name: None, payload: None };
+        let seen: Vec<Fired> = fires.then(|| Fired { timer, due_by: NOW }).into_iter().collect();
+        !settle_all(&next, &rules, [None; 2], NOW, &seen).is_empty()
+    }
+
+    #[test]
+    fn what_waits_behind_a_timer_held_for_longer_is_held_by_a_restart_or_not() {
+        let first = Some(Downtime { from: 0, to: 100 });
+        let it = key(&[place(50, Some("a")), place(150, None)], first);
+        assert!(may(std::slice::from_ref(&it), true) && may(std::slice::from_ref(&it), false));
+        // Either may also have come to be before the next crash.
+        let mut ways = it.at_the_end(&rules(), &[NOW], &[]);
+        for it in &mut ways {
+            it.restart = None;
+        }
+        assert!(may(&ways, true) && may(&ways, false));
+    }
+
+    #[test]
+    fn what_was_due_at_a_restart_is_held_whatever_is_cancelled() {
+        let it = key(&[place(120, Some("a")), place(150, None)], None);
+        assert!(may(std::slice::from_ref(&it), false));
+        assert!(!may(&[it], true));
+    }
 }
