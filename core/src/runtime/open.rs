@@ -314,7 +314,9 @@ impl Opening<'_> {
             ));
         }
         opened.publisher = Some(Publisher::new(Arc::clone(&common), committer, published));
-        let checkpointer = self.checkpointer(epoch, &names, &manifests, manifest, catalog)?;
+        info.strangers = std::mem::take(&mut recovered.strangers);
+        let checkpointer =
+            self.checkpointer(epoch, &names, &manifests, manifest, catalog, &mut info.strangers)?;
         opened.checkpoints = Some(Checkpoints::new(
             Arc::clone(&common),
             checkpointer,
@@ -327,6 +329,7 @@ impl Opening<'_> {
                     every_ms: storage.savepoint_every_ms,
                     kept: storage.savepoints_kept,
                 },
+                &mut info.strangers,
             )?,
             recovered.old,
             commits,
@@ -454,6 +457,7 @@ impl Opening<'_> {
         manifests: &[Manifest],
         loaded: Option<&Manifest>,
         catalog: Catalog,
+        strangers: &mut Vec<String>,
     ) -> Result<Checkpointer, Fault> {
         let store = Arc::clone(&self.storage.snapshots);
         let (directory_id, layout) = (self.identity.directory_id, self.layout);
@@ -462,7 +466,7 @@ impl Opening<'_> {
         let mut it = Checkpointer::new(store, directory_id, layout, epoch, number, loaded, catalog);
         let before =
             manifests.iter().find(|it| loaded.is_some_and(|loaded| it.name() < loaded.name()));
-        it.adopt(&names, before);
+        strangers.extend(it.adopt(&names, before)?);
         Ok(it)
     }
 }

@@ -22,6 +22,7 @@ mod producers;
 mod recovery;
 mod refusals;
 mod room;
+mod strangers;
 
 const START_MS: i64 = 1_700_000_000_000;
 
