@@ -30,8 +30,8 @@ use crate::shard::{AppliedNumbers, Pace, Shard};
 use crate::snapshot::{Catalog, Manifest, ManifestName, ObjectRef, SnapshotFault, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputOptions,
-    Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions, SnapshotsSay,
-    read_journals,
+    Recovered, RecoveryFault, RecoveryOptions, SEGMENT_BYTES_MIN, Segments, SegmentsOptions,
+    SnapshotsSay, read_journals,
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
@@ -162,6 +162,13 @@ impl Opening<'_> {
         is_threaded: bool,
     ) -> Result<Opened, Fault> {
         let started = clock.realtime_micros();
+        let bytes = storage.segment_bytes;
+        if bytes < SEGMENT_BYTES_MIN || !bytes.is_multiple_of(8) {
+            let detail = format!(
+                "segment_bytes is {bytes}: it must be a multiple of 8, and at least {SEGMENT_BYTES_MIN}"
+            );
+            return Err(Fault::Options { detail });
+        }
         let disk = &*storage.disk;
         let identity = read_identity(options, disk)?;
         let is_new = identity.is_none();

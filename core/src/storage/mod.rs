@@ -43,7 +43,7 @@ pub(crate) use {
     output_reader::OutputReader,
     recovery::{Recovered, RecoveryOptions, read_journals},
     savepoint_writer::{SavepointCut, SavepointWriter},
-    segments::{Segments, SegmentsOptions},
+    segments::{SEGMENT_BYTES_MIN, Segments, SegmentsOptions},
     store_names::{ASKED, SAVEPOINTS, SCHEDULED, is_savepoint_id, is_savepoint_name},
     whole::SnapshotsSay,
 };

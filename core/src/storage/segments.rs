@@ -8,7 +8,8 @@
 //! and its header are synced while it is a spare, and both folders are synced after the renaming.
 
 use super::{DiskFault, write_all};
-use crate::log::block::BlockSalt;
+use crate::limits::{IDENTIFIER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::log::block::{BLOCK_HEADER_BYTES, BlockSalt};
 use crate::log::segment::{
     JOURNAL_FOLDER, OUTPUT_FOLDER, SEGMENT_HEADER_BYTES, SPARE_FOLDER, SegmentHeader, parse_spare,
     spare_path,
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// The least that a segment can have: room for the header and for a few blocks.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+/// Bytes that can stand beside a payload in a record of a journal or of the output log.
+const BESIDE_PAYLOAD_BYTES_MAX: usize = KEY_BYTES_MAX + NAME_BYTES_MAX + IDENTIFIER_BYTES_MAX + 256;
 /// Spares that are kept ready.
 pub(crate) const SPARES_DEFAULT: usize = 2;
 /// Zeroes are written in pieces of this.
@@ -122,6 +125,12 @@ impl Segments {
     /// Bytes of each segment that is made, its header included.
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.options.segment_bytes
+    }
+
+    /// Bytes of the largest payload for which a segment has room, whatever stands beside it.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        let room = capacity(self.options.segment_bytes) as usize - BLOCK_HEADER_BYTES;
+        PAYLOAD_BYTES_MAX.min(room - BESIDE_PAYLOAD_BYTES_MAX)
     }
 
     pub(crate) fn directory_id(&self) -> [u8; 16] {
@@ -339,7 +348,7 @@ pub(super) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 /// Bytes that blocks can have in a segment of this size; the rest is the header, and room for the
 /// block that ends a journal, which so can always be written.
 pub(crate) const fn capacity(segment_bytes: u64) -> u64 {
-    segment_bytes - SEGMENT_HEADER_BYTES as u64 - crate::log::block::BLOCK_HEADER_BYTES as u64
+    segment_bytes - SEGMENT_HEADER_BYTES as u64 - BLOCK_HEADER_BYTES as u64
 }
 
 fn folder_of(name: &str) -> &str {
