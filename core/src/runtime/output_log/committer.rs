@@ -109,7 +109,7 @@ impl OutputCommitter {
                         // Deleted meanwhile: nobody can read it any more.
                         continue;
                     }
-                    let (first, appended_ms) = files.append(&records, appended_ms);
+                    let (first, appended_ms) = files.append(&records, appended_ms)?;
                     self.placed.push(OutputBlock { first, appended_ms, records });
                 }
                 if !self.placed.is_empty() {

@@ -97,7 +97,8 @@ impl World {
     fn append(&mut self, namespace: NamespaceId, count: u64, bytes: usize, now_ms: i64) -> u64 {
         let positions: Vec<u64> = (1..=count).map(|index| self.position + index).collect();
         self.position += count;
-        let (first, _) = self.files.append(&records(namespace, &positions, bytes), now_ms);
+        let (first, _) =
+            self.files.append(&records(namespace, &positions, bytes), now_ms).unwrap();
         first.0 - BASE
     }
 
@@ -598,8 +599,8 @@ fn what_belongs_to_others_is_passed_over_unread() {
     files.admit(B, ALL);
     // 100 small blocks, and 24 MiB of another namespace's between them.
     for position in 0..100 {
-        files.append(&records(A, &[position], 10), 0);
-        files.append(&records(B, &[position], 240 << 10), 0);
+        files.append(&records(A, &[position], 10), 0).unwrap();
+        files.append(&records(B, &[position], 240 << 10), 0).unwrap();
     }
     files.write().unwrap();
     files.sync().unwrap();
