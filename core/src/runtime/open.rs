@@ -241,7 +241,7 @@ impl Opening<'_> {
         let mut torn: Vec<String> = recovered.torn.iter().map(ToString::to_string).collect();
         torn.extend(outputs.torn.iter().map(ToString::to_string));
         let committed_outputs = outputs.files.reader();
-        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(outputs.files));
+        let mut committer = OutputCommitter::new(Arc::clone(&log), outputs.files);
         let mut info = RecoveryInfo {
             torn_tails: torn,
             healed,

@@ -186,7 +186,7 @@ impl Files {
         for namespace in [A, B] {
             log.admit(namespace, Retention { age_ms: 1_000, bytes: 1 << 20 });
         }
-        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(recovery.files));
+        let mut committer = OutputCommitter::new(Arc::clone(&log), recovery.files);
         committer.forget_unknown();
         Self { disk, log, committer, ran: Arc::default(), base: 5 << 20 }
     }
@@ -333,24 +333,6 @@ fn a_record_that_no_block_holds_ends_the_log_in_words() {
     }
     assert_eq!(files.read(A, 0), Ok(vec![]));
     assert_eq!(files.ran(), []);
-}
-
-#[test]
-fn without_files_a_commit_publishes() {
-    let world = World::new(1 << 20);
-    let mut committer = OutputCommitter::new(Arc::clone(&world.log), None);
-    let ran = Arc::new(Mutex::new(Vec::new()));
-    for mark in 0..3 {
-        let (log, ran) = (Arc::clone(&world.log), Arc::clone(&ran));
-        let then = Box::new(move || ran.lock().unwrap().push((mark, log.latest())));
-        committer.take(vec![records(A, 1)], 0, vec![then]);
-    }
-    assert_eq!(world.read(A, 0), Ok(vec![]));
-    committer.commit(&mut |_| {}).unwrap();
-    let latest = Cursor(world.base + 3);
-    assert_eq!(*ran.lock().unwrap(), [(0, latest), (1, latest), (2, latest)]);
-    assert_eq!(world.read(A, 0), Ok(vec![1, 2, 3]));
-    committer.rest().unwrap();
 }
 
 #[test]
