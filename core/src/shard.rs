@@ -20,7 +20,7 @@ pub(crate) use message::{
     CheckpointRequest, CommandRequest, Message, OpsPart, Read, SavepointRequest, SavepointStep,
 };
 pub(crate) use replay::AppliedNumbers;
-pub(crate) use turn::{Release, Room, Then, Turn};
+pub(crate) use turn::{NoMoreRoom, Release, Room, Then, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
@@ -246,10 +246,9 @@ impl Shard {
             let Some(message) = self.pass_or_keep(message) else {
                 continue;
             };
-            let full = Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS };
             let message = match message {
                 Message::Command(request) if self.room.are_commands_refused => {
-                    (request.reply)(Err(full));
+                    (request.reply)(Err(NoMoreRoom::Full.rejection()));
                     continue;
                 }
                 step @ Message::Step(_) if !may_step => {
@@ -264,13 +263,14 @@ impl Shard {
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
                 let cost = (part.bytes.len() + blocks) as u64;
                 let needed = cost.saturating_add(self.room.reserve_bytes);
-                if self.room.log_bytes < needed && self.room.is_full {
+                let is_missing = self.room.log_bytes < needed;
+                if let Some(no_more) = self.room.no_more.filter(|_| is_missing) {
                     if let Message::Ops(part) = message {
-                        part.refuse(&full);
+                        part.refuse(&no_more.rejection());
                     }
                     continue;
                 }
-                if self.room.log_bytes < needed && !self.room.is_widest {
+                if is_missing && !self.room.is_widest {
                     self.deferred = Some(message);
                     return false;
                 }
