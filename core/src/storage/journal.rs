@@ -212,6 +212,10 @@ impl Journal {
     pub(crate) fn seal(&mut self) -> Result<(), DiskFault> {
         self.write()?;
         self.sync()?;
+        if self.current.is_none() && self.next.is_some() {
+            // Of a run that has written anything all journals are there: its only file stays.
+            self.roll()?;
+        }
         // A journal that never had room for a block needs no end.
         if self.current.is_some() {
             self.put_empty(BlockKind::End)?;

@@ -233,3 +233,35 @@ fn outputs_that_are_kept_no_longer_go_although_nothing_fires() {
     assert!(world.output_files() <= 2, "{} files", world.output_files());
     assert_eq!(world.outputs(None).len(), 0);
 }
+
+#[test]
+fn a_stop_right_after_there_was_room_leaves_every_journal() {
+    let mut world = World::new(2);
+    world.register(0..60, 1_000_000);
+    world.crash_and_fill();
+    world.disk.set_free_bytes(u64::MAX);
+    // Each has its first file, and only one of them has written anything.
+    let parts = [NodePart::Segments, NodePart::Segments, NodePart::Committer(0)];
+    for part in parts.into_iter().chain([NodePart::Committer(1)]) {
+        world.node().step(part).expect("there is room");
+    }
+    let answers: Vec<_> =
+        (60..80).map(|n| world.submit(n..n + 1, 1_000_000, Ack::Synced)).collect();
+    for _ in 0..3 {
+        for part in [NodePart::Shard(0), NodePart::Committer(0)] {
+            world.node().step(part).expect("there is room");
+        }
+    }
+    let taken =
+        |answer: &Arc<Mutex<Vec<Outcome>>>| answer.lock().unwrap().iter().any(Result::is_ok);
+    let taken = answers.iter().filter(|answer| taken(answer)).count();
+    assert!((1..20).contains(&taken), "{taken} were on its shard");
+    let node = world.node.take().expect("it is open");
+    node.common.end();
+    for committer in node.committers {
+        committer.seal().expect("there is room");
+    }
+    world.disk = world.disk.crash(None);
+    world.open();
+    assert_eq!(world.pending(), 60 + taken as u64);
+}
