@@ -85,6 +85,8 @@ struct State {
     in_use: BTreeMap<String, u64>,
     other_bytes: u64,
     is_full: bool,
+    /// So many at once were looked for, and there was no room.
+    wanted: usize,
 }
 
 impl State {
@@ -195,8 +197,11 @@ impl Segments {
     /// there is no room is no fault: [`Segments::is_full`] says so until a later call finds some.
     pub(crate) fn prepare(&self) -> Result<bool, DiskFault> {
         if self.state().spares.len() >= self.options.spares {
-            self.state().is_full = false;
-            return Ok(false);
+            let wanted = self.state().wanted;
+            return match self.look_for_room(wanted) {
+                Err(fault) if !fault.is_full() => Err(fault),
+                _ => Ok(false),
+            };
         }
         match self.make() {
             Ok(name) => {
@@ -206,6 +211,25 @@ impl Segments {
             Err(fault) if fault.is_full() => Ok(false),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Whether so many segments can be taken, as far as that can be told beforehand. If not, that is
+    /// a fault, and [`Segments::is_full`] says so until there is room for them.
+    pub(crate) fn look_for_room(&self, count: usize) -> Result<(), DiskFault> {
+        let missing = count.saturating_sub(self.state().spares.len()) as u64;
+        let missing_bytes = missing.saturating_mul(self.options.segment_bytes);
+        let has_room = missing == 0
+            || self.free_bytes().map_err(DiskFault::at(SPARE_FOLDER, "look for room in"))?
+                >= missing_bytes;
+        let mut state = self.state();
+        state.is_full = !has_room;
+        state.wanted = if has_room { 0 } else { count };
+        if has_room {
+            return Ok(());
+        }
+        let detail = format!("there is no room for {missing_bytes} bytes");
+        let source = io::Error::new(ErrorKind::StorageFull, detail);
+        Err(DiskFault::new(SPARE_FOLDER, "make segments in", source))
     }
 
     /// A segment under this name: a spare, or one made on the spot, which takes its time. The size
