@@ -267,7 +267,7 @@ impl Checkpointer {
         self.retire(standing(&manifest));
         let (cut, floor) = match &self.before_last {
             Some(it) => (Arc::clone(&it.cut), it.floor),
-            // The first one of all: should it be damaged, the log before it is all there is.
+            // The first one of all: should it be damaged, whoever takes it away has the whole log.
             None => (vec![0; self.layout.lanes() as usize].into(), Cursor(0)),
         };
         let figures = self.figures();
