@@ -23,7 +23,7 @@ pub(crate) use message::{
 };
 use ops::UnderWay;
 pub(crate) use replay::AppliedNumbers;
-pub(crate) use turn::{Release, Room, Then, Turn};
+pub(crate) use turn::{NoMoreRoom, Release, Room, Then, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
@@ -264,10 +264,9 @@ impl Shard {
             let Some(message) = self.pass_or_keep(message) else {
                 continue;
             };
-            let full = Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS };
             let message = match message {
                 Message::Command(request) if self.room.are_commands_refused => {
-                    (request.reply)(Err(full));
+                    (request.reply)(Err(NoMoreRoom::Full.rejection()));
                     continue;
                 }
                 step @ Message::Step(_) if !may_step => {
@@ -282,14 +281,15 @@ impl Shard {
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
                 let cost = (part.bytes.len() + blocks) as u64;
                 let needed = cost.saturating_add(self.room.reserve_bytes);
-                let has_room = self.room.log_bytes >= needed;
-                if self.room.is_full && (!has_room || self.rest.is_some()) {
+                let is_missing = self.room.log_bytes < needed;
+                let must_wait = is_missing || self.rest.is_some();
+                if let Some(no_more) = self.room.no_more.filter(|_| must_wait) {
                     if let Message::Ops(part) = message {
-                        part.refuse(&full);
+                        part.refuse(&no_more.rejection());
                     }
                     continue;
                 }
-                if self.rest.is_some() || !has_room && !self.room.is_widest {
+                if self.rest.is_some() || is_missing && !self.room.is_widest {
                     self.defer(message);
                     return false;
                 }

@@ -301,6 +301,14 @@ fn tell_recovery(server: &RunningServer) {
             "a checkpoint is damaged; the one before it and a longer piece of the log made it good"
         );
     }
+    if let Some(first) = found.strangers.first() {
+        tracing::warn!(
+            count = found.strangers.len(),
+            first,
+            "there are names in the data directory or where snapshots go that are not ours; they are \
+             left alone, and `stormwheel doctor` names them all"
+        );
+    }
     let clock = server.engine().status().clock;
     if clock.offset_ms > CLOCK_OFFSET_WORTH_TELLING_MS {
         tracing::warn!(

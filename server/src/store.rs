@@ -16,6 +16,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use stormwheel::ports::SnapshotStore;
+use stormwheel::storage::is_snapshot_name;
 use tokio::runtime::Handle;
 
 /// What timers carry is nobody's business but the service's.
@@ -171,11 +172,13 @@ fn sweep(folder: &Path) {
         paths.extend(folders.iter().cloned());
     }
     for path in paths {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
-        let is_staged = number.is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        });
+        let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
+        let is_staged =
+            name.and_then(|name| name.rsplit_once('#')).is_some_and(|(name, number)| {
+                let is_number =
+                    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+                is_number && is_snapshot_name(name)
+            });
         if is_staged && let Err(error) = remove_file(&path) {
             tracing::warn!(path = %path.display(), %error, "an unfinished snapshot stays behind");
         }
@@ -298,17 +301,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let objects = folder.path().join("objects");
         create_dir_all(&objects).unwrap();
-        for name in ["a", "a#1", "b#12", "c#x"] {
-            std::fs::write(objects.join(name), name).unwrap();
+        let [own, other] = ["00000001-00000001-0001", "00000001-00000001-0002"];
+        let (own_draft, other_draft) = (format!("{own}#1"), format!("{other}#12"));
+        for name in [own, &own_draft, &other_draft, "b#1", "c#x"] {
+            std::fs::write(objects.join(name), "a").unwrap();
         }
         let store = ObjectSnapshots::folder(folder.path().to_owned(), runtime.handle().clone());
-        assert_eq!(store.get("objects/a").unwrap(), b"a");
-        assert!(objects.join("a#1").exists(), "who only reads changes nothing");
+        assert_eq!(store.get(&format!("objects/{own}")).unwrap(), b"a");
+        assert!(objects.join(own_draft).exists(), "who only reads changes nothing");
         store.put("objects/d", Vec::new()).unwrap();
         let mut left: Vec<_> =
             read_dir(&objects).unwrap().map(|it| it.unwrap().file_name()).collect();
         left.sort_unstable();
-        assert_eq!(left, ["a", "c#x", "d"]);
+        assert_eq!(left, [own, "b#1", "c#x", "d"], "what is not ours stays");
     }
 
     #[test]

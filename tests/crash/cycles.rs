@@ -18,7 +18,7 @@ const TELL_EVERY: u64 = 100;
 /// Small segments and many checkpoints, so that a short load passes several of both.
 const ARGS: [&str; 6] = [
     "--set",
-    "segment_bytes=1MiB",
+    "segment_bytes=4MiB",
     "--set",
     "checkpoint.interval=500ms",
     "--set",

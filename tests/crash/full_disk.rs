@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use stormwheel_tests::{Client, wait_until};
 
 /// The whole file system.
-const DISK_BYTES: u64 = 48 << 20;
+const DISK_BYTES: u64 = 96 << 20;
 /// Where no file system can be mounted: the bound of the data directory.
-const QUOTA: &str = "max_disk_bytes=24MiB";
+const QUOTA: &str = "max_disk_bytes=40MiB";
 /// Loads until the disk must be full.
 const LOADS_MAX: usize = 400;
 /// The service finds the room again within five seconds; a slow machine gets more.
@@ -32,7 +32,8 @@ fn manners() -> Manners {
 }
 
 fn start(folder: &Path, more: &[&str]) -> (Starter, Durable) {
-    let mut args = vec!["--set", "segment_bytes=1MiB", "--set", "checkpoint.over=1s"];
+    let mut args = vec!["--set", "shards=2"];
+    args.extend(["--set", "segment_bytes=4MiB", "--set", "checkpoint.over=1s"]);
     args.extend(more);
     let starter = Starter::new(folder, &args);
     let server = starter.start(&[]);

@@ -20,7 +20,7 @@ const IDENTITY: &str = "stormwheel.json";
 const LOCK: &str = "LOCK";
 
 /// No checkpoint by itself: the journals hold everything.
-const ARGS: [&str; 4] = ["--set", "segment_bytes=1MiB", "--set", "checkpoint.interval=0s"];
+const ARGS: [&str; 4] = ["--set", "segment_bytes=4MiB", "--set", "checkpoint.interval=0s"];
 
 /// Bytes that are flipped in files of each kind.
 const FLIPS: usize = 5;

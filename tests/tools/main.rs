@@ -26,7 +26,7 @@ const LAYOUT: [&str; 10] = [
     "--set",
     "max_parallelism=8",
     "--set",
-    "segment_bytes=1MiB",
+    "segment_bytes=4MiB",
     "--set",
     "checkpoint.interval=1h",
 ];

@@ -17,7 +17,7 @@ use super::block::{
     BLOCK_ALIGN, BLOCK_HEADER_BYTES, BlockFlaw, BlockHeader, BlockKind, NO_LANE, decode, peek,
     resembles,
 };
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind};
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use std::collections::BTreeMap;
 
 /// How often each byte may be checksummed in search of blocks behind a hole. What a crash leaves
@@ -266,13 +266,10 @@ impl Scanner {
     /// The header of the next block in sequence, if that stands here.
     fn stands(&self, header: &SegmentHeader, bytes: &[u8], at: Place) -> Option<BlockHeader> {
         let (block, _) = decode(header.salt(), bytes.get(at.offset as usize..)?).ok()?;
-        let fits_kind = match (block.kind, header.kind) {
-            (BlockKind::Records, SegmentKind::Journal) => {
-                block.lane != NO_LANE && block.last().is_some()
-            }
-            (BlockKind::Outputs, SegmentKind::Outputs) => true,
-            (BlockKind::Mark | BlockKind::End, _) => block.lane == NO_LANE && block.length == 0,
-            _ => false,
+        let fits_kind = match block.kind {
+            BlockKind::Records => block.lane != NO_LANE && block.last().is_some(),
+            BlockKind::Mark | BlockKind::End => block.lane == NO_LANE && block.length == 0,
+            BlockKind::Outputs => false,
         };
         let chain = self.chains.get(&block.lane).copied();
         let fits_chain = match chain {

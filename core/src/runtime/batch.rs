@@ -16,6 +16,7 @@ pub use crate::shard::{Ack, Reply};
 pub struct Batch {
     namespace: Arc<NamespaceEntry>,
     layout: Layout,
+    payload_bytes_max: usize,
     parts: Vec<Part>,
     count: usize,
     ack: Ack,
@@ -34,11 +35,17 @@ pub(super) struct Part {
 }
 
 impl Batch {
-    pub(super) fn new(namespace: Arc<NamespaceEntry>, layout: Layout) -> Self {
+    /// An empty batch; no payload may have more than `payload_bytes_max`, nor than the namespace allows.
+    pub(super) fn new(
+        namespace: Arc<NamespaceEntry>,
+        layout: Layout,
+        payload_bytes_max: usize,
+    ) -> Self {
+        let payload_bytes_max = payload_bytes_max.min(namespace.config.limits.payload_bytes);
         let mut parts = Vec::new();
         parts.resize_with(layout.shards() as usize, Part::default);
         let (count, ack, producer, pushed) = (0, Ack::default(), None, 0);
-        Self { namespace, layout, parts, count, ack, producer, pushed }
+        Self { namespace, layout, payload_bytes_max, parts, count, ack, producer, pushed }
     }
 
     /// When the batch is to be answered; once it is durable, unless this is called.
@@ -70,7 +77,7 @@ impl Batch {
     pub fn push(&mut self, op: &Op<'_>) -> Result<(), Rejection> {
         let index = self.pushed;
         self.pushed += 1;
-        op.check(self.namespace.config.limits.payload_bytes)?;
+        op.check(self.payload_bytes_max)?;
         op.check_operator(self.namespace.config.runs_function())?;
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];

@@ -10,6 +10,7 @@ use super::recovered::RecoveryInfo;
 use super::savepoints::SavepointBoard;
 use super::watch::Watch;
 use crate::key_group::{Layout, ShardIndex};
+use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::output::{Cursor, OutputBytes};
 use crate::shard::{Message, Then};
 use crate::storage::Segments;
@@ -114,6 +115,11 @@ impl Common {
             cells.log_assured_bytes.load(Ordering::Acquire).saturating_sub(pending)
         });
         room.min().unwrap_or(0)
+    }
+
+    /// Bytes of a payload, whatever a namespace allows: the log has to have room for it.
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.segments.as_ref().map_or(PAYLOAD_BYTES_MAX, |segments| segments.payload_bytes_max())
     }
 
     /// Bytes that the data directory may still grow by, if that can be told.

@@ -199,7 +199,8 @@ impl Engine {
 
     /// An empty batch for a namespace.
     pub fn batch(&self, namespace: &Arc<NamespaceEntry>) -> Batch {
-        Batch::new(Arc::clone(namespace), self.common().layout)
+        let common = self.common();
+        Batch::new(Arc::clone(namespace), common.layout, common.payload_bytes_max())
     }
 
     /// Hands a batch to the shards. The reply has one outcome for each operation, in order; where
@@ -380,7 +381,8 @@ impl Engine {
     ) {
         let entry = self.common().namespaces.get(name);
         if let Command::Put { config, .. } = &command
-            && let Err(rejection) = self.inner.operators.check(config)
+            && let Err(rejection) =
+                self.inner.operators.check(config).and_then(|()| self.check_size(config))
         {
             // Refused before it is written down: what is written down can be run.
             reply(Err(rejection));
@@ -394,6 +396,17 @@ impl Engine {
             let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
             Message::Command(CommandRequest { asked, reply })
         });
+    }
+
+    /// Whether the log has room for a configuration.
+    fn check_size(&self, config: &NamespaceConfig) -> Result<(), Rejection> {
+        let limit = self.common().payload_bytes_max();
+        let bytes = serde_json::to_vec(config).map_or(0, |json| json.len());
+        if bytes <= limit {
+            return Ok(());
+        }
+        let detail = format!("the configuration has {bytes} bytes as JSON, allowed are {limit}");
+        Err(Rejection::OptionInvalid { field: "options", detail })
     }
 
     /// Says when everything that is due by now, in any namespace, has fired and can be read.

@@ -5,12 +5,14 @@
 //! before a put returns. The names are those that an object store over the same folder gives, also
 //! of what is unfinished (`name#0`): so the tools of the server can look into it.
 
-use super::disk::{FolderFault, make_folders};
+use super::disk::make_folders;
 use crate::ports::SnapshotStore;
+use crate::storage::is_snapshot_name;
 use std::fs::{File, OpenOptions, read_dir};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 const FILE_MODE: u32 = 0o600;
 /// What the name of an object that is being written ends with.
@@ -20,25 +22,22 @@ const DRAFT: &str = "#0";
 #[derive(Debug)]
 pub struct FolderStore {
     folder: PathBuf,
+    swept: OnceLock<()>,
 }
 
 impl FolderStore {
-    /// A store in this folder, which is made by the first put. What a crash left half written is
-    /// removed.
-    pub fn open(folder: PathBuf) -> Result<Self, FolderFault> {
-        let store = Self { folder };
-        let swept = store.sweep();
-        swept.map_err(|source| FolderFault::Io {
-            path: store.folder.clone(),
-            action: "sweep",
-            source,
-        })?;
-        Ok(store)
+    /// A store in this folder. The first put makes it, and removes what a crash left half written:
+    /// whoever puts has found that the place is theirs.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder, swept: OnceLock::new() }
     }
 
     fn sweep(&self) -> io::Result<()> {
-        for name in self.names()?.iter().filter(|name| is_draft(name)) {
-            std::fs::remove_file(self.path(name)?)?;
+        if self.swept.get().is_none() {
+            for name in self.names()?.iter().filter(|name| is_draft(name)) {
+                std::fs::remove_file(self.path(name)?)?;
+            }
+            self.swept.get_or_init(|| ());
         }
         Ok(())
     }
@@ -98,8 +97,9 @@ impl FolderStore {
 }
 
 fn is_draft(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, number)| {
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    name.rsplit_once('#').is_some_and(|(name, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && is_snapshot_name(name)
     })
 }
 
@@ -110,6 +110,7 @@ impl SnapshotStore for FolderStore {
             let message = format!("there is an object {name} already");
             return Err(io::Error::new(ErrorKind::AlreadyExists, message));
         }
+        self.sweep()?;
         self.make_parent(&path)?;
         let draft = self.path(&format!("{name}{DRAFT}"))?;
         let mut options = OpenOptions::new();
@@ -148,7 +149,7 @@ mod tests {
         let name = format!("stormwheel-folder-store-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&folder);
-        let open = || FolderStore::open(folder.join("snapshots")).unwrap();
+        let open = || FolderStore::new(folder.join("snapshots"));
         let store = open();
         assert_eq!(store.list("").unwrap(), [""; 0], "and nothing was made");
         assert!(!folder.exists());
@@ -158,10 +159,18 @@ mod tests {
         assert_eq!(store.put("b/1", vec![9]).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(store.get("b/1").unwrap(), [1]);
         assert_eq!(store.list("b/").unwrap(), ["b/1", "b/2"]);
-        std::fs::write(folder.join("snapshots/b/3#0"), [7]).unwrap();
-        assert_eq!(store.list("").unwrap(), ["b/1", "b/2", "c/d/1"], "the draft is none of it");
+        let draft = folder.join("snapshots/manifests/00000001-00000001#0");
+        std::fs::create_dir_all(draft.parent().unwrap()).unwrap();
+        std::fs::write(&draft, [7]).unwrap();
+        std::fs::write(folder.join("snapshots/b/track#1"), [7]).unwrap();
+        let names = ["b/1", "b/2", "b/track#1", "c/d/1"];
+        assert_eq!(store.list("").unwrap(), names, "the draft is none of it");
         let store = open();
-        assert!(!folder.join("snapshots/b/3#0").exists());
+        assert_eq!(store.get("b/2").unwrap(), [2]);
+        assert!(draft.exists(), "who only reads changes nothing");
+        store.put("b/4", vec![4]).unwrap();
+        assert!(!draft.exists());
+        assert_eq!(store.get("b/track#1").unwrap(), [7], "it is somebody else's");
         store.remove("b/1").unwrap();
         store.remove("b/1").unwrap();
         assert_eq!(store.get("b/1").unwrap_err().kind(), ErrorKind::NotFound);

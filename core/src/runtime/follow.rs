@@ -8,12 +8,14 @@ use super::recovered::{RecoveryInfo, RecoveryProgress};
 use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::lane::AsOf;
 use crate::log::LaneBlock;
+use crate::log::segment::OUTPUT_FOLDER;
 use crate::namespace::Retention;
 use crate::output::{NamespaceId, OutputBytes};
 use crate::shard::Shard;
 use crate::snapshot::{Catalog, Loaded, Manifest, ObjectRef, SnapshotFault, load};
 use crate::storage::{DiskFault, OutputIds, Recovered};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::io::{Error, ErrorKind};
 use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +25,8 @@ use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 const KEPT: Retention = Retention { age_ms: i64::MAX, bytes: u64::MAX };
 /// Bytes of outputs that a replay gathers before it writes them.
 const REPLAY_OUTPUT_BYTES: usize = 8 << 20;
+/// Bytes of outputs that may wait for room on the disk; with more, the start ends.
+const REPLAY_BACKLOG_BYTES_MAX: usize = 256 << 20;
 /// Parts of a snapshot that wait for the thread of a shard, at most.
 const PARTS_WAITING_MAX: usize = 4;
 
@@ -205,8 +209,10 @@ pub(super) struct Following<'a> {
 /// What all shards emit.
 struct Emitted<'a> {
     outputs: &'a mut OutputCommitter,
+    log: &'a OutputLog,
     waiting: Vec<OutputBytes>,
     waiting_bytes: usize,
+    backlog_bytes_max: usize,
 }
 
 impl Following<'_> {
@@ -221,7 +227,7 @@ impl Following<'_> {
         let blocks = lanes.flat_map(|(lane, start)| self.recovered.blocks_from(lane, *start));
         let bytes = blocks.map(|block| u64::from(block.length)).sum();
         self.progress.replay_bytes.store(bytes, Ordering::Relaxed);
-        let emitted = Mutex::new(Emitted { outputs, waiting: Vec::new(), waiting_bytes: 0 });
+        let emitted = Mutex::new(Emitted::new(outputs, self.log, REPLAY_BACKLOG_BYTES_MAX));
         let followed: Vec<Result<(u64, u64), Fault>> = if self.is_threaded {
             scope(|scope| {
                 let emitted = &emitted;
@@ -273,46 +279,60 @@ impl Following<'_> {
                     now_ms: block.now_ms,
                     records,
                 };
-                let mut new = Vec::new();
+                let mut kept = Ok(());
                 shard.replay(&block, self.as_of, &mut |block| {
-                    if let Some(block) = self.ids.filter(block) {
+                    // A tick may emit any number of them: none is kept until it ends.
+                    if let Some(block) = self.ids.filter(block)
+                        && kept.is_ok()
+                    {
                         // How long they are kept is said once the namespaces are known again.
                         self.log.admit(block.namespace, KEPT);
-                        new.push(block);
+                        let mut emitted = emitted.lock().unwrap_or_else(PoisonError::into_inner);
+                        kept = emitted.keep(block, self.now_ms);
                     }
                 })?;
-                self.keep(new, emitted)?;
+                kept?;
             }
         }
         Ok((bytes, count))
     }
-
-    fn keep(&self, new: Vec<OutputBytes>, emitted: &Mutex<Emitted<'_>>) -> Result<(), DiskFault> {
-        if new.is_empty() {
-            return Ok(());
-        }
-        let mut emitted = emitted.lock().unwrap_or_else(PoisonError::into_inner);
-        for block in new {
-            emitted.waiting_bytes += block.len_bytes();
-            emitted.waiting.push(block);
-        }
-        if emitted.waiting_bytes > REPLAY_OUTPUT_BYTES {
-            emitted.write(self.now_ms)
-        } else {
-            Ok(())
-        }
-    }
 }
 
-impl Emitted<'_> {
-    /// Makes readable what was emitted. What there is no room for stays where it is until there is;
-    /// it is no more than what the process before could not write.
+impl<'a> Emitted<'a> {
+    fn new(outputs: &'a mut OutputCommitter, log: &'a OutputLog, backlog_bytes_max: usize) -> Self {
+        let (waiting, waiting_bytes) = (Vec::new(), 0);
+        Self { outputs, log, waiting, waiting_bytes, backlog_bytes_max }
+    }
+
+    fn keep(&mut self, block: OutputBytes, now_ms: i64) -> Result<(), DiskFault> {
+        self.waiting_bytes += block.len_bytes();
+        self.waiting.push(block);
+        if self.waiting_bytes > REPLAY_OUTPUT_BYTES { self.write(now_ms) } else { Ok(()) }
+    }
+
+    /// Makes readable what was emitted. What there is no room for stays in memory until there is; how
+    /// much that may be is bounded.
     fn write(&mut self, now_ms: i64) -> Result<(), DiskFault> {
         self.waiting_bytes = 0;
         self.outputs.take(std::mem::take(&mut self.waiting), now_ms, Vec::new());
         match self.outputs.commit(&mut |_| {}) {
-            Err(fault) if fault.is_full() => Ok(()),
+            Err(fault) if fault.is_full() && self.log.backlog_bytes() <= self.backlog_bytes_max => {
+                Ok(())
+            }
+            Err(fault) if fault.is_full() => {
+                let detail = format!(
+                    "following the log has brought about {} bytes of outputs that there is no room \
+                     for, and more than {} are not kept in memory; make room and start again",
+                    self.log.backlog_bytes(),
+                    self.backlog_bytes_max
+                );
+                let source = Error::new(ErrorKind::StorageFull, detail);
+                Err(DiskFault::new(OUTPUT_FOLDER, "write to", source))
+            }
             outcome => outcome,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

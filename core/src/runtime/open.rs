@@ -30,8 +30,8 @@ use crate::shard::{AppliedNumbers, Pace, Shard};
 use crate::snapshot::{Catalog, Manifest, ManifestName, ObjectRef, SnapshotFault, newest};
 use crate::storage::{
     Checkpointer, DiskFault, Identity, Journal, JournalOptions, OutputFiles, OutputOptions,
-    Recovered, RecoveryFault, RecoveryOptions, Segments, SegmentsOptions, SnapshotsSay,
-    read_journals,
+    Recovered, RecoveryFault, RecoveryOptions, SEGMENT_BYTES_MIN, Segments, SegmentsOptions,
+    SnapshotsSay, read_journals,
 };
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, unbounded};
@@ -162,6 +162,13 @@ impl Opening<'_> {
         is_threaded: bool,
     ) -> Result<Opened, Fault> {
         let started = clock.realtime_micros();
+        let bytes = storage.segment_bytes;
+        if bytes < SEGMENT_BYTES_MIN || !bytes.is_multiple_of(8) {
+            let detail = format!(
+                "segment_bytes is {bytes}: it must be a multiple of 8, and at least {SEGMENT_BYTES_MIN}"
+            );
+            return Err(Fault::Options { detail });
+        }
         let disk = &*storage.disk;
         let identity = read_identity(options, disk)?;
         let is_new = identity.is_none();
@@ -234,7 +241,7 @@ impl Opening<'_> {
         let mut torn: Vec<String> = recovered.torn.iter().map(ToString::to_string).collect();
         torn.extend(outputs.torn.iter().map(ToString::to_string));
         let committed_outputs = outputs.files.reader();
-        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(outputs.files));
+        let mut committer = OutputCommitter::new(Arc::clone(&log), outputs.files);
         let mut info = RecoveryInfo {
             torn_tails: torn,
             healed,
@@ -265,10 +272,12 @@ impl Opening<'_> {
             shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
-            if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
-                let [from, to] = [from_ms, now_ms].map(Timestamp::from_millis);
-                shard.restarted(from, to);
-            }
+            // A manifest is of a run that had decided what became of the time before it.
+            let clock_of = |lane| {
+                let manifest = manifest.map(|manifest| manifest.now_ms);
+                manifest.max(recovered.clock_of(lane)).map(Timestamp::from_millis)
+            };
+            shard.restarted(&clock_of, Timestamp::from_millis(now_ms));
         }
         committer.forget_unknown();
         segments.prepare()?;
@@ -314,7 +323,9 @@ impl Opening<'_> {
             ));
         }
         opened.publisher = Some(Publisher::new(Arc::clone(&common), committer, published));
-        let checkpointer = self.checkpointer(epoch, &names, &manifests, manifest, catalog)?;
+        info.strangers = std::mem::take(&mut recovered.strangers);
+        let checkpointer =
+            self.checkpointer(epoch, &names, &manifests, manifest, catalog, &mut info.strangers)?;
         opened.checkpoints = Some(Checkpoints::new(
             Arc::clone(&common),
             checkpointer,
@@ -327,6 +338,7 @@ impl Opening<'_> {
                     every_ms: storage.savepoint_every_ms,
                     kept: storage.savepoints_kept,
                 },
+                &mut info.strangers,
             )?,
             recovered.old,
             commits,
@@ -454,6 +466,7 @@ impl Opening<'_> {
         manifests: &[Manifest],
         loaded: Option<&Manifest>,
         catalog: Catalog,
+        strangers: &mut Vec<String>,
     ) -> Result<Checkpointer, Fault> {
         let store = Arc::clone(&self.storage.snapshots);
         let (directory_id, layout) = (self.identity.directory_id, self.layout);
@@ -462,7 +475,7 @@ impl Opening<'_> {
         let mut it = Checkpointer::new(store, directory_id, layout, epoch, number, loaded, catalog);
         let before =
             manifests.iter().find(|it| loaded.is_some_and(|loaded| it.name() < loaded.name()));
-        it.adopt(&names, before);
+        strangers.extend(it.adopt(&names, before)?);
         Ok(it)
     }
 }

@@ -34,6 +34,7 @@ impl Publisher {
     /// Returns whether there was anything.
     pub(super) fn step(&mut self, first: Option<Publish>) -> Result<bool, DiskFault> {
         let now_ms = self.common.clock.look().now_ms;
+        self.committer.look_at_clock(now_ms);
         let mut next = first.or_else(|| self.inbox.try_recv().ok());
         let mut turns = 0;
         while let Some(publish) = next {
@@ -61,9 +62,10 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Nothing has come for a moment: writes down how far the log is durable. Returns whether that
-    /// had to be done.
+    /// Nothing has come for a moment: lets go of what is kept no longer, and writes down how far the
+    /// log is durable. Returns whether that had to be done.
     pub(super) fn idle(&mut self) -> Result<bool, DiskFault> {
+        self.committer.look_at_clock(self.common.clock.look().now_ms);
         self.committer.rest()
     }
 }

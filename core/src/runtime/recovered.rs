@@ -37,6 +37,8 @@ pub struct RecoveryInfo {
     pub torn_tails: Vec<String>,
     /// What was damaged, and made good from an older checkpoint and a longer piece of the log.
     pub healed: Vec<String>,
+    /// Names in the journals' folder and in the snapshot store that are not ours: they are left alone.
+    pub strangers: Vec<String>,
     /// From the last thing that is durable to the start, in milliseconds.
     pub downtime_ms: i64,
 }

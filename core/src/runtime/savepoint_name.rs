@@ -1,9 +1,6 @@
 //! What savepoints are called: by when they were made, and a running number.
 
-/// Begins the names of those that somebody asked for.
-pub(super) const ASKED: &str = "sp-";
-/// Begins the names of those that were made by themselves, and so go by themselves.
-pub(super) const SCHEDULED: &str = "auto-";
+use crate::storage::{ASKED, SCHEDULED};
 
 /// `sp-20261121T140512Z-0001`.
 pub(super) fn name(is_scheduled: bool, created_ms: i64, number: u64) -> String {

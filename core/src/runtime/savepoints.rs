@@ -7,14 +7,17 @@
 
 use super::common::Common;
 use super::open::ENGINE_VERSION;
-use super::savepoint_name::{self, SCHEDULED};
+use super::savepoint_name;
 use crate::error::Rejection;
 use crate::key_group::ShardIndex;
 use crate::output::NamespaceId;
 use crate::ports::SnapshotStore;
 use crate::shard::{Message, Reply, SavepointRequest, SavepointStep};
 use crate::snapshot::{LaneMark, SavepointManifest, SavepointPart};
-use crate::storage::{DiskFault, OutputReader, SAVEPOINTS, SavepointCut, SavepointWriter};
+use crate::storage::{
+    DiskFault, OutputReader, SAVEPOINTS, SCHEDULED, SavepointCut, SavepointWriter,
+    is_savepoint_name,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,20 +114,23 @@ enum Stage {
 }
 
 impl Savepoints {
-    /// Looks which savepoints the store holds; what was never finished goes.
+    /// Looks which savepoints the store holds; what was never finished goes. What is none of ours
+    /// stays, and is noted.
     pub(super) fn open(
         common: Arc<Common>,
         store: Arc<dyn SnapshotStore>,
         directory: [u8; 16],
         outputs: OutputReader,
         options: SavepointsOptions,
+        strangers: &mut Vec<String>,
     ) -> Result<Self, DiskFault> {
         let names = store.list(SAVEPOINTS).map_err(DiskFault::at(SAVEPOINTS, "list"))?;
         let mut by_id: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for name in names {
             let rest = name.strip_prefix(SAVEPOINTS).and_then(|rest| rest.split_once('/'));
-            if let Some((id, _)) = rest {
-                by_id.entry(id.to_owned()).or_default().push(name);
+            match rest {
+                Some((id, _)) => by_id.entry(id.to_owned()).or_default().push(name),
+                None => strangers.push(name),
             }
         }
         let number = by_id.keys().map(|id| savepoint_name::number(id)).max().unwrap_or(0);
@@ -133,7 +139,11 @@ impl Savepoints {
         for (id, names) in by_id {
             let manifest = manifest_name(&id);
             if !names.contains(&manifest) {
-                garbage.extend(names);
+                // What is called otherwise is somebody's copy, maybe on its way still.
+                let (own, others): (Vec<_>, Vec<_>) =
+                    names.into_iter().partition(|name| is_savepoint_name(name));
+                garbage.extend(own);
+                strangers.extend(others);
                 continue;
             }
             let bytes = store.get(&manifest).map_err(DiskFault::at(&manifest, "read"))?;

@@ -17,7 +17,9 @@ pub struct StorageOptions {
     pub snapshots: Arc<dyn SnapshotStore>,
     /// They are in the data directory, and count against its bound.
     pub snapshots_share_disk: bool,
-    /// Bytes of each file that is made of the log, in advance.
+    /// Bytes of each file that is made of the log, in advance: at least 16 KiB, a multiple of 8.
+    /// Payloads for which one has no room are refused. What functions emit is not: whoever has some
+    /// needs 4 MiB.
     pub segment_bytes: u64,
     /// Bytes that all files of the data directory may have together, checkpoints and savepoints
     /// included if they are in it.

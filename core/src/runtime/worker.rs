@@ -6,7 +6,7 @@ use super::common::{Common, OutputTurn, Publish, Queued, Turns};
 use super::metrics::{DueWithin, ShardCells};
 use crate::due_counts::SecondCounts;
 use crate::key_group::ShardIndex;
-use crate::shard::{Next, Room, Shard, Turn};
+use crate::shard::{Next, NoMoreRoom, Room, Shard, Turn};
 use crate::time::Timestamp;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after};
 use std::sync::Arc;
@@ -151,13 +151,20 @@ impl Worker {
         let segment_bytes = segments.segment_bytes();
         let reserve_bytes = LOG_RESERVE_BYTES.min(segment_bytes / 8);
         let is_full = segments.is_full();
+        let no_more = if common.is_poisoned() {
+            Some(NoMoreRoom::Poisoned)
+        } else if common.is_ended.load(Ordering::Acquire) {
+            Some(NoMoreRoom::Stopping)
+        } else {
+            is_full.then_some(NoMoreRoom::Full)
+        };
         let are_commands_refused = is_full && common.least_log_room() < reserve_bytes / 2;
         Room {
             steady_ms: common.clock.machine().boottime_ms(),
             log_bytes: assured.saturating_sub(pending),
             reserve_bytes,
             is_widest: pending == 0 && assured >= segment_bytes / 2,
-            is_full,
+            no_more,
             are_commands_refused,
             are_steps_held: are_commands_refused || !common.has_journals(),
             are_outputs_held: common.outputs.backlog_bytes() > OUTPUT_BACKLOG_BYTES_MAX,

@@ -4,7 +4,9 @@
 //! A shard applies first; everything that follows from it waits here, stage by stage, for whoever
 //! commits the turn. Turns are committed in their order.
 
+use super::FULL_RETRY_AFTER_MS;
 use super::message::Message;
+use crate::error::Rejection;
 use crate::key_group::ShardIndex;
 use crate::log::LaneBlock;
 use crate::output::OutputBytes;
@@ -73,6 +75,28 @@ impl Turn {
     }
 }
 
+/// Why there will be no more room: what does not fit is refused instead of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoMoreRoom {
+    /// Until somebody makes some.
+    Full,
+    /// The engine has ended.
+    Stopping,
+    /// Nothing is written any more.
+    Poisoned,
+}
+
+impl NoMoreRoom {
+    /// What whoever is refused is told.
+    pub(crate) const fn rejection(self) -> Rejection {
+        match self {
+            Self::Full => Rejection::DiskFull { retry_after_ms: FULL_RETRY_AFTER_MS },
+            Self::Stopping => Rejection::Stopping,
+            Self::Poisoned => Rejection::Poisoned,
+        }
+    }
+}
+
 /// What may be appended in a turn.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -85,8 +109,8 @@ pub(crate) struct Room {
     pub(crate) reserve_bytes: u64,
     /// There is as much as there ever will be: what does not fit now never will.
     pub(crate) is_widest: bool,
-    /// There will be no more until somebody makes room: refuse instead of waiting.
-    pub(crate) is_full: bool,
+    /// Nobody need wait for more.
+    pub(crate) no_more: Option<NoMoreRoom>,
     /// The same for commands, which need room in the logs of all shards.
     pub(crate) are_commands_refused: bool,
     /// Steps of namespaces wait, too: there is nowhere to write them down yet.
@@ -104,7 +128,7 @@ impl Room {
         reserve_bytes: 0,
         is_widest: true,
         steady_ms: 0,
-        is_full: false,
+        no_more: None,
         are_commands_refused: false,
         are_steps_held: false,
         are_outputs_held: false,

@@ -27,6 +27,6 @@ pub(crate) use head::{DomainHead, LaneHead, NamespaceHead, decode_controls, enco
 pub(crate) use keys::{KEY_ENTRY_BYTES_MIN, PartitionReader, Producer, encode_head, encode_slot};
 pub(crate) use load::{Loaded, hex, load};
 pub(crate) use manifest::{Manifest, ManifestName, ObjectName, ObjectRef, newest};
-pub(crate) use object::{Entry, EntryKind, ObjectReader, ObjectWriter};
+pub(crate) use object::{Entry, EntryKind, ObjectReader, ObjectWriter, directory_of};
 pub(crate) use part::{LaneMark, Part, SavepointPart};
 pub(crate) use savepoint::{SavedFile, SavedNamespace, SavepointManifest, highest_incarnation};

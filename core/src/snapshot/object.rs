@@ -26,7 +26,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use reader::ObjectReader;
+pub(crate) use reader::{ObjectReader, directory_of};
 
 use crate::key_group::{KeyGroup, LaneIndex};
 use crate::output::NamespaceId;

@@ -12,10 +12,10 @@ use crate::key_group::{KeyGroup, LaneIndex, Layout};
 use crate::output::{Cursor, NamespaceId};
 use crate::ports::SnapshotStore;
 use crate::snapshot::{
-    Catalog, Entry, EntryKind, Manifest, ObjectName, ObjectRef, ObjectWriter, Part,
+    Catalog, Entry, EntryKind, Manifest, ObjectName, ObjectRef, ObjectWriter, Part, directory_of,
     encode_controls, hex,
 };
-use crate::storage::{DiskFault, SAVEPOINTS};
+use crate::storage::{DiskFault, SAVEPOINTS, is_snapshot_name};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -267,7 +267,7 @@ impl Checkpointer {
         self.retire(standing(&manifest));
         let (cut, floor) = match &self.before_last {
             Some(it) => (Arc::clone(&it.cut), it.floor),
-            // The first one of all: should it be damaged, the log before it is all there is.
+            // The first one of all: should it be damaged, whoever takes it away has the whole log.
             None => (vec![0; self.layout.lanes() as usize].into(), Cursor(0)),
         };
         let figures = self.figures();
@@ -300,9 +300,15 @@ impl Checkpointer {
         !is_waiting && !self.has_all() && self.garbage.is_empty()
     }
 
-    /// Of all that stands in the store (`names`), what belongs neither to the manifest that was
-    /// loaded nor to the one before it goes: leavings of a process that ended in the middle.
-    pub(crate) fn adopt(&mut self, names: &[String], before: Option<&Manifest>) {
+    /// Of all that stands in the store (`names`), objects and manifests that belong neither to the
+    /// manifest that was loaded nor to the one before it go: leavings of a process that ended in the
+    /// middle. Returns what is not ours, and stays. As long as no manifest says whose store it is,
+    /// each object has to say so itself: another service may just have begun in the same place.
+    pub(crate) fn adopt(
+        &mut self,
+        names: &[String],
+        before: Option<&Manifest>,
+    ) -> Result<Vec<String>, DiskFault> {
         self.before_last = before.map(standing);
         let kept = self.last.iter().chain(&self.before_last);
         let mut needed: BTreeSet<&str> = BTreeSet::new();
@@ -310,9 +316,22 @@ impl Checkpointer {
             needed.insert(&it.manifest);
             needed.extend(it.objects.iter().map(String::as_str));
         }
-        let own = names.iter().filter(|name| !name.starts_with(SAVEPOINTS));
-        let garbage = own.filter(|name| !needed.contains(name.as_str()));
-        self.garbage = garbage.cloned().collect();
+        let mut strangers = Vec::new();
+        let others = names.iter().filter(|name| !name.starts_with(SAVEPOINTS));
+        for name in others.filter(|name| !needed.contains(name.as_str())) {
+            if is_snapshot_name(name) && (self.last.is_some() || self.is_own(name)?) {
+                self.garbage.push_back(name.clone());
+            } else {
+                strangers.push(name.clone());
+            }
+        }
+        Ok(strangers)
+    }
+
+    /// Whether an object says that it belongs to this data directory.
+    fn is_own(&self, name: &str) -> Result<bool, DiskFault> {
+        let bytes = self.store.get(name).map_err(DiskFault::at(name, "read"))?;
+        Ok(directory_of(name, &bytes).is_ok_and(|directory| directory == self.directory))
     }
 }
 

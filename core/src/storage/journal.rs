@@ -5,7 +5,8 @@
 //! may have marked the pages clean, so a later success would prove nothing. The journal is poisoned
 //! and says so to every call from then on.
 //!
-//! The next segment is held in hand before it is needed, so that [`Journal::assured`] is a promise.
+//! The next segment is held in hand before it is needed, so that [`Journal::assured`] is a promise. A
+//! block that needs several gets all of them before it is begun: half of one could never be taken back.
 //! A journal can begin without any, on a full disk: then nothing is assured until there is a spare.
 
 use super::segments::{Segment, Segments, capacity};
@@ -45,8 +46,8 @@ pub(crate) struct Journal {
     closed: VecDeque<Closed>,
     /// `None`: there was no room for one yet.
     current: Option<Current>,
-    /// The segment after the current one, if it is in hand.
-    next: Option<Segment>,
+    /// Segments in hand that come after the current one: one as a rule.
+    ahead: VecDeque<Segment>,
     /// What was appended and not yet written.
     pending: Vec<Run>,
     /// Kept from one write to the next.
@@ -116,7 +117,7 @@ impl Journal {
             options,
             closed: VecDeque::new(),
             current,
-            next: None,
+            ahead: VecDeque::new(),
             pending: Vec::new(),
             buffer: Vec::new(),
             dirty: Vec::new(),
@@ -148,15 +149,55 @@ impl Journal {
             return self.put_records(block, block.first_position, block.count, &block.records);
         }
         let pieces = self.split(block)?;
-        for (index, piece) in pieces.iter().enumerate() {
+        self.hold(self.rolls(&pieces))?;
+        for piece in pieces {
             let outcome = self.put_records(block, piece.first, piece.count, piece.records);
-            if index > 0 && outcome.is_err() {
-                // Half of it is in: what was to follow from the whole can never be said.
-                return self.poisoned(outcome.map(|_| ())).map(|()| self.sequence);
-            }
-            outcome?;
+            // If half of it is in, what was to follow from the whole can never be said.
+            self.poisoned(outcome.map(|_| ()))?;
         }
         Ok(self.sequence)
+    }
+
+    /// How many further segments these pieces need.
+    fn rolls(&self, pieces: &[Piece<'_>]) -> usize {
+        let (mut left, mut count) = (self.left(), 0);
+        for piece in pieces {
+            let size = block_size(piece.records.len()) as u64;
+            if size > left {
+                (left, count) = (capacity(self.segments.segment_bytes()), count + 1);
+            }
+            left -= size;
+        }
+        count
+    }
+
+    /// Takes so many segments in hand; if they cannot be had, no more than there were.
+    fn hold(&mut self, count: usize) -> Result<(), DiskFault> {
+        let before = self.ahead.len();
+        if count > before {
+            self.segments.look_for_room(count - before)?;
+        }
+        while self.ahead.len() < count {
+            let (name, header) = self.next_label();
+            match self.segments.take(&name, header) {
+                Ok(segment) => self.ahead.push_back(segment),
+                Err(fault) => {
+                    self.give_back(before)?;
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what is in hand, the newest first, but for so many.
+    fn give_back(&mut self, kept: usize) -> Result<(), DiskFault> {
+        while self.ahead.len() > kept
+            && let Some(newest) = self.ahead.pop_back()
+        {
+            self.segments.retire(&newest.name)?;
+        }
+        Ok(())
     }
 
     /// If blocks became durable and nothing on the disk says so yet, appends a mark that does, and
@@ -204,7 +245,7 @@ impl Journal {
         self.check()?;
         let outcome = self.refill();
         self.poisoned(outcome)?;
-        Ok(self.next.is_some())
+        Ok(!self.ahead.is_empty())
     }
 
     /// A graceful end: everything is written and synced, then a block that says that nothing
@@ -212,6 +253,10 @@ impl Journal {
     pub(crate) fn seal(&mut self) -> Result<(), DiskFault> {
         self.write()?;
         self.sync()?;
+        if self.current.is_none() && !self.ahead.is_empty() {
+            // Of a run that has written anything all journals are there: its only file stays.
+            self.roll()?;
+        }
         // A journal that never had room for a block needs no end.
         if self.current.is_some() {
             self.put_empty(BlockKind::End)?;
@@ -220,8 +265,7 @@ impl Journal {
             self.sync()?;
         }
         self.is_sealed = true;
-        let next = self.next.take();
-        next.map_or(Ok(()), |next| self.segments.retire(&next.name))
+        self.give_back(0)
     }
 
     /// Lets go of segments that no replay needs: those at the beginning whose blocks all end at or
@@ -249,15 +293,15 @@ impl Journal {
         if self.poison.is_some() || self.is_sealed {
             return 0;
         }
-        let next = self.next.as_ref().map_or(0, |next| capacity(next.header.size));
+        let next = self.ahead.front().map_or(0, |next| capacity(next.header.size));
         let splits = self.segments.segment_bytes() / BLOCK_BODY_BYTES_MAX as u64;
         // What is split needs a header more for each piece.
         self.left().max(next).saturating_sub(splits * block_size(BLOCK_HEADER_BYTES) as u64)
     }
 
     /// Whether there is a file of it.
-    pub(crate) const fn has_begun(&self) -> bool {
-        self.current.is_some() || self.next.is_some()
+    pub(crate) fn has_begun(&self) -> bool {
+        self.current.is_some() || !self.ahead.is_empty()
     }
 
     /// The sequence of the last block that was appended.
@@ -423,7 +467,7 @@ impl Journal {
 
     /// Goes on in the next segment.
     fn roll(&mut self) -> Result<(), DiskFault> {
-        let mut next = if let Some(next) = self.next.take() {
+        let mut next = if let Some(next) = self.ahead.pop_front() {
             next
         } else {
             let (name, header) = self.next_label();
@@ -457,10 +501,10 @@ impl Journal {
     }
 
     fn refill(&mut self) -> Result<(), DiskFault> {
-        if self.next.is_none() && !self.is_sealed {
+        if self.ahead.is_empty() && !self.is_sealed {
             let (name, header) = self.next_label();
             match self.segments.take_ready(&name, header) {
-                Ok(next) => self.next = next,
+                Ok(next) => self.ahead.extend(next),
                 // Less is assured; what is in hand is whole.
                 Err(fault) if fault.is_full() => {}
                 Err(fault) => return Err(fault),
@@ -470,8 +514,8 @@ impl Journal {
     }
 
     fn next_label(&self) -> (String, SegmentHeader) {
-        let number = self.current.as_ref().map_or(1, |current| current.segment.header.number + 1);
-        label(&self.segments, self.options, number)
+        let current = self.current.as_ref().map_or(0, |current| current.segment.header.number);
+        label(&self.segments, self.options, current + self.ahead.len() as u64 + 1)
     }
 }
 

@@ -28,6 +28,7 @@ mod savepoint_reader;
 mod savepoint_writer;
 mod sealing;
 mod segments;
+mod store_names;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -42,7 +43,8 @@ pub(crate) use {
     output_reader::OutputReader,
     recovery::{Recovered, RecoveryOptions, read_journals},
     savepoint_writer::{SavepointCut, SavepointWriter},
-    segments::{Segments, SegmentsOptions},
+    segments::{SEGMENT_BYTES_MIN, Segments, SegmentsOptions},
+    store_names::{ASKED, SAVEPOINTS, SCHEDULED, is_savepoint_id, is_savepoint_name},
     whole::SnapshotsSay,
 };
 
@@ -58,13 +60,11 @@ pub use restore::{RestoreFault, RestoreInfo, RestoreOptions, restore};
 pub use savepoint_reader::{
     SavedState, SavedTimer, SavepointFault, SavepointReader, SavepointSummary,
 };
+pub use store_names::is_snapshot_name;
 
 use crate::ports::DiskFile;
 use std::io::{self, ErrorKind};
 use thiserror::Error;
-
-/// What the names of all savepoints in a snapshot store begin with.
-pub(crate) const SAVEPOINTS: &str = "savepoints/";
 
 /// A disk did not do what it was asked to.
 #[derive(Debug, Error)]

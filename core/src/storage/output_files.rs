@@ -16,7 +16,9 @@ use super::{DiskFault, write_all};
 use crate::log::block::{
     self, BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, BlockKind, NO_LANE, OUTPUT_JOURNAL,
 };
-use crate::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, output_path};
+use crate::log::segment::{
+    OUTPUT_FOLDER, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKind, output_path,
+};
 use crate::output::{Cursor, OutputBytes};
 #[cfg(test)]
 use crate::{
@@ -29,6 +31,9 @@ use std::sync::Arc;
 
 /// A new log begins behind a multiple of this.
 pub(super) const CURSORS_PER_SECOND: u64 = 1 << 20;
+
+/// A block holds no more.
+const RECORD_BYTES_MAX: usize = BLOCK_BODY_BYTES_MAX - BODY_HEAD_BYTES;
 
 /// What the output log is opened with.
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +172,22 @@ impl OutputFiles {
     }
 
     /// Gives records their place: the cursor of the first of them, and when they count as appended,
-    /// which never falls. Nothing is written.
-    pub(crate) fn append(&mut self, records: &OutputBytes, now_ms: i64) -> (Cursor, i64) {
+    /// which never falls. Nothing is written. A record that no block holds poisons the files: what
+    /// follows from what was applied cannot be told to anybody any more.
+    pub(crate) fn append(
+        &mut self,
+        records: &OutputBytes,
+        now_ms: i64,
+    ) -> Result<(Cursor, i64), DiskFault> {
+        // A piece of more bytes is a single record.
+        let mut pieces = records.pieces(self.piece_bytes_max).map(|(_, piece)| piece.len());
+        if records.len_bytes() > RECORD_BYTES_MAX
+            && let Some(bytes) = pieces.find(|bytes| *bytes > RECORD_BYTES_MAX)
+        {
+            let detail = format!("an output has {bytes} bytes, allowed are {RECORD_BYTES_MAX}");
+            let source = io::Error::new(io::ErrorKind::InvalidInput, detail);
+            return self.poison_by(Err(DiskFault::new(OUTPUT_FOLDER, "append to", source)));
+        }
         let first = Cursor(self.latest.0 + 1);
         self.appended_ms = self.appended_ms.max(now_ms);
         let mut body = std::mem::take(&mut self.body);
@@ -191,7 +210,7 @@ impl OutputFiles {
             self.latest = placed.last();
         }
         self.body = body;
-        (first, self.appended_ms)
+        Ok((first, self.appended_ms))
     }
 
     fn enqueue(&mut self, kind: BlockKind, lane: u16, block: Option<Placed>, body: &[u8]) {

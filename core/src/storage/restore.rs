@@ -339,7 +339,7 @@ fn restore_outputs(
         info.outputs += u64::from(outputs.count);
         waiting_bytes += outputs.len_bytes();
         let outputs = outputs.moved_to(*namespace);
-        files.append(&outputs, header.now_ms);
+        files.append(&outputs, header.now_ms)?;
         if waiting_bytes >= OUTPUT_BYTES {
             waiting_bytes = 0;
             files.write()?;

@@ -8,7 +8,8 @@
 //! and its header are synced while it is a spare, and both folders are synced after the renaming.
 
 use super::{DiskFault, write_all};
-use crate::log::block::BlockSalt;
+use crate::limits::{IDENTIFIER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::log::block::{BLOCK_HEADER_BYTES, BlockSalt};
 use crate::log::segment::{
     JOURNAL_FOLDER, OUTPUT_FOLDER, SEGMENT_HEADER_BYTES, SPARE_FOLDER, SegmentHeader, parse_spare,
     spare_path,
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// The least that a segment can have: room for the header and for a few blocks.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+/// Bytes that can stand beside a payload in a record of a journal or of the output log.
+const BESIDE_PAYLOAD_BYTES_MAX: usize = KEY_BYTES_MAX + NAME_BYTES_MAX + IDENTIFIER_BYTES_MAX + 256;
 /// Spares that are kept ready.
 pub(crate) const SPARES_DEFAULT: usize = 2;
 /// Zeroes are written in pieces of this.
@@ -82,6 +85,8 @@ struct State {
     in_use: BTreeMap<String, u64>,
     other_bytes: u64,
     is_full: bool,
+    /// So many at once were looked for, and there was no room.
+    wanted: usize,
 }
 
 impl State {
@@ -122,6 +127,12 @@ impl Segments {
     /// Bytes of each segment that is made, its header included.
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.options.segment_bytes
+    }
+
+    /// Bytes of the largest payload for which a segment has room, whatever stands beside it.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        let room = capacity(self.options.segment_bytes) as usize - BLOCK_HEADER_BYTES;
+        PAYLOAD_BYTES_MAX.min(room - BESIDE_PAYLOAD_BYTES_MAX)
     }
 
     pub(crate) fn directory_id(&self) -> [u8; 16] {
@@ -186,8 +197,11 @@ impl Segments {
     /// there is no room is no fault: [`Segments::is_full`] says so until a later call finds some.
     pub(crate) fn prepare(&self) -> Result<bool, DiskFault> {
         if self.state().spares.len() >= self.options.spares {
-            self.state().is_full = false;
-            return Ok(false);
+            let wanted = self.state().wanted;
+            return match self.look_for_room(wanted) {
+                Err(fault) if !fault.is_full() => Err(fault),
+                _ => Ok(false),
+            };
         }
         match self.make() {
             Ok(name) => {
@@ -197,6 +211,25 @@ impl Segments {
             Err(fault) if fault.is_full() => Ok(false),
             Err(fault) => Err(fault),
         }
+    }
+
+    /// Whether so many segments can be taken, as far as that can be told beforehand. If not, that is
+    /// a fault, and [`Segments::is_full`] says so until there is room for them.
+    pub(crate) fn look_for_room(&self, count: usize) -> Result<(), DiskFault> {
+        let missing = count.saturating_sub(self.state().spares.len()) as u64;
+        let missing_bytes = missing.saturating_mul(self.options.segment_bytes);
+        let has_room = missing == 0
+            || self.free_bytes().map_err(DiskFault::at(SPARE_FOLDER, "look for room in"))?
+                >= missing_bytes;
+        let mut state = self.state();
+        state.is_full = !has_room;
+        state.wanted = if has_room { 0 } else { count };
+        if has_room {
+            return Ok(());
+        }
+        let detail = format!("there is no room for {missing_bytes} bytes");
+        let source = io::Error::new(ErrorKind::StorageFull, detail);
+        Err(DiskFault::new(SPARE_FOLDER, "make segments in", source))
     }
 
     /// A segment under this name: a spare, or one made on the spot, which takes its time. The size
@@ -339,7 +372,7 @@ pub(super) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 /// Bytes that blocks can have in a segment of this size; the rest is the header, and room for the
 /// block that ends a journal, which so can always be written.
 pub(crate) const fn capacity(segment_bytes: u64) -> u64 {
-    segment_bytes - SEGMENT_HEADER_BYTES as u64 - crate::log::block::BLOCK_HEADER_BYTES as u64
+    segment_bytes - SEGMENT_HEADER_BYTES as u64 - BLOCK_HEADER_BYTES as u64
 }
 
 fn folder_of(name: &str) -> &str {

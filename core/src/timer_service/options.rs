@@ -84,7 +84,7 @@ impl Options {
     pub fn open(&self, directory: impl AsRef<Path>) -> Result<TimerService, Error> {
         let directory = directory.as_ref();
         let disk = FolderDisk::open(directory)?;
-        let snapshots = FolderStore::open(directory.join("snapshots"))?;
+        let snapshots = FolderStore::new(directory.join("snapshots"));
         let storage = StorageOptions::new(Arc::new(disk), Arc::new(snapshots));
         self.start(Some(storage), Arc::new(SystemClock))
     }

@@ -19,8 +19,9 @@ use stormwheel::key_group::Layout;
 use stormwheel::limits::{LANES_DEFAULT, LANES_MAX};
 use stormwheel::runtime::{Ack, ClockOptions, EngineOptions, OnStep};
 
-/// A segment holds its head and whole blocks of a turn's records, which a small one could not.
-const SEGMENT_BYTES_MIN: usize = 1 << 20;
+/// A segment has room for the largest record and the largest output, among them an element of 1 MiB at
+/// which a function has failed, in hexadecimal digits.
+const SEGMENT_BYTES_MIN: usize = 4 << 20;
 /// Recovery reads a segment in pieces, but recycles and zeroes it as a whole.
 const SEGMENT_BYTES_MAX: usize = 4 << 30;
 /// Segments are whole pages of a disk.
@@ -384,7 +385,8 @@ mod tests {
     #[test]
     fn what_durability_cannot_be_is_refused_by_name() {
         check_refused("segment_bytes is 1000B", |config| config.segment_bytes = ByteSize(1_000));
-        check_refused("multiple of 4KiB", |config| config.segment_bytes = ByteSize((1 << 20) + 1));
+        check_refused("from 4MiB to", |config| config.segment_bytes = ByteSize(1 << 20));
+        check_refused("multiple of 4KiB", |config| config.segment_bytes = ByteSize((4 << 20) + 1));
         check_refused("max_disk_bytes is 64MiB", |config| {
             config.max_disk_bytes = ByteSize(64 << 20);
         });

@@ -1,6 +1,7 @@
 //! What a scan says, by segments written by hand.
 
 use super::super::block::{BlockSalt, encode};
+use super::super::segment::SegmentKind;
 use super::*;
 use proptest::prelude::*;
 

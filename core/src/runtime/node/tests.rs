@@ -23,6 +23,8 @@ mod producers;
 mod recovery;
 mod refusals;
 mod room;
+mod sizes;
+mod strangers;
 
 const START_MS: i64 = 1_700_000_000_000;
 
@@ -51,6 +53,7 @@ struct World {
     layout: (u16, u16),
     savepoint_every_ms: i64,
     max_disk_bytes: u64,
+    segment_bytes: u64,
     /// Its recovery has threads.
     is_threaded: bool,
     node: Option<Node>,
@@ -64,6 +67,13 @@ impl World {
         it
     }
 
+    fn of_segments(shards: u16, segment_bytes: u64) -> Self {
+        let mut it = Self::closed(MemoryDisk::default(), Arc::default(), Arc::default(), shards);
+        it.segment_bytes = segment_bytes;
+        it.open();
+        it
+    }
+
     fn closed(
         disk: MemoryDisk,
         store: Arc<MemoryStore>,
@@ -71,7 +81,7 @@ impl World {
         shards: u16,
     ) -> Self {
         let (layout, savepoint_every_ms, max_disk_bytes) = ((8, 4), 0, u64::MAX);
-        let (is_threaded, node) = (false, None);
+        let (segment_bytes, is_threaded, node) = (64 << 10, false, None);
         Self {
             disk,
             store,
@@ -80,6 +90,7 @@ impl World {
             layout,
             savepoint_every_ms,
             max_disk_bytes,
+            segment_bytes,
             is_threaded,
             node,
         }
@@ -105,7 +116,7 @@ impl World {
         let disk = Arc::new(self.disk.clone());
         let store = Arc::clone(&self.store) as Arc<dyn crate::ports::SnapshotStore>;
         let storage = StorageOptions {
-            segment_bytes: 64 << 10,
+            segment_bytes: self.segment_bytes,
             checkpoint_interval_ms: 0,
             checkpoint_over_ms: 0,
             savepoint_every_ms: self.savepoint_every_ms,

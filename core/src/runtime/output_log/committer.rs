@@ -18,7 +18,7 @@ const RETAIN_EVERY_MS: i64 = 1_000;
 /// Takes outputs and makes them durable and visible. Owned by one thread.
 pub(in crate::runtime) struct OutputCommitter {
     log: Arc<OutputLog>,
-    files: Option<OutputFiles>,
+    files: OutputFiles,
     /// Taken, and without a place yet.
     taken: VecDeque<(OutputBytes, i64)>,
     /// With a place in the files, and not durable yet.
@@ -30,9 +30,8 @@ pub(in crate::runtime) struct OutputCommitter {
 }
 
 impl OutputCommitter {
-    /// A committer for a log that is in memory only, or over these files.
-    pub(in crate::runtime) fn new(log: Arc<OutputLog>, files: Option<OutputFiles>) -> Self {
-        assert_eq!(log.files.is_some(), files.is_some(), "the log is over these files or none");
+    /// A committer for a log over these files.
+    pub(in crate::runtime) fn new(log: Arc<OutputLog>, files: OutputFiles) -> Self {
         Self {
             log,
             files,
@@ -45,6 +44,11 @@ impl OutputCommitter {
         }
     }
 
+    /// What the clock reads: retention goes by it.
+    pub(in crate::runtime) fn look_at_clock(&mut self, now_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
     /// Takes outputs, appended at `now_ms`, and what is to run once they are visible. If nothing
     /// waits to become visible, it runs at once.
     pub(in crate::runtime) fn take(
@@ -53,7 +57,7 @@ impl OutputCommitter {
         now_ms: i64,
         thens: Vec<Then>,
     ) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.look_at_clock(now_ms);
         let mut bytes = 0;
         for block in outputs.into_iter().filter(|block| block.count > 0) {
             bytes += block.len_bytes();
@@ -78,16 +82,12 @@ impl OutputCommitter {
 
     /// Outputs at or below it are not needed for a recovery any more.
     pub(in crate::runtime) fn set_floor(&mut self, floor: Cursor) {
-        if let Some(files) = &mut self.files {
-            files.set_floor(floor);
-        }
+        self.files.set_floor(floor);
     }
 
     /// All namespaces that there are have been admitted: what is there of others goes.
     pub(in crate::runtime) fn forget_unknown(&mut self) {
-        if let Some(files) = &mut self.files {
-            files.forget_unknown();
-        }
+        self.files.forget_unknown();
     }
 
     /// Makes everything that was taken durable with one sync, then visible, in order, then runs
@@ -98,47 +98,55 @@ impl OutputCommitter {
         &mut self,
         released: &mut dyn FnMut(&OutputBytes),
     ) -> Result<(), DiskFault> {
-        match &mut self.files {
-            None => {
-                self.taken.iter().for_each(|(records, _)| released(records));
-                self.log.publish_now(self.taken.drain(..));
+        for (records, appended_ms) in self.taken.drain(..) {
+            if !self.log.holds(records.namespace) {
+                // Deleted meanwhile: nobody can read it any more.
+                continue;
             }
-            Some(files) => {
-                for (records, appended_ms) in self.taken.drain(..) {
-                    if !self.log.holds(records.namespace) {
-                        // Deleted meanwhile: nobody can read it any more.
-                        continue;
-                    }
-                    let (first, appended_ms) = files.append(&records, appended_ms);
-                    self.placed.push(OutputBlock { first, appended_ms, records });
+            let (first, appended_ms) = self.files.append(&records, appended_ms)?;
+            self.placed.push(OutputBlock { first, appended_ms, records });
+        }
+        if !self.placed.is_empty() {
+            match self.files.write() {
+                Err(fault) if fault.is_full() => {
+                    // What is kept no longer makes room for it.
+                    self.retain()?;
+                    self.files.write()?;
                 }
-                if !self.placed.is_empty() {
-                    files.write()?;
-                    files.sync()?;
-                    self.placed.iter().for_each(|block| released(&block.records));
-                    self.log.publish(self.placed.drain(..));
-                }
+                outcome => outcome?,
             }
+            self.files.sync()?;
+            self.placed.iter().for_each(|block| released(&block.records));
+            self.log.publish(self.placed.drain(..));
         }
         self.log.backlog_bytes.fetch_sub(self.backlog_bytes, Ordering::Relaxed);
         self.backlog_bytes = 0;
         self.thens.drain(..).for_each(|then| then());
-        if let Some(files) = &mut self.files
-            && self.now_ms.saturating_sub(self.retained_ms) >= RETAIN_EVERY_MS
-        {
-            self.retained_ms = self.now_ms;
-            files.retain(self.now_ms)?;
-        }
-        self.files.as_mut().map_or(Ok(()), OutputFiles::prepare)
+        self.retain_now_and_then()?;
+        self.files.prepare()
     }
 
-    /// Uses an idle moment to write down how far the log is durable.
-    /// Returns whether there was something to write down.
+    /// Uses an idle moment to let go of what is kept no longer, and to write down how far the log is
+    /// durable. Returns whether there was something to write down.
     pub(in crate::runtime) fn rest(&mut self) -> Result<bool, DiskFault> {
-        match self.files.as_mut().filter(|files| files.wants_mark()) {
-            Some(files) => files.mark().map(|()| true),
-            None => Ok(false),
+        self.retain_now_and_then()?;
+        let is_due = self.files.wants_mark();
+        if is_due {
+            self.files.mark()?;
         }
+        Ok(is_due)
+    }
+
+    fn retain_now_and_then(&mut self) -> Result<(), DiskFault> {
+        if self.now_ms.saturating_sub(self.retained_ms) < RETAIN_EVERY_MS {
+            return Ok(());
+        }
+        self.retain()
+    }
+
+    fn retain(&mut self) -> Result<(), DiskFault> {
+        self.retained_ms = self.now_ms;
+        self.files.retain(self.now_ms)
     }
 }
 

@@ -186,7 +186,7 @@ impl Files {
         for namespace in [A, B] {
             log.admit(namespace, Retention { age_ms: 1_000, bytes: 1 << 20 });
         }
-        let mut committer = OutputCommitter::new(Arc::clone(&log), Some(recovery.files));
+        let mut committer = OutputCommitter::new(Arc::clone(&log), recovery.files);
         committer.forget_unknown();
         Self { disk, log, committer, ran: Arc::default(), base: 5 << 20 }
     }
@@ -310,21 +310,29 @@ fn a_damaged_file_is_a_fault_that_names_the_place() {
 }
 
 #[test]
-fn without_files_a_commit_publishes() {
-    let world = World::new(1 << 20);
-    let mut committer = OutputCommitter::new(Arc::clone(&world.log), None);
-    let ran = Arc::new(Mutex::new(Vec::new()));
-    for mark in 0..3 {
-        let (log, ran) = (Arc::clone(&world.log), Arc::clone(&ran));
-        let then = Box::new(move || ran.lock().unwrap().push((mark, log.latest())));
-        committer.take(vec![records(A, 1)], 0, vec![then]);
+fn a_record_that_no_block_holds_ends_the_log_in_words() {
+    let mut files = Files::open(MemoryDisk::default(), 1, 1 << 20);
+    let mut writer = OutputWriter::default();
+    let payload = vec![b'x'; 9 << 20];
+    writer.push(&OutputRecord {
+        id: OutputId { namespace: A, lane: 0, position: 1, key_hash: 2, ordinal: 0 },
+        key: b"key",
+        name: None,
+        domain: Domain::Processing,
+        fire_at: Timestamp::from_millis(0),
+        due_by: Timestamp::from_millis(0),
+        payload: Some(crate::op::Payload::Binary(&payload)),
+        kind: crate::output::OutputKind::Fire,
+    });
+    files.committer.take(vec![writer.finish(A, 0)], 0, Vec::new());
+    for _ in 0..2 {
+        let fault = files.committer.commit(&mut |_| {}).unwrap_err();
+        assert!(!fault.is_full(), "{fault}");
+        assert!(fault.to_string().contains("9437"), "{fault}");
+        files.take(A, 1, 0, 1);
     }
-    assert_eq!(world.read(A, 0), Ok(vec![]));
-    committer.commit(&mut |_| {}).unwrap();
-    let latest = Cursor(world.base + 3);
-    assert_eq!(*ran.lock().unwrap(), [(0, latest), (1, latest), (2, latest)]);
-    assert_eq!(world.read(A, 0), Ok(vec![1, 2, 3]));
-    committer.rest().unwrap();
+    assert_eq!(files.read(A, 0), Ok(vec![]));
+    assert_eq!(files.ran(), []);
 }
 
 #[test]

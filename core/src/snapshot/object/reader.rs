@@ -47,7 +47,7 @@ struct Footer {
 impl ObjectReader {
     /// Checks all of an object; `name` is how faults call it.
     pub(crate) fn open(name: &str, bytes: Vec<u8>) -> Result<Self, SnapshotFault> {
-        let directory = read_header(name, &bytes)?;
+        let directory = directory_of(name, &bytes)?;
         let footer = read_footer(name, &bytes)?;
         let (blocks, index) = walk(name, &bytes, &footer)?;
         if xxh3_128(&bytes[..footer.at + DIGEST_AT]) != footer.digest {
@@ -178,7 +178,8 @@ impl ObjectReader {
     }
 }
 
-fn read_header(name: &str, bytes: &[u8]) -> Result<[u8; 16], SnapshotFault> {
+/// The data directory that an object says it belongs to; `name` is how faults call it.
+pub(crate) fn directory_of(name: &str, bytes: &[u8]) -> Result<[u8; 16], SnapshotFault> {
     let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(SnapshotFault::damaged(name, 0, "it is too short for a header"));
     };

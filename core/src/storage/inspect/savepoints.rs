@@ -3,7 +3,9 @@
 use super::{Inspection, SavepointFiles, Weight};
 use crate::ports::SnapshotStore;
 use crate::snapshot::{SavepointManifest, SnapshotFault};
-use crate::storage::{SAVEPOINTS, SavepointFault, SavepointReader};
+use crate::storage::{
+    SAVEPOINTS, SavepointFault, SavepointReader, is_savepoint_id, is_savepoint_name,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,13 +21,24 @@ impl Inspection {
         };
         let ids = names.iter().filter_map(|name| name.strip_prefix(SAVEPOINTS)?.split_once('/'));
         let ids: BTreeSet<&str> = ids.map(|(id, _)| id).collect();
+        let is_complete =
+            |id: &str| names.contains(&format!("{SAVEPOINTS}{id}/{}", SavepointManifest::NAME));
+        for name in names.iter().filter(|name| !is_savepoint_name(name)) {
+            let rest = name.strip_prefix(SAVEPOINTS).and_then(|rest| rest.split_once('/'));
+            if !rest.is_some_and(|(id, _)| is_complete(id)) {
+                let sentence = format!("{name} is not one of ours; it is left alone");
+                self.find(Weight::Note, name, None, sentence);
+            }
+        }
         for id in ids {
             let folder = format!("{SAVEPOINTS}{id}/");
-            if !names.contains(&format!("{folder}{}", SavepointManifest::NAME)) {
-                let sentence = format!(
-                    "{folder} is being written, or was never finished; the next start removes it"
-                );
-                self.find(Weight::Note, &folder, None, sentence);
+            if !is_complete(id) {
+                if is_savepoint_id(id) {
+                    let sentence = format!(
+                        "{folder} is being written, or was never finished; the next start removes it"
+                    );
+                    self.find(Weight::Note, &folder, None, sentence);
+                }
                 continue;
             }
             let mut info = SavepointFiles {

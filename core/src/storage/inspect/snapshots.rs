@@ -80,7 +80,7 @@ impl Inspection {
         let others = names.iter().filter(|name| !name.starts_with(SAVEPOINTS));
         for name in others.filter(|name| ManifestName::parse(name).is_none()) {
             if ObjectName::parse(name).is_none() {
-                let sentence = format!("{name} is not one of ours; the next start removes it");
+                let sentence = format!("{name} is not one of ours; it is left alone");
                 self.find(Weight::Note, name, None, sentence);
             } else if !named.contains(name) {
                 let sentence = format!(

@@ -358,3 +358,60 @@ fn a_name_never_stands_before_its_content() {
     let name = "spare/0000000001";
     assert_eq!(disk.synced(), [name, "spare", name, "journal", "spare"]);
 }
+
+#[test]
+fn what_there_is_no_room_for_as_a_whole_is_not_begun() {
+    let disk = MemoryDisk::default();
+    let bytes_max = 4 * SEGMENT_BYTES_MIN;
+    let segments = segments_with(&disk, 2, bytes_max);
+    let mut journal = journal(&segments, 1);
+    while segments.prepare().unwrap() {}
+    assert!(journal.hold_next().unwrap());
+    while segments.prepare().unwrap() {}
+    journal.append(&block(1, 1, 1, 50)).unwrap();
+    commit(&mut journal);
+    let mut records = Vec::new();
+    for index in 0..500u32 {
+        encode_control(&mut records, format!("command {index:0120}").as_bytes());
+    }
+    assert!(records.len() as u64 > bytes_max);
+    let whole = LaneBlock { lane: 3, first_position: 1, count: 500, now_ms: 5, records };
+    for _ in 0..3 {
+        let fault = journal.append(&whole).unwrap_err();
+        assert!(fault.is_full(), "{fault}");
+        assert!(!journal.is_poisoned());
+        assert!(segments.is_full(), "somebody waits for room");
+        assert!(!segments.prepare().unwrap());
+        assert!(segments.is_full(), "and still does");
+        assert_eq!(journal.appended(), 1, "nothing of it was taken");
+        commit(&mut journal);
+    }
+    // Others go on meanwhile, and a crash leaves nothing of it.
+    journal.append(&block(1, 2, 1, 50)).unwrap();
+    commit(&mut journal);
+    assert_eq!(content(&read(&disk.crash(None)).unwrap()).len(), 2);
+}
+
+#[test]
+fn what_waited_for_room_as_a_whole_is_taken_once_there_is_some() {
+    let disk = MemoryDisk::default();
+    let segments = segments(&disk);
+    let mut journal = journal(&segments, 1);
+    while segments.prepare().unwrap() {}
+    disk.set_free_bytes(0);
+    let mut records = Vec::new();
+    for index in 0..500u32 {
+        encode_control(&mut records, format!("command {index:0120}").as_bytes());
+    }
+    let whole = LaneBlock { lane: 3, first_position: 1, count: 500, now_ms: 5, records };
+    assert!(journal.append(&whole).unwrap_err().is_full());
+    disk.set_free_bytes(u64::MAX);
+    segments.prepare().unwrap();
+    assert!(!segments.is_full());
+    journal.append(&whole).unwrap();
+    assert!(read(&disk.crash(None)).unwrap().torn.is_empty(), "files in hand are no damage");
+    commit(&mut journal);
+    let recovered = read(&disk.crash(None)).unwrap();
+    assert_eq!(content(&recovered).concat_records(), whole.records);
+    recovered.check_from(&[0; 4]).unwrap();
+}

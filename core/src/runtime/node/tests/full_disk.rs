@@ -168,3 +168,100 @@ fn a_command_that_was_half_done_keeps_no_read_waiting() {
     assert!(world.node().engine().namespace("more").is_ok());
     assert_eq!(world.pending(), 60);
 }
+
+impl World {
+    /// Outputs of this namespace go once they are so old.
+    fn retain_for(&mut self, age_ms: i64) {
+        let mut config = NamespaceConfig::default();
+        config.retention.age_ms = age_ms;
+        let put = Command::Put { config, expected_version: None };
+        self.node().engine().command("default", put, false, Box::new(drop));
+        self.settle();
+    }
+
+    fn output_files(&self) -> usize {
+        self.disk.names().iter().filter(|name| name.starts_with("outputs/")).count()
+    }
+}
+
+#[test]
+fn outputs_that_are_kept_no_longer_make_room_for_those_that_wait() {
+    let mut world = World::new(1);
+    world.retain_for(20_000);
+    world.register(0..12_000, 1_000);
+    world.pass(1_000);
+    world.settle();
+    world.register(12_000..24_000, 30_000);
+    for _ in 0..3 {
+        world.checkpoint();
+    }
+    let files = world.output_files();
+    assert!(files > 8, "{files} files of outputs");
+    // As much again has no room.
+    let bytes = world.node().common.segments.as_ref().expect("there are files").bytes();
+    world.node = None;
+    world.max_disk_bytes = bytes + 2 * world.segment_bytes;
+    world.disk = world.disk.crash(None);
+    world.open();
+    assert_eq!(world.outputs(None).len(), 12_000);
+    world.pass(29_000);
+    // All of it fires before any is written.
+    for part in [NodePart::Shard(0), NodePart::Committer(0)].repeat(6) {
+        world.node().step(part).expect("the log has room for the tick");
+    }
+    world.go_round();
+    world.go_round();
+    assert_eq!(world.pending(), 0);
+    assert_eq!(world.outputs(None).len(), 12_000, "the new ones");
+    assert!(world.output_files() <= files + 2, "{} files", world.output_files());
+}
+
+#[test]
+fn outputs_that_are_kept_no_longer_go_although_nothing_fires() {
+    let mut world = World::new(1);
+    world.retain_for(20_000);
+    world.register(0..12_000, 1_000);
+    world.pass(1_000);
+    world.settle();
+    for n in 12_000..12_003 {
+        world.register(n..n + 1, 1_000_000);
+        world.checkpoint();
+    }
+    assert!(world.output_files() > 8);
+    world.pass(25_000);
+    world.settle();
+    assert!(world.output_files() <= 2, "{} files", world.output_files());
+    assert_eq!(world.outputs(None).len(), 0);
+}
+
+#[test]
+fn a_stop_right_after_there_was_room_leaves_every_journal() {
+    let mut world = World::new(2);
+    world.register(0..60, 1_000_000);
+    world.crash_and_fill();
+    world.disk.set_free_bytes(u64::MAX);
+    // Each has its first file, and only one of them has written anything.
+    let parts = [NodePart::Segments, NodePart::Segments, NodePart::Committer(0)];
+    for part in parts.into_iter().chain([NodePart::Committer(1)]) {
+        world.node().step(part).expect("there is room");
+    }
+    let answers: Vec<_> =
+        (60..80).map(|n| world.submit(n..n + 1, 1_000_000, Ack::Synced)).collect();
+    for _ in 0..3 {
+        for part in [NodePart::Shard(0), NodePart::Committer(0)] {
+            world.node().step(part).expect("there is room");
+        }
+    }
+    let taken =
+        |answer: &Arc<Mutex<Vec<Outcome>>>| answer.lock().unwrap().iter().any(Result::is_ok);
+    let taken = answers.iter().filter(|answer| taken(answer)).count();
+    assert!((1..20).contains(&taken), "{taken} were on its shard");
+    let node = world.node.take().expect("it is open");
+    node.common.end();
+    for committer in node.committers {
+        committer.seal().expect("there is room");
+    }
+    world.disk = world.disk.crash(None);
+    world.open();
+    assert_eq!(world.pending(), 60 + taken as u64);
+}
