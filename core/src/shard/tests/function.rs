@@ -124,10 +124,10 @@ fn a_function_that_is_followed_comes_to_the_same() {
     assert!(fired > 5_000, "timers have fired: {fired}");
 }
 
-/// An element of `Busy`, which is late for nothing.
+/// An element of `Busy`.
 fn element(world: &mut World, namespace: NamespaceId, key: &str, steps: &str) {
     let value = Payload::Json(steps.as_bytes());
-    let element = Element { timestamp: Timestamp::from_millis(1_000), input: 0, value };
+    let element = Element { timestamp: Timestamp::from_millis(1), input: 0, value };
     world.op(namespace, &Op { key: key.as_bytes(), action: Action::Element(element) });
     world.settle();
 }
