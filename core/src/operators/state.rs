@@ -57,15 +57,3 @@ pub(super) fn raw_json<S: Serializer>(
     }
     serializer.serialize_str(text)
 }
-
-/// The same, where there may be none.
-#[allow(clippy::ref_option, reason = "serde hands fields over by reference")]
-pub(super) fn raw_json_if_any<S: Serializer>(
-    text: &Option<&str>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match text {
-        Some(text) if serializer.is_human_readable() => raw_json(text, serializer),
-        other => other.serialize(serializer),
-    }
-}

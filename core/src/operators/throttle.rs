@@ -4,7 +4,6 @@ use super::built_in::sealed::Read;
 use super::built_in::{BuiltIn, read_by_serde, span};
 use super::machine::{Due, Machine, Out, Stepped, machine_as_json};
 use super::options::Options;
-use super::state::raw_json_if_any;
 use crate::duration::DurationValue;
 use crate::function::{Operator, Result};
 use crate::time::{Domain, Timestamp};
@@ -85,7 +84,6 @@ read_by_serde!(Throttle);
 pub(super) struct Interval<'a> {
     end: Timestamp,
     /// What was held back last, and goes out in the end.
-    #[serde(serialize_with = "raw_json_if_any")]
     held: Option<&'a str>,
 }
 

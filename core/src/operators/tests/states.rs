@@ -22,7 +22,7 @@ fn states_of_simple_operators_are_readable() {
     check("timeout", &json!({"after": 10}), &[(0, 5, r#"{"x": 1.50}"#)], seen);
     let burst = r#"{"held":null,"state":{"first":0,"last":0,"value":"a"}}"#;
     check("debounce", &json!({"after": 10}), &[(0, 5, "7"), (0, 6, "\"a\"")], burst);
-    let interval = r#"{"held":null,"state":{"end":10,"held":[2]}}"#;
+    let interval = r#"{"held":null,"state":{"end":10,"held":"[2]"}}"#;
     check("throttle", &json!({"every": 10}), &[(0, 5, "1"), (0, 6, "[2]")], interval);
     let interval = r#"{"held":null,"state":{"end":10,"held":null}}"#;
     check("throttle", &json!({"every": 10}), &[(0, 5, "1")], interval);
