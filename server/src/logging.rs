@@ -95,7 +95,7 @@ mod tests {
         fn process_element(
             &mut self,
             value: String,
-            _: &mut (),
+            (): &mut (),
             _: &mut Context<Self::Output>,
         ) -> Result<()> {
             panic!("a secret: {value}")

@@ -100,6 +100,10 @@ pub struct SavedState<'a> {
 /// What a namespace is called, and what it runs.
 type Named = (String, String);
 
+/// What is done with a key that has so many timers; the inner error is the caller's.
+type EachKey<'e, E> = dyn FnMut(&Named, &[u8], u32, &mut PartitionReader<'_>) -> Result<Result<(), E>, SnapshotFault>
+    + 'e;
+
 /// What all lanes knew at the cut.
 pub(super) struct SavedLanes {
     pub(super) heads: BTreeMap<LaneIndex, LaneHead>,
@@ -226,15 +230,7 @@ impl SavepointReader {
     }
 
     /// Calls `each` with every key and how many timers it has, which it has to read.
-    fn each_key<E: From<SavepointFault>>(
-        &self,
-        each: &mut dyn FnMut(
-            &Named,
-            &[u8],
-            u32,
-            &mut PartitionReader<'_>,
-        ) -> Result<Result<(), E>, SnapshotFault>,
-    ) -> Result<(), E> {
+    fn each_key<E: From<SavepointFault>>(&self, each: &mut EachKey<'_, E>) -> Result<(), E> {
         let names = self.named()?;
         let unknown = Named::default();
         let mut failure = None;

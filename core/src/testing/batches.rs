@@ -148,7 +148,7 @@ impl KeyedBatchFunction for Typed {
     fn process_batch(
         &mut self,
         batch: &RecordBatch,
-        _: &mut (),
+        (): &mut (),
         ctx: &mut Context<Value>,
     ) -> Result<()> {
         assert_eq!(batch.schema(), self.schema());
@@ -238,7 +238,7 @@ impl KeyedBatchFunction for Nested {
     fn process_batch(
         &mut self,
         batch: &RecordBatch,
-        _: &mut (),
+        (): &mut (),
         ctx: &mut Context<usize>,
     ) -> Result<()> {
         ctx.emit(batch.column(0).as_binary::<i32>().value(0).len());

@@ -62,7 +62,8 @@
 //! # Ok::<(), stormwheel::error::Rejection>(())
 //! ```
 
-#[cfg(all(test, feature = "arrow"))]
+#[cfg(feature = "arrow")]
+#[cfg(test)]
 mod batches;
 mod operator;
 #[cfg(test)]

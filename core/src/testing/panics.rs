@@ -13,7 +13,7 @@ impl KeyedProcessFunction for Notes {
     type State = ();
     type Output = ();
 
-    fn process_element(&mut self, fails: bool, _: &mut (), _: &mut Context<()>) -> Result<()> {
+    fn process_element(&mut self, fails: bool, (): &mut (), _: &mut Context<()>) -> Result<()> {
         let tried = caught_panic();
         self.0.lock().unwrap().push(tried);
         match tried {
