@@ -53,6 +53,9 @@ pub enum Rejection {
     /// An element for a namespace whose operator takes none.
     #[error("the namespace runs the operator `timers`, which takes no elements")]
     ElementsUnwanted,
+    /// A broadcast for a namespace whose operator takes none.
+    #[error("the namespace's operator takes no broadcasts")]
+    BroadcastUnwanted,
     /// A timer for a namespace whose timers are its function's.
     #[error("the namespace runs a function, whose timers are its own; send it elements")]
     TimersOwned,
@@ -151,6 +154,7 @@ impl Rejection {
             | Self::ClockNotManual
             | Self::SavepointUnderWay
             | Self::ElementsUnwanted
+            | Self::BroadcastUnwanted
             | Self::TimersOwned
             | Self::NotDurable => RejectionClass::Conflict,
             Self::WatermarkUnset
@@ -189,6 +193,7 @@ impl Rejection {
             Self::VersionConflict => "version-conflict",
             Self::SourceUnknown => "source-not-found",
             Self::ElementsUnwanted => "elements-unwanted",
+            Self::BroadcastUnwanted => "broadcast-unwanted",
             Self::TimersOwned => "timers-owned",
             Self::InputUnknown { .. } => "input-not-found",
             Self::WatermarkUnset => "watermark-unset",

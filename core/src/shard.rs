@@ -258,19 +258,20 @@ impl Shard {
                 }
                 message => message,
             };
-            if let Message::Ops(part) = &message {
-                ops += part.count;
-                bytes += part.bytes.len();
+            if let Some(message_bytes) = message.log_bytes(self.lanes.len()) {
+                ops += message.ops();
+                bytes += message_bytes;
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
-                let cost = (part.bytes.len() + blocks) as u64;
+                let cost = (message_bytes + blocks) as u64;
                 let needed = cost.saturating_add(self.room.reserve_bytes);
-                if self.room.log_bytes < needed && self.room.is_full {
-                    if let Message::Ops(part) = message {
-                        part.refuse(&full);
-                    }
+                if self.room.log_bytes < needed
+                    && self.room.is_full
+                    && let Message::Ops(part) = message
+                {
+                    part.refuse(&full);
                     continue;
                 }
-                if self.room.log_bytes < needed && !self.room.is_widest {
+                if self.room.log_bytes < needed && !self.room.is_widest && !self.room.is_full {
                     self.deferred = Some(message);
                     return false;
                 }
@@ -378,6 +379,14 @@ impl Shard {
                 });
                 self.release(reply, state.ok_or(Rejection::NamespaceUnknown));
             }
+            Read::Broadcast { namespace, reply } => {
+                // All lanes come to the same one.
+                let found = self
+                    .lanes
+                    .first()
+                    .and_then(|lane| Some(lane.home(lane.find(namespace)?).broadcast.clone()));
+                self.release(reply, found.ok_or(Rejection::NamespaceUnknown));
+            }
             Read::Timer { namespace, key, domain, name, reply } => {
                 let (group, home) = self.find_key(namespace, &key);
                 let timer = home.map(|home| {
@@ -445,6 +454,12 @@ impl Shard {
                 self.release(reply, Err(Rejection::NamespacesExceeded { limit }));
                 return;
             }
+        }
+        if let Command::Broadcast(it) = &asked.command
+            && let Err(rejection) = self.controls[place].check_broadcasts_under_way(it.value.len())
+        {
+            self.release(reply, Err(rejection));
+            return;
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);

@@ -1,7 +1,7 @@
 //! Functions: what a namespace runs instead of turning its timers into fires.
 //!
-//! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
-//! of their own. What a partition calls is an
+//! Users write a [`KeyedProcessFunction`], one of two inputs ([`KeyedCoProcessFunction`]) or one with
+//! broadcasts ([`KeyedBroadcastProcessFunction`]), over types of their own. What a partition calls is an
 //! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
 //! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
 //! that takes place before the callback has returned, and nothing at all if it fails: so a failing
@@ -9,6 +9,8 @@
 //!
 //! This module knows nothing of partitions, lanes and logs.
 
+mod broadcast;
+mod broadcast_process;
 #[cfg(test)]
 pub(crate) mod busy;
 mod call;
@@ -25,6 +27,10 @@ mod state;
 mod tests;
 mod timer;
 
+pub use broadcast::{BroadcastCall, BroadcastSide, Visit};
+pub(crate) use broadcast::{process_broadcast, visit_key};
+pub use broadcast_process::{BroadcastContext, KeyedBroadcastProcessFunction, VisitContext};
+pub(crate) use broadcast_process::{decode_broadcast_process_state, decode_broadcast_state};
 pub(crate) use call::CallAt;
 pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
 pub use co_process::KeyedCoProcessFunction;
@@ -33,7 +39,7 @@ pub use context::{CallContext, Context, OnElement, OnTimer, OnTimerContext, Outp
 pub use error::{FunctionError, Result};
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
-pub use registry::{Operators, co_operator, operator};
+pub use registry::{Operators, broadcast_operator, co_operator, operator};
 pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
 pub use timer::{FunctionTimer, TimerId};
 pub(crate) use timer::{StoredId, StoredTimers};
@@ -62,6 +68,11 @@ pub trait Operator: Send {
     /// How many inputs it has, which elements tell apart by [`Element::input`].
     fn inputs(&self) -> u8 {
         1
+    }
+
+    /// Its side that takes broadcasts; `None`: it takes none.
+    fn broadcast_side(&mut self) -> Option<&mut dyn BroadcastSide> {
+        None
     }
 }
 

@@ -90,7 +90,11 @@ impl Lane {
             };
             let share = (*budget / (self.draining.len() as u32 + 1)).max(1);
             let mut slice = share;
-            let is_done = self.drain_slice(shared, layout, home, now, &mut slice);
+            let is_done = if self.home(home).visit.is_some() {
+                self.visit_slice(shared, home, now, &mut slice)
+            } else {
+                self.drain_slice(shared, layout, home, now, &mut slice)
+            };
             *budget = budget.saturating_sub(share - slice);
             self.mark_changed(home);
             if is_done {
@@ -168,7 +172,7 @@ impl Lane {
         gauges: &dyn Gauges,
     ) {
         let it = self.home_mut(home);
-        let mut timers = 0;
+        let mut timers = it.visit.take().map_or(0, |visit| visit.visited);
         for domain in Domain::ALL {
             let time = it.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {
@@ -182,11 +186,12 @@ impl Lane {
         }
         let namespace = it.id;
         if let Some(number) = it.settling.take() {
-            self.done.push(StepDone { namespace, number, is_settled: true, timers });
+            let is_failed = false;
+            self.done.push(StepDone { namespace, number, is_settled: true, timers, is_failed });
         }
         self.list_on_agenda(home);
         while let Some(it) = self.find(namespace).map(|home| self.home_mut(home)) {
-            if it.timeline.is_draining() {
+            if it.is_draining() {
                 break;
             }
             let Some(step) = it.waiting.pop_front() else {
@@ -203,7 +208,8 @@ impl Lane {
             }
             let (namespace, timers) = (it.id, *timers);
             if let Some(number) = it.settling {
-                self.done.push(StepDone { namespace, number, is_settled: true, timers });
+                let is_failed = false;
+                self.done.push(StepDone { namespace, number, is_settled: true, timers, is_failed });
             }
             // Steps that came after the removal have nothing left to change.
             let late: Vec<u64> = it.waiting.iter().map(|step| step.number).collect();

@@ -94,6 +94,7 @@ impl LaneNamespace {
             applied_number: self.applied_number,
             manual_now: self.manual_now,
             is_paused: self.is_paused,
+            broadcast: self.broadcast.clone(),
             domains,
         }
     }
@@ -103,7 +104,8 @@ impl LaneNamespace {
         head: NamespaceHead,
         gauges: &dyn Gauges,
     ) -> Result<Self, Rejection> {
-        let NamespaceHead { id, config, applied_number, manual_now, is_paused, domains } = head;
+        let NamespaceHead { id, config, applied_number, manual_now, is_paused, .. } = head;
+        let NamespaceHead { broadcast, domains, .. } = head;
         let gauge = gauges.gauge(id);
         let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
@@ -117,6 +119,7 @@ impl LaneNamespace {
         }
         it.manual_now = manual_now;
         it.is_paused = is_paused;
+        it.restore_broadcast(broadcast);
         Ok(it)
     }
 }

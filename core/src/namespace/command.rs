@@ -3,6 +3,7 @@
 use super::config::NamespaceConfig;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A command to a namespace's control state machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,20 @@ pub enum Command {
     Pause,
     /// Lets its time go on.
     Resume,
+    /// Hands an element to all keys.
+    Broadcast(Broadcast),
+}
+
+/// An element for all keys of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// What it is, in JSON.
+    pub value: Arc<str>,
+    /// Who sends it, and which of its broadcasts it is, if it is to be taken once only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<(String, u64)>,
 }
 
 /// What happens to a source of watermarks.
@@ -101,6 +116,35 @@ pub enum CommandReply {
         /// `false`: it was not paused.
         changed: bool,
     },
+    /// To `Broadcast`: whatever comes behind it finds what it has left.
+    Broadcast {
+        /// In one word.
+        result: BroadcastResult,
+        /// How many visits of keys it has brought about (known when it was asked to settle).
+        visited: u64,
+    },
+}
+
+/// What became of a broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BroadcastResult {
+    /// All lanes have processed it.
+    Processed,
+    /// The function has failed at it, and it was passed over.
+    Failed,
+    /// Its producer sent it before.
+    Repeated,
+}
+
+impl BroadcastResult {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Failed => "failed",
+            Self::Repeated => "repeated",
+        }
+    }
 }
 
 /// What became of a source.

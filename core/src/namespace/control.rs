@@ -6,10 +6,12 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+mod broadcast;
 mod pause;
 mod state;
 mod steps;
 
+pub(crate) use broadcast::{BroadcastProducers, BroadcastStep};
 pub(crate) use pause::Pause;
 pub(crate) use state::{ControlState, ControlsState};
 use steps::{InFlight, Publish, Waiting};
@@ -43,6 +45,8 @@ pub(crate) enum Change {
     /// Time goes on. What fell due between these times, in which nothing could fire, follows the
     /// policy; `None`: nothing did.
     Resume { lost: Option<(Timestamp, Timestamp)> },
+    /// An element for all keys has come.
+    Broadcast(BroadcastStep),
     /// The namespace is gone.
     Remove,
 }
@@ -96,8 +100,10 @@ pub(crate) struct StepDone {
     pub(crate) namespace: NamespaceId,
     pub(crate) number: u64,
     pub(crate) is_settled: bool,
-    /// Timers that fired of it, or that went with a namespace.
+    /// Timers that fired of it, or that went with a namespace; keys that a broadcast has visited.
     pub(crate) timers: u64,
+    /// The function has failed at it.
+    pub(crate) is_failed: bool,
 }
 
 /// Whom to answer.
@@ -147,6 +153,7 @@ struct Control {
     sources: Sources,
     manual_now: Option<Timestamp>,
     paused: Option<Pause>,
+    broadcasters: BroadcastProducers,
     /// The newest output of all when it was asked for: its own are newer.
     born: Option<Cursor>,
     /// Where it stands on the idle agenda.
@@ -218,6 +225,7 @@ impl Controls {
             Command::Clock(change) => self.clock(ticket, name, *change, effects),
             Command::Pause => self.pause(ticket, name, now, effects),
             Command::Resume => self.resume(ticket, name, now, effects),
+            Command::Broadcast(it) => self.broadcast(ticket, name, it, settle, now, effects),
         };
         self.list_idle(name);
         match done {
@@ -311,6 +319,7 @@ impl Controls {
             sources,
             manual_now: None,
             paused: None,
+            broadcasters: BroadcastProducers::default(),
             born,
             idle_at: None,
         };

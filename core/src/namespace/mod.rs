@@ -5,7 +5,8 @@ mod config;
 mod control;
 
 pub use command::{
-    ClockChange, Command, CommandReply, NamespaceStatus, SourceChange, SourceResult, SourceStatus,
+    Broadcast, BroadcastResult, ClockChange, Command, CommandReply, NamespaceStatus, SourceChange,
+    SourceResult, SourceStatus,
 };
 pub use config::{
     ClockKind, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, NamespaceLimits,
@@ -13,6 +14,6 @@ pub use config::{
 };
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
-    Asked, Change, ControlEffect, ControlRecord, ControlState, Controls, ControlsState, Step,
-    StepDone, Ticket,
+    Asked, BroadcastStep, Change, ControlEffect, ControlRecord, ControlState, Controls,
+    ControlsState, Step, StepDone, Ticket,
 };

@@ -234,6 +234,8 @@ fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> Nam
         // What a paused one has taken in of its clock follows with the resume.
         manual_now: state.paused.map_or(state.manual_now, |paused| paused.clock),
         is_paused: state.paused.is_some(),
+        // All lanes have come to the same one.
+        broadcast: heads.iter().find_map(|it| it.broadcast.clone()),
         domains: [0, 1]
             .map(|domain| DomainHead::merged(heads.iter().map(|it| &it.domains[domain]))),
     }

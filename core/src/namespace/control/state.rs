@@ -1,6 +1,6 @@
 //! Controls written down and made again.
 
-use super::{Change, Control, Controls, InFlight, Pause, Publish};
+use super::{BroadcastProducers, Change, Control, Controls, InFlight, Pause, Publish};
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
@@ -34,6 +34,9 @@ pub(crate) struct ControlState {
     /// What it keeps while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<Pause>,
+    /// Whose broadcasts were taken.
+    #[serde(default, skip_serializing_if = "BroadcastProducers::is_empty")]
+    pub(crate) broadcasters: BroadcastProducers,
     /// The newest output of all when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born_cursor: Option<u64>,
@@ -72,6 +75,7 @@ impl Controls {
             sources: it.sources.clone(),
             manual_now: it.manual_now,
             paused: it.paused,
+            broadcasters: it.broadcasters.clone(),
             born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
@@ -106,6 +110,7 @@ impl Controls {
                 sources,
                 manual_now: namespace.manual_now,
                 paused: namespace.paused,
+                broadcasters: namespace.broadcasters,
                 born: namespace.born_cursor.map(Cursor),
                 idle_at: None,
             };
@@ -124,6 +129,7 @@ impl Controls {
                 applied: 0,
                 settled: 0,
                 timers: 0,
+                is_failed: false,
                 publish,
                 waiting: VecDeque::new(),
             };

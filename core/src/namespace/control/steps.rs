@@ -3,7 +3,7 @@
 
 use super::{Change, ControlEffect, Controls, Step, StepDone, Ticket};
 use crate::key_group::LaneIndex;
-use crate::namespace::{CommandReply, NamespaceConfig, SourceResult};
+use crate::namespace::{BroadcastResult, CommandReply, NamespaceConfig, SourceResult};
 use crate::output::NamespaceId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub(super) struct InFlight {
     pub(super) applied: u16,
     pub(super) settled: u16,
     pub(super) timers: u64,
+    pub(super) is_failed: bool,
     pub(super) publish: Option<Publish>,
     pub(super) waiting: VecDeque<Waiting>,
 }
@@ -79,6 +80,7 @@ impl Controls {
             applied: 0,
             settled: 0,
             timers: 0,
+            is_failed: false,
             publish,
             waiting,
         };
@@ -117,6 +119,7 @@ impl Controls {
         }
         for ((namespace, number), step) in &mut self.in_flight {
             (step.applied, step.settled, step.timers) = (0, 0, 0);
+            step.is_failed = false;
             step.waiting.clear();
             let (namespace, number, change) = (*namespace, *number, step.change.clone());
             effects.push(ControlEffect::Send(Step { namespace, number, change }));
@@ -130,6 +133,7 @@ impl Controls {
         let Some(step) = self.in_flight.get_mut(&key) else {
             return;
         };
+        step.is_failed |= done.is_failed;
         if done.is_settled {
             step.settled += 1;
             step.timers += done.timers;
@@ -145,15 +149,18 @@ impl Controls {
             effects.push(ControlEffect::Publish { id, name, config, version, born });
         }
         let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
-        let timers = step.timers;
+        let (timers, is_failed) = (step.timers, step.is_failed);
         let mut later = VecDeque::new();
         for waiting in step.waiting.drain(..) {
             if waiting.settle && !is_settled || !is_applied {
                 later.push_back(waiting);
                 continue;
             }
-            let timers = if waiting.is_bystander { 0 } else { timers };
-            let reply = waiting.reply.with_timers(timers);
+            let reply = if waiting.is_bystander {
+                waiting.reply
+            } else {
+                waiting.reply.with(timers, is_failed)
+            };
             effects.push(ControlEffect::Answer(waiting.ticket, Ok(reply)));
         }
         step.waiting = later;
@@ -164,12 +171,17 @@ impl Controls {
 }
 
 impl CommandReply {
-    fn with_timers(self, timers: u64) -> Self {
+    /// The same, once it is known what came of its step.
+    fn with(self, timers: u64, is_failed: bool) -> Self {
         match self {
             Self::Deleted { .. } => Self::Deleted { timers },
             Self::Clock { advanced, now, .. } => Self::Clock { advanced, now, fired: timers },
             Self::Source { result, watermark, .. } if result != SourceResult::Ignored => {
                 Self::Source { result, watermark, fired: timers }
+            }
+            Self::Broadcast { result, .. } => {
+                let result = if is_failed { BroadcastResult::Failed } else { result };
+                Self::Broadcast { result, visited: timers }
             }
             other => other,
         }

@@ -375,6 +375,7 @@ fn follow(
                     );
                 }
                 Change::Configure(config) => oracle.policy = config.overdue,
+                Change::Broadcast(_) => panic!("no function runs here"),
                 Change::Pause | Change::Resume { lost: None } | Change::Remove => {}
             }
         }

@@ -24,6 +24,7 @@ fn head(position: u64, ids: &[u64]) -> LaneHead {
         applied_number: 1,
         manual_now: None,
         is_paused: false,
+        broadcast: None,
         domains: [still.clone(), still.clone()],
     });
     LaneHead { position, namespaces: namespaces.collect() }
