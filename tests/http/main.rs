@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod batches;
+mod broadcast;
 mod connections;
 mod durability;
 mod elements;
