@@ -3,7 +3,7 @@
 
 use crate::case::Broadcast;
 use crate::command::{Command, commands, read};
-use crate::script::{Cause, Kept, Told, fire_beside, process_beside, state_of};
+use crate::script::{Cause, Kept, Told, fire_beside, json_of, process_beside};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stormwheel::function::{
@@ -132,18 +132,18 @@ fn each(script: &[Value], state: &mut Option<String>, at: &mut impl Surroundings
                 let mut shown = Map::new();
                 for what in what {
                     let is_state = what == "state";
-                    let value = if is_state { state_of(state)? } else { at.show(what)? };
+                    let value = if is_state { json_of(state.as_deref())? } else { at.show(what)? };
                     shown.insert(what.to_owned(), value);
                 }
                 at.emit(Value::Object(shown));
             }
             Command::Set(value) => *state = Some(value.to_string()),
             Command::Add(n) => {
-                *state = Some((state_of(state)?.as_i64().unwrap_or(0) + n).to_string());
+                *state = Some((json_of(state.as_deref())?.as_i64().unwrap_or(0) + n).to_string());
             }
             Command::Clear => *state = None,
             Command::If { state: wanted, is_wanted, rest } => {
-                if (state_of(state)? == *wanted) == is_wanted {
+                if (json_of(state.as_deref())? == *wanted) == is_wanted {
                     each(rest, state, at)?;
                 }
             }

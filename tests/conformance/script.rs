@@ -293,15 +293,11 @@ fn stands<C>(
 }
 
 fn state(kept: &Kept) -> Result<Value> {
-    state_of(&kept.state)
+    json_of(kept.state.as_deref())
 }
 
-/// A state that is kept as JSON.
-pub(crate) fn state_of(state: &Option<String>) -> Result<Value> {
-    json_of(state.as_deref())
-}
-
-fn json_of(text: Option<&str>) -> Result<Value> {
+/// What is kept as JSON.
+pub(crate) fn json_of(text: Option<&str>) -> Result<Value> {
     Ok(text.map_or(Ok(Value::Null), serde_json::from_str)?)
 }
 

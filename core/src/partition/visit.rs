@@ -25,6 +25,7 @@ const VISIT_COST: u32 = 4;
 /// What came of a broadcast on a lane.
 pub(crate) struct Broadcasted {
     /// The state that it leaves, if it leaves another one.
+    #[allow(clippy::option_option, reason = "what there is, if that is something else now")]
     pub(crate) state: Option<Option<Arc<[u8]>>>,
     /// The keys that it wants visited.
     pub(crate) visit: Option<KeyVisit>,
@@ -77,12 +78,18 @@ fn element(it: &BroadcastStep) -> Element<'_> {
     Element { timestamp: it.timestamp, input: 0, value }
 }
 
+/// What callbacks run under that a record brings about, and that wait for no time.
+fn run_of(position: u64, clock: Option<Timestamp>, ordinal: u32) -> Run {
+    let progress = Progress { ordinal, ..Progress::default() };
+    Run { position, advanced: None, clock, is_restart: false, progress }
+}
+
 impl Context<'_> {
     /// Lets the function process a broadcast; `state` is the broadcast state.
     pub(crate) fn broadcast(&mut self, it: &BroadcastStep, state: Option<&[u8]>) -> Broadcasted {
         let is_home = self.lane == it.home;
         let mut visits = Vec::new();
-        let mut run = self.run_of(self.position, self.now, 0);
+        let mut run = run_of(self.position, self.now, 0);
         let called = self.call_broadcast(it, state, is_home, &mut visits);
         self.stats.elements[usize::from(called.is_err())] += u64::from(is_home);
         if let Err(error) = called {
@@ -154,12 +161,6 @@ impl Context<'_> {
             }
             self.stats.retries += u64::from(is_home);
         }
-    }
-
-    /// What a record brings about that waits for no time.
-    fn run_of(&self, position: u64, clock: Option<Timestamp>, ordinal: u32) -> Run {
-        let progress = Progress { ordinal, ..Progress::default() };
-        Run { position, advanced: None, clock, is_restart: false, progress }
     }
 
     fn call_visit(
@@ -262,7 +263,7 @@ impl Partition {
             // Two keys of one hash share the ordinals of their outputs.
             let keyless = if hash == xxh3_64(&[]) { visit.keyless } else { 0 };
             let ordinal = if before.0 == hash { before.1 } else { keyless };
-            let mut run = cx.run_of(visit.position, visit.clock, ordinal);
+            let mut run = run_of(visit.position, visit.clock, ordinal);
             self.visit(cx, visit, *slot, hash, &mut run);
             before = (hash, run.progress.ordinal);
         }

@@ -12,7 +12,7 @@ use crate::output::OutputId;
 use crate::runtime::EngineOptions;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const ERRORS: OutputTag<Value> = OutputTag::new("errors");
 const SIDE: OutputTag<Value> = OutputTag::new("side");
@@ -139,10 +139,10 @@ fn harness() -> BroadcastHarness<Scale> {
     BroadcastHarness::with_config(|| Scale, config).expect("a legal configuration")
 }
 
-fn many(options: EngineOptions, keys: usize) -> OperatorHarness {
+fn many(options: &EngineOptions, keys: usize) -> OperatorHarness {
     let operators = Operators::default().with_broadcast_function("scale", || Scale);
     let config = NamespaceConfig { operator: "scale".to_owned(), ..NamespaceConfig::default() };
-    let options = EngineOptions { operators, max_parallelism: 32, ..options };
+    let options = EngineOptions { operators, max_parallelism: 32, ..options.clone() };
     let mut harness = OperatorHarness::with_options(options, config).expect("it is legal");
     harness.broadcast(r#"{"factor":1}"#, Timestamp::from_millis(0)).expect("taken");
     for n in 0..keys {
@@ -164,7 +164,7 @@ fn add(harness: &mut OperatorHarness, key: usize, n: i64) {
 fn interrupt(stop: impl Fn(&mut OperatorHarness, usize) -> bool) -> (BTreeMap<String, i64>, usize) {
     const KEYS: usize = 300;
     let options = EngineOptions { shards: 1, lanes: 1, slice: 1, ..EngineOptions::default() };
-    let mut harness = many(options, KEYS);
+    let mut harness = many(&options, KEYS);
     harness.go_ahead();
     let at = Timestamp::from_millis(5);
     harness.broadcast(r#"{"grow":1000}"#, at).expect("taken");
@@ -210,7 +210,7 @@ fn a_crash_while_keys_are_visited_leaves_no_trace() {
     for last in (0..350).step_by(35) {
         check_interrupted(move |harness, n| {
             if n >= last {
-                harness.crash();
+                harness.crash_now();
             }
             n >= last
         });
@@ -218,12 +218,12 @@ fn a_crash_while_keys_are_visited_leaves_no_trace() {
 }
 
 #[test]
-fn a_snapshot_that_begins_while_keys_are_visited_holds_all_or_nothing_of_it() {
-    for at in (0..350).step_by(70) {
+fn a_checkpoint_that_begins_while_keys_are_visited_holds_all_or_nothing_of_it() {
+    for at in (0..350).step_by(35) {
         check_interrupted(move |harness, n| {
             if n == at {
-                let snapshot = harness.snapshot();
-                harness.restore(&snapshot);
+                harness.checkpoint();
+                harness.crash_now();
             }
             false
         });
@@ -231,10 +231,40 @@ fn a_snapshot_that_begins_while_keys_are_visited_holds_all_or_nothing_of_it() {
 }
 
 #[test]
+fn a_crash_at_any_step_leaves_all_of_a_broadcast_or_nothing() {
+    const KEYS: usize = 12;
+    let broadcast = |value: &str| {
+        let timestamp = Timestamp::from_millis(5);
+        Broadcast { timestamp, value: value.into(), producer: None }
+    };
+    let (mut sums, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for steps in 0..40 {
+        let options = EngineOptions { shards: 2, lanes: 4, slice: 1, ..EngineOptions::default() };
+        let mut harness = many(&options, KEYS);
+        harness.go_ahead();
+        harness.broadcast_and_leave(broadcast(r#"{"grow":10}"#), steps);
+        harness.crash_now();
+        let states = (0..KEYS).map(|n| harness.state(format!("key-{n}").as_bytes()));
+        let states = states.map(|state| state.expect("each key has one")).collect::<BTreeSet<_>>();
+        assert_eq!(states.len(), 1, "after {steps} steps");
+        sums.extend(states);
+        assert!(harness.take_all().is_empty());
+        harness.broadcast_and_leave(broadcast("\"tell\""), steps);
+        harness.crash_now();
+        let came = harness.take_all();
+        let ids: BTreeSet<OutputId> = came.iter().map(|it| it.id).collect();
+        assert_eq!(ids.len(), came.len(), "after {steps} steps");
+        told.insert(came.len());
+    }
+    assert_eq!(sums.len(), 2, "some crashes came before it was durable, and some after");
+    assert_eq!(told, [0, KEYS + 1].into());
+}
+
+#[test]
 fn what_a_broadcast_emits_comes_once_however_many_lanes_there_are() {
     for lanes in [1, 2, 8] {
         let options = EngineOptions { shards: 1, lanes, ..EngineOptions::default() };
-        let mut harness = many(options, 20);
+        let mut harness = many(&options, 20);
         let at = Timestamp::from_millis(7);
         harness.broadcast(r#"{"factor":3}"#, at).expect("taken");
         let came = harness.take_all();
@@ -253,7 +283,7 @@ fn what_a_broadcast_emits_comes_once_however_many_lanes_there_are() {
 #[test]
 fn a_producers_broadcast_is_taken_once() {
     let options = EngineOptions { shards: 1, lanes: 4, ..EngineOptions::default() };
-    let mut harness = many(options, 3);
+    let mut harness = many(&options, 3);
     let send = |harness: &mut OperatorHarness, producer: &str, sequence| {
         let producer = Some((producer.to_owned(), sequence));
         let timestamp = Timestamp::from_millis(0);
@@ -275,8 +305,8 @@ fn a_producers_broadcast_is_taken_once() {
 #[test]
 fn another_layout_goes_on_with_the_same_broadcast_state() {
     for (groups, lanes) in [(16, 1), (32, 4), (64, 8)] {
-        let options = EngineOptions { shards: 2, lanes: 4, ..EngineOptions::default() };
-        let mut harness = many(options, 30);
+        let options = EngineOptions { shards: 1, lanes: 4, ..EngineOptions::default() };
+        let mut harness = many(&options, 30);
         let at = Timestamp::from_millis(9);
         let send = |harness: &mut OperatorHarness| {
             let producer = Some(("p".to_owned(), 1));

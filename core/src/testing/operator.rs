@@ -333,7 +333,7 @@ impl OperatorHarness {
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let done = self.ask(Engine::checkpoint);
         done.expect("a store in memory takes it");
     }
@@ -346,6 +346,24 @@ impl OperatorHarness {
         self.cursor = snapshot.cursor;
         self.outputs.clone_from(&snapshot.outputs);
         self.open().expect("a snapshot of this harness can be opened");
+    }
+
+    /// Hands a broadcast over and lets each part take so many steps, whatever comes of it.
+    #[cfg(test)]
+    pub(super) fn broadcast_and_leave(&mut self, it: Broadcast, steps: usize) {
+        let engine = self.node().engine().clone();
+        engine.command(NAMESPACE, Command::Broadcast(it), false, Box::new(drop));
+        for _ in 0..steps {
+            self.step_all();
+        }
+    }
+
+    /// The power goes in the middle of whatever is under way, and comes back.
+    #[cfg(test)]
+    pub(super) fn crash_now(&mut self) {
+        self.node = None;
+        self.disk = self.disk.crash(None);
+        self.open().expect("what was durable can be opened");
     }
 
     /// Goes on from a savepoint of itself, restored into another layout.

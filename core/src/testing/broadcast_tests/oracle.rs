@@ -5,7 +5,7 @@ use crate::namespace::BroadcastResult;
 use crate::op::ResultKind;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 struct Oracle {
     broadcast: Factor,
     sums: BTreeMap<String, i64>,
-    timers: BTreeMap<(i64, String), ()>,
+    timers: BTreeSet<(i64, String)>,
     watermark: Option<i64>,
     out: BTreeMap<String, Vec<Value>>,
 }
@@ -74,13 +74,12 @@ impl Oracle {
         let sum = self.sum(key) + n * self.broadcast.factor;
         self.emit(key, json!(["element", sum, self.broadcast.factor]));
         self.set(key, sum);
-        self.timers.insert((at + 10, key.to_owned()), ());
+        self.timers.insert((at + 10, key.to_owned()));
     }
 
     fn watermark(&mut self, to: i64) {
         self.watermark = Some(to);
-        while let Some(((time, key), ())) =
-            self.timers.first_key_value().map(|(k, v)| (k.clone(), *v))
+        while let Some((time, key)) = self.timers.first().cloned()
             && time <= to
         {
             self.timers.remove(&(time, key.clone()));
