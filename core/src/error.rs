@@ -53,6 +53,9 @@ pub enum Rejection {
     /// An element for a namespace whose operator takes none.
     #[error("the namespace runs the operator `timers`, which takes no elements")]
     ElementsUnwanted,
+    /// A broadcast for a namespace whose operator takes none.
+    #[error("the namespace's operator takes no broadcasts")]
+    BroadcastUnwanted,
     /// A timer for a namespace whose timers are its function's.
     #[error("the namespace runs a function, whose timers are its own; send it elements")]
     TimersOwned,
@@ -163,6 +166,7 @@ impl Rejection {
             | Self::ClockNotManual
             | Self::SavepointUnderWay
             | Self::ElementsUnwanted
+            | Self::BroadcastUnwanted
             | Self::TimersOwned
             | Self::NamespaceClosed
             | Self::NamespacePaused
@@ -205,6 +209,7 @@ impl Rejection {
             Self::VersionConflict => "version-conflict",
             Self::SourceUnknown => "source-not-found",
             Self::ElementsUnwanted => "elements-unwanted",
+            Self::BroadcastUnwanted => "broadcast-unwanted",
             Self::TimersOwned => "timers-owned",
             Self::NamespaceClosed => "namespace-closed",
             Self::NamespacePaused => "namespace-paused",

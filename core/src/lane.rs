@@ -6,6 +6,7 @@
 //! What it makes due is fired slice by slice; until the last has gone, the next advance or control
 //! record of that namespace waits, without a position. Other namespaces do not wait.
 
+mod broadcast;
 mod close;
 mod drain;
 mod home;
@@ -236,7 +237,7 @@ impl Lane {
     /// it until it has: no tick can take it, and none should walk over it. So is one that is paused.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        let is_still = it.is_paused || it.stopped.is_some() || it.timeline.is_draining();
+        let is_still = it.is_paused || it.stopped.is_some() || it.is_draining();
         let may_tick = it.config.clock == ClockKind::System && !is_still;
         let wake = it.timeline.of(Domain::Processing).wake;
         let wake = if may_tick { wake } else { Timestamp::MAX };
@@ -358,7 +359,7 @@ impl Lane {
             } else {
                 self.acknowledge(step.namespace, step.number, 0);
             }
-        } else if it.timeline.is_draining() {
+        } else if it.is_draining() {
             it.waiting.push_back(step);
         } else {
             self.apply_step(shared, step, now, gauges);
@@ -367,7 +368,7 @@ impl Lane {
 
     fn acknowledge(&mut self, namespace: NamespaceId, number: u64, timers: u64) {
         for is_settled in [false, true] {
-            self.done.push(StepDone { namespace, number, is_settled, timers });
+            self.done.push(StepDone { namespace, number, is_settled, timers, is_failed: false });
         }
     }
 
@@ -394,7 +395,8 @@ impl Lane {
     ) -> Result<(), Rejection> {
         let Step { namespace, number, change } = step;
         let home = self.find(namespace);
-        let done = |is_settled| StepDone { namespace, number, is_settled, timers: 0 };
+        let is_failed = false;
+        let done = |is_settled| StepDone { namespace, number, is_settled, timers: 0, is_failed };
         if let Some(home) = home {
             self.home_mut(home).applied_number = number;
         }
@@ -449,6 +451,9 @@ impl Lane {
             (Change::Close, Some(home)) => self.close(home, number),
             (change @ (Change::Drain | Change::Discard), Some(home)) => {
                 self.end_clock(home, number, change == Change::Discard, position, now);
+            }
+            (Change::Broadcast(it), Some(home)) => {
+                self.broadcast(shared, home, number, &it, position, now);
             }
             (Change::Remove, Some(home)) => {
                 self.done.push(done(false));

@@ -12,6 +12,13 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 pub const PAYLOAD_BYTES_DEFAULT: usize = 65_536;
 /// Bytes of a key's state. A callback that leaves more has failed.
 pub const STATE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a broadcast state, of which each lane has a copy. A callback that leaves more has failed.
+pub const BROADCAST_STATE_BYTES_MAX: usize = STATE_BYTES_MAX;
+/// Broadcasts of the namespaces at home in one lane that not every lane is through with. The next one
+/// is refused with 429.
+pub const BROADCASTS_UNDER_WAY_MAX: usize = 256;
+/// Bytes of these.
+pub const BROADCAST_BYTES_UNDER_WAY_MAX: usize = 4 << 20;
 /// Bytes that one callback emits, or names timers with. One that goes beyond has failed.
 pub const CALL_BYTES_MAX: usize = 16 << 20;
 /// Bytes of what callbacks emit that a turn takes elements in for. Beyond that the rest of them waits

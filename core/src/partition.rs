@@ -15,9 +15,11 @@ mod producers;
 mod room;
 mod snapshot;
 mod trials;
+mod visit;
 
 pub(crate) use context::Context;
 pub(crate) use trials::Trials;
+pub(crate) use visit::KeyVisit;
 
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
@@ -27,6 +29,7 @@ use crate::op::{Action, Applied, Only, Op, Outcome, Payload, Register, ResultKin
 use crate::time::{Domain, Timestamp};
 use producers::Producers;
 use snapshot::Writing;
+use visit::Visiting;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(crate) struct Partition {
     is_dirty: bool,
     /// The snapshot of it that is being written.
     writing: Option<Box<Writing>>,
+    /// Its keys are being visited.
+    visiting: Option<Box<Visiting>>,
     /// The position as of which it was loaded; 0: it was not.
     as_of: u64,
 }
@@ -74,6 +79,9 @@ impl Partition {
     pub(crate) fn apply(&mut self, cx: &mut Context<'_>, hash: u64, op: &Op<'_>) -> Outcome {
         if self.writing.is_some() {
             self.write_first(cx.pools, hash);
+        }
+        if self.visiting.is_some() {
+            self.visit_first(cx, hash);
         }
         let mut slot = cx.pools.find(&self.table, op.key, hash);
         if let Some(found) = slot
@@ -429,7 +437,7 @@ impl Partition {
         bucket: usize,
     ) -> u64 {
         // Nobody wants a snapshot of what is gone.
-        self.writing = None;
+        (self.writing, self.visiting) = (None, None);
         let mut slots = Vec::new();
         pools.visit(&self.table, bucket, |slot| slots.push(slot));
         if let Some(near) = near {

@@ -275,27 +275,32 @@ impl Shard {
                 }
                 message => message,
             };
-            if let Message::Ops(part) = &message {
-                ops += part.count;
-                bytes += part.bytes.len();
+            let message = if let Some(message_bytes) = message.log_bytes(self.lanes.len()) {
+                ops += message.ops();
+                bytes += message_bytes;
                 let blocks = self.lanes.len() * BLOCK_OVERHEAD_BYTES;
-                let cost = (part.bytes.len() + blocks) as u64;
+                let cost = (message_bytes + blocks) as u64;
                 let needed = cost.saturating_add(self.room.reserve_bytes);
                 let is_missing = self.room.log_bytes < needed;
-                let must_wait = is_missing || self.rest.is_some();
-                if let Some(no_more) = self.room.no_more.filter(|_| must_wait) {
-                    if let Message::Ops(part) = message {
+                let is_behind = self.rest.is_some() && matches!(message, Message::Ops(_));
+                let no_more = self.room.no_more.filter(|_| is_missing || is_behind);
+                let message = match (no_more, message) {
+                    (Some(no_more), Message::Ops(part)) => {
                         part.refuse(&no_more.rejection());
+                        continue;
                     }
-                    continue;
-                }
-                if self.rest.is_some() || is_missing && !self.room.is_widest {
-                    self.defer(message);
-                    return false;
-                }
+                    (None, waiting) if is_behind || is_missing && !self.room.is_widest => {
+                        self.defer(waiting);
+                        return false;
+                    }
+                    (_, message) => message,
+                };
                 self.room.log_bytes = self.room.log_bytes.saturating_sub(cost);
                 self.room.is_widest = false;
-            }
+                message
+            } else {
+                message
+            };
             self.take(message, now);
         }
         false
@@ -405,6 +410,14 @@ impl Shard {
                 });
                 self.release(reply, state.ok_or(Rejection::NamespaceUnknown));
             }
+            Read::Broadcast { namespace, reply } => {
+                // All lanes come to the same one.
+                let found = self
+                    .lanes
+                    .first()
+                    .and_then(|lane| Some(lane.home(lane.find(namespace)?).broadcast.clone()));
+                self.release(reply, found.ok_or(Rejection::NamespaceUnknown));
+            }
             Read::Timer { namespace, key, domain, name, reply } => {
                 let (group, home) = self.find_key(namespace, &key);
                 let timer = home.map(|home| {
@@ -472,6 +485,12 @@ impl Shard {
                 self.release(reply, Err(Rejection::NamespacesExceeded { limit }));
                 return;
             }
+        }
+        if let Command::Broadcast(it) = &asked.command
+            && let Err(rejection) = self.controls[place].check_broadcasts_under_way(it.value.len())
+        {
+            self.release(reply, Err(rejection));
+            return;
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);

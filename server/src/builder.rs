@@ -36,7 +36,8 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::sync::Arc;
 use stormwheel::function::{
-    self, KeyedBatchFunction, KeyedCoProcessFunction, KeyedProcessFunction, Operator, Operators,
+    self, KeyedBatchFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction,
+    KeyedProcessFunction, Operator, Operators,
 };
 use stormwheel::namespace::{OPERATOR_TIMERS, is_identifier};
 use stormwheel::operators::built_in;
@@ -98,6 +99,15 @@ impl ServerBuilder {
         make: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
         Self { operators: self.operators.with_batch_function(name, make), ..self }
+    }
+
+    /// The same for a function with broadcasts.
+    pub fn broadcast_operator<F: KeyedBroadcastProcessFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        Self { operators: self.operators.with_broadcast_function(name, make), ..self }
     }
 
     /// Adds an operator that is made from the namespace's `options`; what `make` says of bad ones is

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) options: Value,
     /// Inputs of the script.
     pub(crate) inputs: u8,
+    /// The script takes broadcasts.
+    pub(crate) broadcasts: bool,
     /// What the clock reads before the first step.
     #[serde(deserialize_with = "time")]
     pub(crate) clock: i64,
@@ -50,6 +52,7 @@ impl Default for Config {
             operator: SCRIPT.to_owned(),
             options: Value::Null,
             inputs: 1,
+            broadcasts: false,
             clock: 0,
             sources: Vec::new(),
             late_timers: LateTimers::Fire,
@@ -66,11 +69,17 @@ pub(crate) const SCRIPT: &str = "script";
 /// The same, over two inputs.
 pub(crate) const SCRIPT_OF_TWO: &str = "script-of-two-inputs";
 
+/// The same, with broadcasts.
+pub(crate) const SCRIPT_WITH_BROADCASTS: &str = "script-with-broadcasts";
+
 impl Config {
     /// The operator by the name under which the players have it.
     pub(crate) fn operator(&self) -> &str {
-        let is_double = self.operator == SCRIPT && self.inputs == 2;
-        if is_double { SCRIPT_OF_TWO } else { &self.operator }
+        match (&*self.operator, self.inputs, self.broadcasts) {
+            (SCRIPT, _, true) => SCRIPT_WITH_BROADCASTS,
+            (SCRIPT, 2, _) => SCRIPT_OF_TWO,
+            (operator, ..) => operator,
+        }
     }
 }
 
@@ -104,6 +113,8 @@ pub(crate) struct Step {
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
     Element(Element),
+    /// An element for all keys.
+    Broadcast(Broadcast),
     /// A source reports a watermark.
     Watermark {
         source: String,
@@ -131,6 +142,19 @@ pub(crate) struct Element {
     pub(crate) input: u8,
     /// For a script `{"do": […]}`.
     pub(crate) value: Value,
+}
+
+/// An element for all keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Broadcast {
+    #[serde(default, deserialize_with = "time")]
+    pub(crate) timestamp: i64,
+    /// What it does to the broadcast state.
+    #[serde(rename = "do")]
+    pub(crate) script: Value,
+    /// What is done to each key.
+    pub(crate) visit: Option<Value>,
 }
 
 /// What has to come out.
@@ -195,6 +219,7 @@ fn rest(f: &mut fmt::Formatter<'_>, timestamp: Option<i64>, tag: Option<&str>) -
 #[serde(deny_unknown_fields)]
 struct RawStep {
     element: Option<RawElement>,
+    broadcast: Option<Broadcast>,
     #[serde(default, deserialize_with = "some_time")]
     watermark: Option<i64>,
     source: Option<String>,
@@ -232,6 +257,11 @@ impl TryFrom<RawStep> for Step {
         let mut found = Vec::new();
         if let Some(element) = raw.element {
             found.push(("processed", Operation::Element(element.try_into()?)));
+        }
+        if let Some(broadcast) = raw.broadcast {
+            command::check(&broadcast.script)?;
+            broadcast.visit.as_ref().map_or(Ok(()), command::check)?;
+            found.push(("processed", Operation::Broadcast(broadcast)));
         }
         if let Some(to) = raw.watermark {
             let source = raw.source.unwrap_or_else(|| "default".to_owned());

@@ -75,7 +75,7 @@ enum Base {
 }
 
 /// What a callback can show.
-pub(crate) const SHOWN: [&str; 11] = [
+pub(crate) const SHOWN: [&str; 12] = [
     "watermark",
     "processing_time",
     "timestamp",
@@ -87,6 +87,7 @@ pub(crate) const SHOWN: [&str; 11] = [
     "timers",
     "count",
     "state",
+    "broadcast",
 ];
 
 /// Says what is wrong with a script, if anything is.

@@ -4,8 +4,10 @@
 //! Nothing can be taken back over HTTP: a `restore` directly behind its `snapshot` changes nothing, and a
 //! case with another one is not played here. Neither is a rescale seen.
 
+use crate::broadcast::ScriptWithBroadcasts;
 use crate::case::{
-    Case, Element, LateElements, LateTimers, Operation, Output, SCRIPT, SCRIPT_OF_TWO,
+    Broadcast, Case, Element, LateElements, LateTimers, Operation, Output, SCRIPT, SCRIPT_OF_TWO,
+    SCRIPT_WITH_BROADCASTS,
 };
 use crate::compare::Expectation;
 use crate::load::{self, Loaded};
@@ -40,8 +42,10 @@ fn over_http() {
         shards: 1,
         ..ServerConfig::default()
     };
-    let builder =
-        Server::builder().operator(SCRIPT, || Script).co_operator(SCRIPT_OF_TWO, || ScriptOfTwo);
+    let builder = Server::builder()
+        .operator(SCRIPT, || Script)
+        .co_operator(SCRIPT_OF_TWO, || ScriptOfTwo)
+        .broadcast_operator(SCRIPT_WITH_BROADCASTS, || ScriptWithBroadcasts);
     let server = runtime.block_on(builder.start(config, Arc::new(SystemClock))).unwrap();
     let client = Client::new(&format!("http://{}", server.local_addr()));
     client.put("/v1/namespaces/barrier", "{}").expect_status(201);
@@ -87,6 +91,7 @@ impl Player<'_> {
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.operation {
                 Operation::Element(element) => player.element(element),
+                Operation::Broadcast(it) => player.broadcast(it),
                 Operation::Watermark { source, to } => {
                     player.source(source, &json!({ "watermark": to }))
                 }
@@ -132,6 +137,16 @@ impl Player<'_> {
         result.to_owned()
     }
 
+    fn broadcast(&mut self, it: &Broadcast) -> String {
+        let path = format!("{}/broadcast?settle=true", self.path);
+        let body = json!({ "timestamp": it.timestamp, "value": it.value() }).to_string();
+        let answer = self.client.post(&path, &body);
+        if answer.json()["type"] == "/problems/function-failed" {
+            return "failed".to_owned();
+        }
+        result(&answer.expect_status(200).json())
+    }
+
     fn source(&mut self, source: &str, change: &Value) -> String {
         let path = format!("{}/watermarks/{source}?settle=true", self.path);
         result(&self.client.put(&path, &change.to_string()).expect_status(200).json())
@@ -169,7 +184,8 @@ fn result(answer: &Value) -> String {
 
 fn output(record: &Value) -> Output {
     Output {
-        key: record["key"].as_str().unwrap().to_owned(),
+        // What a broadcast emits is of no key.
+        key: record["key"].as_str().unwrap_or_default().to_owned(),
         value: record["value"].clone(),
         timestamp: record["timestamp"].as_i64(),
         tag: record["tag"].as_str().map(str::to_owned),

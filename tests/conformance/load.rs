@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The files, in the order of their chapters.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "identity",
     "processing_time",
     "callbacks",
@@ -13,6 +13,7 @@ const FILES: [&str; 12] = [
     "watermarks",
     "snapshots",
     "functions",
+    "broadcasts",
     "close",
     "windows",
     "named",
@@ -62,6 +63,7 @@ fn what_is_no_case_is_refused() {
         (r#"{"name":"n","rules":[],"steps":[{"element":{}}]}"#, "one of `do` and `value`"),
         (r#"{"name":"n","rules":[],"steps":[{"element":{"do":[["emitt",1]]}}]}"#, "no command"),
         (r#"{"name":"n","rules":[],"steps":[{"element":{"do":[["event","tomorrow"]]}}]}"#, "time"),
+        (r#"{"name":"n","rules":[],"steps":[{"broadcast":{"do":[["emitt",1]]}}]}"#, "no command"),
         (
             r#"{"name":"n","rules":[],"steps":[{"element":{"do":[["when",1,[["show","x"]]]]}}]}"#,
             "no command",

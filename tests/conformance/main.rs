@@ -15,6 +15,7 @@
     reason = "tests may; the lints take helpers of integration tests for something else"
 )]
 
+mod broadcast;
 mod case;
 mod command;
 mod compare;

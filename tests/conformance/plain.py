@@ -204,7 +204,8 @@ class Script:
                 "timestamp": call.timestamp, "domain": fired[0], "key": call.name, "input": source,
                 "name": fired[2] if fired[1] == "name" else None,
                 "namespace": fired[2] if fired[1] == "namespace" else None,
-                "timers": timers, "count": len(timers), "state": call.key.state}[what]
+                "timers": timers, "count": len(timers), "state": call.key.state,
+                "broadcast": call.system.broadcast_state}[what]
 
 
 def describe(identity, time):
@@ -220,6 +221,7 @@ class System:
         self.now = config.get("clock", 0)
         self.closed, self.is_over = None, False  # how the input ended, and whether the clock has
         self.keys, self.outputs, self.due_at_once, self.advancing = {}, [], 0, None
+        self.broadcast_state = None
         if config.get("operator", "script") == "script":
             self.function = Script()
         else:
@@ -232,6 +234,8 @@ class System:
         usual = "advanced"
         if "element" in step:
             usual, result = "processed", self.element(step["element"])
+        elif "broadcast" in step:
+            usual, result = "processed", self.broadcast(step["broadcast"])
         elif "watermark" in step or "idle" in step:
             if "idle" in step:
                 usual, (result, moved) = "idle", self.sources.idle(step["idle"])
@@ -305,6 +309,23 @@ class System:
             return self.late(name, timestamp, element, policy)
         self.advance("event", name)
         self.advance("processing", name)
+        return "processed"
+
+    def broadcast(self, it):
+        """An element for all keys: what it leaves all of them see, and what it brings each runs."""
+        timestamp, of_all = ends(it.get("timestamp", 0)), Key()
+        of_all.state = copy.deepcopy(self.broadcast_state)
+        call = Call(self, "", of_all, timestamp, None)
+        try:
+            self.function.run(call, it["do"])
+        except Failed:
+            self.outputs.append({"key": "", "timestamp": timestamp, "tag": "errors"})
+            return "failed"
+        self.broadcast_state = of_all.state
+        self.outputs += call.outputs
+        for name in [name for name, key in self.keys.items() if key.state is not None]:
+            self.call(name, timestamp, None,
+                      lambda call: self.function.run(call, it.get("visit", [])))
         return "processed"
 
     def late(self, name, timestamp, element, policy):

@@ -9,8 +9,10 @@
 //! - `crashed`: after every step the power goes: what comes back is a snapshot and the log.
 //! - `rescaled`: one shard, then four from the second third of the steps on, then two.
 
+use crate::broadcast::ScriptWithBroadcasts;
 use crate::case::{
-    Case, Config, Element, LateElements, LateTimers, Operation, Output, SCRIPT, SCRIPT_OF_TWO, Step,
+    Case, Config, Element, LateElements, LateTimers, Operation, Output, SCRIPT, SCRIPT_OF_TWO,
+    SCRIPT_WITH_BROADCASTS, Step,
 };
 use crate::compare::Expectation;
 use crate::load::{self, Loaded};
@@ -145,6 +147,13 @@ impl Player {
     fn step(&mut self, step: &Step, is_ordered: bool) -> Result<(), String> {
         let result = match &step.operation {
             Operation::Element(element) => process(&mut self.harness, element),
+            Operation::Broadcast(it) => {
+                let timestamp = Timestamp::from_millis(it.timestamp);
+                match self.harness.broadcast(&it.value().to_string(), timestamp) {
+                    Ok(result) => result.as_str().to_owned(),
+                    Err(_) => "refused".to_owned(),
+                }
+            }
             Operation::Watermark { source, to } => {
                 let change = SourceChange::Watermark(Timestamp::from_millis(*to));
                 source_result(self.harness.change_source(source, change))
@@ -223,7 +232,10 @@ impl Player {
 }
 
 fn operators() -> Operators {
-    built_in().with_function(SCRIPT, || Script).with_co_function(SCRIPT_OF_TWO, || ScriptOfTwo)
+    built_in()
+        .with_function(SCRIPT, || Script)
+        .with_co_function(SCRIPT_OF_TWO, || ScriptOfTwo)
+        .with_broadcast_function(SCRIPT_WITH_BROADCASTS, || ScriptWithBroadcasts)
 }
 
 fn config(config: &Config) -> NamespaceConfig {

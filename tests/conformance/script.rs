@@ -31,7 +31,7 @@ pub(crate) struct Told {
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// The state that scripts see, as JSON.
-    state: Option<String>,
+    pub(crate) state: Option<String>,
     /// What timers are to do, as JSON.
     scripts: BTreeMap<KeptTimer, String>,
 }
@@ -41,11 +41,20 @@ type KeptTimer = (bool, u8, String, i64);
 
 /// What a callback is about.
 #[derive(Clone, Copy, Default)]
-struct Cause<'a> {
+pub(crate) struct Cause<'a> {
     domain: Option<Domain>,
     name: Option<&'a str>,
     namespace: Option<&'a str>,
     input: u8,
+    /// The broadcast state, as JSON.
+    broadcast: Option<&'a str>,
+}
+
+impl<'a> Cause<'a> {
+    /// An element, beside this broadcast state.
+    pub(crate) fn beside(broadcast: Option<&'a str>) -> Self {
+        Self { broadcast, ..Self::default() }
+    }
 }
 
 impl KeyedProcessFunction for Script {
@@ -107,11 +116,28 @@ impl KeyedCoProcessFunction for ScriptOfTwo {
 }
 
 fn process(told: &Told, input: u8, kept: &mut Kept, ctx: &mut Context<Value>) -> Result<()> {
-    let cause = Cause { input, ..Cause::default() };
+    process_beside(told, Cause { input, ..Cause::default() }, kept, ctx)
+}
+
+pub(crate) fn process_beside(
+    told: &Told,
+    cause: Cause<'_>,
+    kept: &mut Kept,
+    ctx: &mut Context<Value>,
+) -> Result<()> {
     Run { script: &told.script, cause }.all(kept, ctx)
 }
 
 fn fire(time: Timestamp, kept: &mut Kept, ctx: &mut OnTimerContext<Value>) -> Result<()> {
+    fire_beside(time, None, kept, ctx)
+}
+
+pub(crate) fn fire_beside(
+    time: Timestamp,
+    broadcast: Option<&str>,
+    kept: &mut Kept,
+    ctx: &mut OnTimerContext<Value>,
+) -> Result<()> {
     let (domain, name) = (ctx.domain(), ctx.name());
     let namespace = ctx.namespace().map(std::str::from_utf8).transpose()?;
     let label = match (name, namespace) {
@@ -123,7 +149,7 @@ fn fire(time: Timestamp, kept: &mut Kept, ctx: &mut OnTimerContext<Value>) -> Re
         Some(script) => serde_json::from_str(&script)?,
         None => json!([["emit", described(domain, time, label)]]),
     };
-    let cause = Cause { domain: Some(domain), name, namespace, input: 0 };
+    let cause = Cause { domain: Some(domain), name, namespace, input: 0, broadcast };
     Run { script: &script, cause }.all(kept, ctx)
 }
 
@@ -241,6 +267,7 @@ impl Run<'_> {
             }
             "count" => json!(ctx.timers().count()),
             "state" => state(kept)?,
+            "broadcast" => json_of(cause.broadcast)?,
             other => return Err(FunctionError::new(format!("there is no {other} to show"))),
         })
     }
@@ -266,7 +293,12 @@ fn stands<C>(
 }
 
 fn state(kept: &Kept) -> Result<Value> {
-    Ok(kept.state.as_deref().map_or(Ok(Value::Null), serde_json::from_str)?)
+    json_of(kept.state.as_deref())
+}
+
+/// What is kept as JSON.
+pub(crate) fn json_of(text: Option<&str>) -> Result<Value> {
+    Ok(text.map_or(Ok(Value::Null), serde_json::from_str)?)
 }
 
 fn kept_timer(domain: Domain, time: Timestamp, label: Label<'_>) -> KeptTimer {

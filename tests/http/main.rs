@@ -11,6 +11,7 @@
 mod bad_input;
 mod batches;
 mod batches_of_columns;
+mod broadcast;
 mod close;
 mod connections;
 mod durability;

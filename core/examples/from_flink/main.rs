@@ -11,6 +11,7 @@ mod join;
 mod late_data;
 mod periodic_output;
 mod processing_time_windows;
+mod rules;
 mod stop_a_timer;
 mod storm;
 mod window_sum;
@@ -20,7 +21,7 @@ use stormwheel::error::Rejection;
 /// A name, and a run that asserts what comes out.
 type Example = (&'static str, fn() -> Result<(), Rejection>);
 
-const EXAMPLES: [Example; 9] = [
+const EXAMPLES: [Example; 10] = [
     ("event-time windows with a timer", window_sum::run),
     ("periodic output with no data", periodic_output::run),
     ("processing-time windows", processing_time_windows::run),
@@ -30,6 +31,7 @@ const EXAMPLES: [Example; 9] = [
     ("side outputs, and late data", late_data::run),
     ("a storm, spread", storm::run),
     ("stopping a timer", stop_a_timer::run),
+    ("rules for all keys", rules::run),
 ];
 
 fn main() -> Result<(), Rejection> {

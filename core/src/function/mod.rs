@@ -1,7 +1,8 @@
 //! Functions: what a namespace runs instead of turning its timers into fires.
 //!
-//! Users write a [`KeyedProcessFunction`], or one of two inputs ([`KeyedCoProcessFunction`]), over types
-//! of their own; with the feature `arrow` also a `KeyedBatchFunction`, over columns. What a partition calls is an
+//! Users write a [`KeyedProcessFunction`], one of two inputs ([`KeyedCoProcessFunction`]) or one with
+//! broadcasts ([`KeyedBroadcastProcessFunction`]), over types of their own; with the feature `arrow` also a
+//! `KeyedBatchFunction`, over columns. What a partition calls is an
 //! [`Operator`], over bytes; typed functions are made into one, and the built-in operators are
 //! written against it. A [`Call`] is one callback: what it sees, and what it asks for. Nothing of
 //! that takes place before the callback has returned, and nothing at all if it fails: so a failing
@@ -11,6 +12,8 @@
 
 #[cfg(feature = "arrow")]
 mod batch;
+mod broadcast;
+mod broadcast_process;
 #[cfg(test)]
 pub(crate) mod busy;
 mod call;
@@ -32,6 +35,10 @@ mod timer;
 pub(crate) use batch::decode_batch_state;
 #[cfg(feature = "arrow")]
 pub use batch::{KeyedBatchFunction, arrow_array, arrow_schema, batch_operator, encode_batch};
+pub use broadcast::{BroadcastCall, BroadcastSide, Visit};
+pub(crate) use broadcast::{process_broadcast, visit_key};
+pub use broadcast_process::{BroadcastContext, KeyedBroadcastProcessFunction, VisitContext};
+pub(crate) use broadcast_process::{decode_broadcast_process_state, decode_broadcast_state};
 pub(crate) use call::CallAt;
 pub use call::{Call, NamedTimer, NamespaceTimers, Timers};
 pub use co_process::KeyedCoProcessFunction;
@@ -43,7 +50,7 @@ use guard::guarded;
 pub(crate) use guard::set_tried;
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
-pub use registry::{Operators, co_operator, operator};
+pub use registry::{Operators, broadcast_operator, co_operator, operator};
 pub(crate) use scratch::{EmittedValue, NewState, Scratch, TimerChange};
 pub use state::state_version;
 pub use timer::{FunctionTimer, TimerId};
@@ -78,6 +85,11 @@ pub trait Operator: Send {
     /// How many inputs it has, which elements tell apart by [`Element::input`].
     fn inputs(&self) -> u8 {
         1
+    }
+
+    /// Its side that takes broadcasts; `None`: it takes none.
+    fn broadcast_side(&mut self) -> Option<&mut dyn BroadcastSide> {
+        None
     }
 }
 

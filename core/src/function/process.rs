@@ -175,11 +175,8 @@ pub(super) fn read_state<S: DeserializeOwned>(
     version: u32,
     migrate: impl FnOnce(u32, &[u8]) -> Result<S>,
 ) -> Result<S> {
-    let read = || {
-        let (its_version, bytes) = state::split_version(bytes)?;
-        if its_version == version { state::decode(bytes) } else { migrate(its_version, bytes) }
-    };
-    read().map_err(|error| error.while_doing("the key's state cannot be read"))
+    state::read(bytes, version, migrate)
+        .map_err(|error| error.while_doing("the key's state cannot be read"))
 }
 
 /// Writes the key's state down as the function has left it.

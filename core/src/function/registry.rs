@@ -1,6 +1,7 @@
 //! Which operators there are: by name, how an instance is made from a namespace's options.
 
 use super::Operator;
+use super::broadcast_process::{BroadcastProcess, KeyedBroadcastProcessFunction};
 use super::co_process::{CoProcess, KeyedCoProcessFunction};
 use super::error::{FunctionError, Result};
 use super::guard::{guarded, set_tried};
@@ -74,6 +75,19 @@ impl Operators {
         })
     }
 
+    /// Adds a function with broadcasts that takes no options.
+    #[must_use]
+    pub fn with_broadcast_function<F: KeyedBroadcastProcessFunction>(
+        self,
+        name: &str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.with(name, move |options| {
+            refuse_options(options)?;
+            broadcast_operator(make())
+        })
+    }
+
     /// The names of all.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
@@ -99,6 +113,12 @@ impl Operators {
             return Err(Rejection::OptionInvalid { field: "overdue.policy", detail });
         }
         Ok(())
+    }
+
+    /// Refuses broadcasts for a namespace whose operator takes none.
+    pub(crate) fn check_broadcast(&self, config: &NamespaceConfig) -> Result<(), Rejection> {
+        let takes_some = self.make(config)?.is_some_and(|mut it| it.broadcast_side().is_some());
+        if takes_some { Ok(()) } else { Err(Rejection::BroadcastUnwanted) }
     }
 
     /// An instance of the function that a namespace runs; `None`: it runs none.
@@ -141,6 +161,13 @@ pub fn operator<F: KeyedProcessFunction>(function: F) -> Result<Box<dyn Operator
 /// A typed function of two inputs as an operator.
 pub fn co_operator<F: KeyedCoProcessFunction>(function: F) -> Result<Box<dyn Operator>> {
     Ok(Box::new(CoProcess::new(function)?))
+}
+
+/// A typed function with broadcasts as an operator.
+pub fn broadcast_operator<F: KeyedBroadcastProcessFunction>(
+    function: F,
+) -> Result<Box<dyn Operator>> {
+    Ok(Box::new(BroadcastProcess::new(function)?))
 }
 
 fn refuse_options(options: &Value) -> Result<()> {

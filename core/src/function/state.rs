@@ -25,8 +25,18 @@ pub(super) fn encode_new<S: Default + Serialize + DeserializeOwned>(
     check().map_err(|error| error.while_doing("the state's type cannot be read back"))
 }
 
+/// A state as it was written down, by this version of its type or one that is taken over.
+pub(super) fn read<S: DeserializeOwned>(
+    bytes: &[u8],
+    version: u32,
+    migrate: impl FnOnce(u32, &[u8]) -> Result<S>,
+) -> Result<S> {
+    let (its_version, bytes) = split_version(bytes)?;
+    if its_version == version { decode(bytes) } else { migrate(its_version, bytes) }
+}
+
 /// The version of a state that was written down, and the rest of it.
-pub(super) fn split_version(bytes: &[u8]) -> Result<(u32, &[u8])> {
+fn split_version(bytes: &[u8]) -> Result<(u32, &[u8])> {
     let (version, rest) = take_from_bytes(bytes)?;
     Ok((version, rest))
 }
@@ -37,7 +47,7 @@ pub fn state_version(state: &[u8]) -> Option<u32> {
 }
 
 /// A state as it was written down, without its version.
-pub(super) fn decode<S: DeserializeOwned>(bytes: &[u8]) -> Result<S> {
+fn decode<S: DeserializeOwned>(bytes: &[u8]) -> Result<S> {
     match take_from_bytes(bytes)? {
         (state, []) => Ok(state),
         (_, rest) => Err(FunctionError::new(format!("{} bytes are left over", rest.len()))),

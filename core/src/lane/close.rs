@@ -29,7 +29,7 @@ impl Closed {
     /// What is to be said of a namespace once no timer is left, if somebody waits for it.
     pub(super) fn take_done(&mut self, namespace: NamespaceId) -> Option<StepDone> {
         let number = self.awaits_end.take()?;
-        Some(StepDone { namespace, number, is_settled: true, timers: self.ended })
+        Some(StepDone::settled(namespace, number, self.ended))
     }
 }
 
@@ -58,7 +58,7 @@ impl Lane {
         let it = self.home_mut(home);
         it.closed = Some(Closed { awaits_end: Some(number), ended: 0 });
         let namespace = it.id;
-        self.done.push(StepDone { namespace, number, is_settled: false, timers: 0 });
+        self.done.push(StepDone::applied(namespace, number));
         self.tell_end(home);
     }
 
@@ -83,7 +83,7 @@ impl Lane {
         intake: Timestamp,
     ) {
         let namespace = self.home(home).id;
-        self.done.push(StepDone { namespace, number, is_settled: false, timers: 0 });
+        self.done.push(StepDone::applied(namespace, number));
         let it = self.home_mut(home);
         it.settling = Some(number);
         it.is_restarted = false;

@@ -101,7 +101,13 @@ impl Lane {
             };
             let share = (*budget / (self.draining.len() as u32 + 1)).max(1);
             let mut slice = share;
-            let came_to = self.drain_slice(shared, layout, home, now, &mut slice);
+            let came_to = if self.home(home).visit.is_none() {
+                self.drain_slice(shared, layout, home, now, &mut slice)
+            } else if self.visit_slice(shared, home, now, &mut slice) {
+                Slice::Done
+            } else {
+                Slice::More
+            };
             *budget = budget.saturating_sub(share - slice);
             self.mark_changed(home);
             match came_to {
@@ -190,7 +196,7 @@ impl Lane {
         gauges: &dyn Gauges,
     ) {
         let it = self.home_mut(home);
-        let mut timers = 0;
+        let mut timers = it.visit.take().map_or(0, |visit| visit.visited);
         // What a replay has set aside fires by the first advance that its partition has not seen; what has
         // failed for good waits for the resume.
         if it.stopped.is_none() {
@@ -215,11 +221,11 @@ impl Lane {
         let (namespace, settling) = (it.id, it.settling.take());
         self.tell_end(home);
         if let Some(number) = settling {
-            self.done.push(StepDone { namespace, number, is_settled: true, timers });
+            self.done.push(StepDone::settled(namespace, number, timers));
         }
         self.list_on_agenda(home);
         while let Some(it) = self.find(namespace).map(|home| self.home_mut(home)) {
-            if it.timeline.is_draining() {
+            if it.is_draining() {
                 break;
             }
             let Some(step) = it.waiting.pop_front() else {
@@ -236,7 +242,7 @@ impl Lane {
             }
             let (namespace, timers) = (it.id, *timers);
             if let Some(number) = it.settling {
-                self.done.push(StepDone { namespace, number, is_settled: true, timers });
+                self.done.push(StepDone::settled(namespace, number, timers));
             }
             // Steps that came after the removal have nothing left to change.
             let late: Vec<u64> = it.waiting.iter().map(|step| step.number).collect();

@@ -6,10 +6,10 @@ use crate::error::Rejection;
 use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{ClockKind, LateTimers, NamespaceConfig, Step, Stop};
+use crate::namespace::{BroadcastStep, ClockKind, LateTimers, NamespaceConfig, Step, Stop};
 use crate::op::{Payload, PayloadBuf, TimerView};
 use crate::output::{NamespaceId, OutputWriter};
-use crate::partition::{Context, Partition, Trials};
+use crate::partition::{Context, KeyVisit, Partition, Trials};
 use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
@@ -43,6 +43,10 @@ pub(crate) struct LaneNamespace {
     pub(super) trials: Trials,
     /// How often the function has failed at the operation at hand.
     pub(super) tries: u32,
+    /// The broadcast state, as the function has written it down.
+    pub(crate) broadcast: Option<Arc<[u8]>>,
+    /// The visit of all keys that is under way.
+    pub(crate) visit: Option<Box<KeyVisit>>,
     /// Control records up to this number were applied.
     pub(crate) applied_number: u64,
     /// Control records that wait for the advance under way.
@@ -97,6 +101,8 @@ impl LaneNamespace {
             is_stop_told: false,
             trials: Trials::default(),
             tries: 0,
+            broadcast: None,
+            visit: None,
             applied_number,
             waiting: VecDeque::new(),
             settling: None,
@@ -124,6 +130,11 @@ impl LaneNamespace {
         };
         if !is_same(&self.config, &config) {
             self.function = Function(shared.operators.make(&config)?);
+            if self.config.operator != config.operator {
+                // It is another one's, who could make nothing of it.
+                self.broadcast = None;
+            }
+            self.load_broadcast();
         }
         if self.config.clock != config.clock {
             self.is_restarted = false;
@@ -161,6 +172,50 @@ impl LaneNamespace {
                 shared.pools.set_armed(slot, domain, Some(earliest));
             }
         }
+    }
+
+    /// The function, which is a new one, goes by the broadcast state that there is.
+    fn load_broadcast(&mut self) {
+        let side = self.function.0.as_deref_mut().and_then(|it| it.broadcast_side());
+        if let (Some(side), Some(state)) = (side, &self.broadcast) {
+            side.load(Some(state));
+        }
+    }
+
+    /// The broadcast state is this one, written down by an earlier run.
+    pub(super) fn restore_broadcast(&mut self, state: Option<Arc<[u8]>>) {
+        self.broadcast = state;
+        self.load_broadcast();
+    }
+
+    /// Lets the function process a broadcast. Returns whether it has failed, and whether keys are to
+    /// be visited, which begins.
+    pub(super) fn broadcast(
+        &mut self,
+        shared: &mut Shared,
+        lane: u16,
+        step: &BroadcastStep,
+        position: u64,
+        intake: Timestamp,
+    ) -> (bool, bool) {
+        let state = self.broadcast.clone();
+        // It is about no key.
+        let group = KeyGroup(self.first_group);
+        let (_, mut cx) = self.split(shared, lane, group, position, intake);
+        let came_of_it = cx.broadcast(step, state.as_deref());
+        if let Some(state) = came_of_it.state {
+            self.broadcast = state;
+        }
+        if came_of_it.visit.is_some() {
+            self.partitions.iter_mut().for_each(|partition| partition.begin_visit(position));
+        }
+        self.visit = came_of_it.visit.map(Box::new);
+        (came_of_it.is_failed, self.visit.is_some())
+    }
+
+    /// Whether something is under way that the next record for the whole lane waits for.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.timeline.is_draining() || self.visit.is_some()
     }
 
     /// What its clock reads.
@@ -219,10 +274,24 @@ impl LaneNamespace {
         work: impl FnOnce(&mut Partition, &mut Context<'_>) -> T,
     ) -> T {
         let index = self.partition_index(group).expect("a key's partition is made before its key");
+        let (partitions, mut cx) = self.split(shared, lane, group, position, intake);
+        work(&mut partitions[index], &mut cx)
+    }
+
+    /// Its partitions, and what surrounds them while they work.
+    #[inline]
+    fn split<'a>(
+        &'a mut self,
+        shared: &'a mut Shared,
+        lane: u16,
+        group: KeyGroup,
+        position: u64,
+        intake: Timestamp,
+    ) -> (&'a mut [Partition], Context<'a>) {
         let now = self.now(intake);
         let is_system = self.config.clock == ClockKind::System;
         let is_live = shared.course != Course::Followed;
-        let mut cx = Context {
+        let cx = Context {
             pools: &mut shared.pools,
             entries: &mut shared.entries,
             timeline: &mut self.timeline,
@@ -231,6 +300,7 @@ impl LaneNamespace {
             stats: &mut shared.stats,
             operator: self.function.0.as_deref_mut(),
             scratch: &mut shared.scratch,
+            visit: self.visit.as_deref_mut(),
             near: is_system.then_some(&mut shared.near),
             namespace: self.id,
             lane,
@@ -245,7 +315,7 @@ impl LaneNamespace {
             stopped: &mut self.stopped,
             is_paused: self.is_paused,
         };
-        work(&mut self.partitions[index], &mut cx)
+        (&mut self.partitions, cx)
     }
 
     /// Asks for what the entries of a batch need: for all of their slots, then for the lines

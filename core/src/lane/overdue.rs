@@ -92,7 +92,13 @@ impl Lane {
         let (id, policy) = (it.id, it.config.overdue);
         let Some((from, to)) = lost else {
             self.list_on_agenda(home);
-            self.done.push(StepDone { namespace: id, number, is_settled: true, timers: 0 });
+            self.done.push(StepDone {
+                namespace: id,
+                number,
+                is_settled: true,
+                timers: 0,
+                is_failed: false,
+            });
             return;
         };
         it.settling = Some(number);

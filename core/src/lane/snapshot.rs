@@ -97,6 +97,7 @@ impl LaneNamespace {
             is_paused: self.is_paused,
             is_closed: self.closed.is_some(),
             stopped: self.stopped.clone(),
+            broadcast: self.broadcast.clone(),
             domains,
         }
     }
@@ -106,8 +107,8 @@ impl LaneNamespace {
         head: NamespaceHead,
         gauges: &dyn Gauges,
     ) -> Result<Self, Rejection> {
-        let NamespaceHead { id, config, applied_number, manual_now, domains, .. } = head;
-        let (is_paused, is_closed) = (head.is_paused, head.is_closed);
+        let NamespaceHead { id, config, applied_number, manual_now, is_paused, .. } = head;
+        let NamespaceHead { is_closed, broadcast, domains, .. } = head;
         let gauge = gauges.gauge(id);
         let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
         it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
@@ -126,6 +127,7 @@ impl LaneNamespace {
             it.closed = Some(Closed::default());
             it.publish_closed();
         }
+        it.restore_broadcast(broadcast);
         Ok(it)
     }
 }

@@ -38,6 +38,8 @@ pub enum Command {
     Resume,
     /// The end of its input: nothing more is written to it.
     Close(ProcessingTimers),
+    /// Hands an element to all keys.
+    Broadcast(Broadcast),
 }
 
 /// What becomes of the processing timers that are pending when a namespace is closed.
@@ -64,6 +66,18 @@ impl ProcessingTimers {
             Self::Discard => "discard",
         }
     }
+}
+
+/// An element for all keys of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// What it is, in JSON.
+    pub value: Arc<str>,
+    /// Who sends it, and which of its broadcasts it is, if it is to be taken once only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer: Option<(String, u64)>,
 }
 
 /// What happens to a source of watermarks.
@@ -140,6 +154,13 @@ pub enum CommandReply {
         /// Processing timers that were drained or discarded.
         timers: u64,
     },
+    /// To `Broadcast`: whatever comes behind it finds what it has left.
+    Broadcast {
+        /// In one word.
+        result: BroadcastResult,
+        /// How many visits of keys it has brought about (known when it was asked to settle).
+        visited: u64,
+    },
 }
 
 /// A namespace whose input has ended.
@@ -149,6 +170,28 @@ pub struct Closing {
     pub processing_timers: ProcessingTimers,
     /// No timer is left, and every output of it can be read.
     pub is_closed: bool,
+}
+
+/// What became of a broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BroadcastResult {
+    /// All lanes have processed it.
+    Processed,
+    /// The function has failed at it, and it was passed over.
+    Failed,
+    /// Its producer sent it before.
+    Repeated,
+}
+
+impl BroadcastResult {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Failed => "failed",
+            Self::Repeated => "repeated",
+        }
+    }
 }
 
 /// What became of a source.

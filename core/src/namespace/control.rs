@@ -6,11 +6,13 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+mod broadcast;
 mod close;
 mod pause;
 mod state;
 mod steps;
 
+pub(crate) use broadcast::{BroadcastProducers, BroadcastStep};
 pub(crate) use close::Close;
 pub(crate) use pause::Pause;
 pub(crate) use state::{ControlState, ControlsState};
@@ -54,6 +56,8 @@ pub(crate) enum Change {
     Drain,
     /// The clock has come to its end: all processing timers are cancelled.
     Discard,
+    /// An element for all keys has come.
+    Broadcast(BroadcastStep),
     /// The namespace is gone.
     Remove,
 }
@@ -118,8 +122,22 @@ pub(crate) struct StepDone {
     pub(crate) namespace: NamespaceId,
     pub(crate) number: u64,
     pub(crate) is_settled: bool,
-    /// Timers that fired of it, or that went with a namespace.
+    /// Timers that fired of it, or that went with a namespace; keys that a broadcast has visited.
     pub(crate) timers: u64,
+    /// The function has failed at it.
+    pub(crate) is_failed: bool,
+}
+
+impl StepDone {
+    /// It was applied.
+    pub(crate) fn applied(namespace: NamespaceId, number: u64) -> Self {
+        Self { namespace, number, is_settled: false, timers: 0, is_failed: false }
+    }
+
+    /// Everything that it made due has fired: so many timers.
+    pub(crate) fn settled(namespace: NamespaceId, number: u64, timers: u64) -> Self {
+        Self { is_settled: true, timers, ..Self::applied(namespace, number) }
+    }
 }
 
 /// Whom to answer.
@@ -178,6 +196,7 @@ struct Control {
     is_finished: bool,
     /// The step that has resumed it last: what a lane had to say before is over.
     resumed: u64,
+    broadcasters: BroadcastProducers,
     /// The newest output of all when it was asked for: its own are newer.
     born: Option<Cursor>,
     /// Where it stands on the idle agenda.
@@ -252,6 +271,7 @@ impl Controls {
             Command::Pause => self.pause(ticket, name, now, effects),
             Command::Resume => self.resume(ticket, name, now, effects),
             Command::Close(timers) => self.close(ticket, name, *timers, effects),
+            Command::Broadcast(it) => self.broadcast(ticket, name, it, settle, now, effects),
         };
         self.list_idle(name);
         match done {
@@ -349,6 +369,7 @@ impl Controls {
             closed: None,
             is_finished: false,
             resumed: 0,
+            broadcasters: BroadcastProducers::default(),
             born,
             idle_at: None,
         };

@@ -6,8 +6,8 @@ mod control;
 mod stop;
 
 pub use command::{
-    ClockChange, Closing, Command, CommandReply, NamespaceStatus, ProcessingTimers, SourceChange,
-    SourceResult, SourceStatus,
+    Broadcast, BroadcastResult, ClockChange, Closing, Command, CommandReply, NamespaceStatus,
+    ProcessingTimers, SourceChange, SourceResult, SourceStatus,
 };
 pub(crate) use config::is_nothing;
 pub use config::{
@@ -16,7 +16,7 @@ pub use config::{
 };
 pub use control::DEFAULT_NAMESPACE;
 pub(crate) use control::{
-    Asked, Change, ControlEffect, ControlRecord, ControlState, Controls, ControlsState, Step,
-    StepDone, StopReport, Ticket,
+    Asked, BroadcastStep, Change, ControlEffect, ControlRecord, ControlState, Controls,
+    ControlsState, Step, StepDone, StopReport, Ticket,
 };
 pub use stop::{Stop, StopAt};

@@ -7,6 +7,7 @@ use crate::function::{
     CallAt, EmittedValue, FunctionError, StoredId, StoredTimers, TimerChange, TimerFired, TimerId,
     on_timer, process_element, set_tried,
 };
+use crate::key_group::xxh3_64;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
 use crate::limits::DUE_AT_ONCE_MAX;
 use crate::namespace::{ErrorPolicy, OnError, OverduePolicy, Stop, StopAt};
@@ -279,7 +280,7 @@ impl Context<'_> {
     }
 
     /// Whether what a callback asks for can be had.
-    fn check_asked(
+    pub(super) fn check_asked(
         &self,
         slot: Option<SlotIndex>,
         run: &mut Run,
@@ -434,10 +435,35 @@ impl Context<'_> {
                 }
             }
         }
-        let text = text.to_string();
+        self.emit_error(run, None, key, hash, about, &text.to_string());
+    }
+
+    /// The callback of a broadcast has failed for good, or, with a slot, the visit of a key behind
+    /// one.
+    pub(super) fn fail_broadcast(
+        &mut self,
+        run: &mut Run,
+        slot: Option<SlotIndex>,
+        element: &Element<'_>,
+        error: &FunctionError,
+    ) {
+        let text = json!({ "error": error.message(), "broadcast": json_of(element.value) });
+        let hash = slot.map_or(xxh3_64(&[]), |slot| self.pools.hash(slot));
+        self.emit_error(run, slot, &[], hash, &About::Element(element), &text.to_string());
+    }
+
+    fn emit_error(
+        &mut self,
+        run: &mut Run,
+        slot: Option<SlotIndex>,
+        key: &[u8],
+        hash: u64,
+        about: &About<'_>,
+        text: &str,
+    ) {
         let (tag, timestamp) = (Some(TAG_ERRORS), Some(about.timestamp()));
         let value = EmittedValue { tag, timestamp, value: Payload::Json(text.as_bytes()) };
-        self.emit_value(run, None, key, hash, about, &value);
+        self.emit_value(run, slot, key, hash, about, &value);
     }
 
     /// Emits a value of a key, which is the slot's if it has one.

@@ -1,7 +1,7 @@
 //! What surrounds a partition while it works, and the small steps its operations are made of: how
 //! a time is settled, how the wheel is made to agree with a slot, how an output is written.
 
-use super::Trials;
+use super::{KeyVisit, Trials};
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
 use crate::function::{Operator, Scratch};
@@ -29,6 +29,8 @@ pub(crate) struct Context<'a> {
     pub(crate) operator: Option<&'a mut (dyn Operator + 'static)>,
     /// What its callbacks ask for.
     pub(crate) scratch: &'a mut Scratch,
+    /// The visit of all keys that is under way.
+    pub(crate) visit: Option<&'a mut KeyVisit>,
     /// Processing timers on the system clock by second, over all namespaces of the shard.
     pub(crate) near: Option<&'a mut SecondCounts>,
     pub(crate) namespace: NamespaceId,

@@ -29,10 +29,10 @@ const TAG_LATE: &str = "late";
 
 /// Where the wheels' entries of a key stand, before anything is done to it.
 #[derive(Clone, Copy)]
-struct Armed([Option<Timestamp>; 2]);
+pub(super) struct Armed([Option<Timestamp>; 2]);
 
 impl Armed {
-    fn of(cx: &Context<'_>, slot: Option<SlotIndex>) -> Self {
+    pub(super) fn of(cx: &Context<'_>, slot: Option<SlotIndex>) -> Self {
         Self(Domain::ALL.map(|domain| cx.pools.armed(slot?, domain)))
     }
 }
@@ -285,7 +285,7 @@ impl Partition {
     }
 
     /// Applies what a callback has asked for. Returns the key's slot, if it has one.
-    fn apply_asked(
+    pub(super) fn apply_asked(
         &mut self,
         cx: &mut Context<'_>,
         slot: Option<SlotIndex>,
@@ -385,7 +385,7 @@ impl Partition {
 
     /// Makes the wheels agree with a key, whose entries stood as `armed` says, and drops it if nothing
     /// is left of it: then returns `true`. The entry of `taken` is off its wheel.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         cx: &mut Context<'_>,
         slot: SlotIndex,

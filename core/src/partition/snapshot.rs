@@ -62,9 +62,13 @@ impl Partition {
     }
 
     /// Whether a snapshot of it is being written.
-    #[cfg(test)]
     pub(crate) fn is_writing(&self) -> bool {
         self.writing.is_some()
+    }
+
+    /// Whether a snapshot is being written that has buckets left.
+    pub(super) fn is_written_by_buckets(&self) -> bool {
+        self.writing.as_deref().is_some_and(|it| it.cursor < it.end)
     }
 
     /// Begins a snapshot of it as it is now, with nothing due in it, and returns how many keys that
@@ -91,7 +95,7 @@ impl Partition {
     pub(crate) fn give_up_copy(&mut self) {
         self.writing = None;
         // What comes next makes it grow as it should have.
-        self.table.hold(false);
+        self.table.hold(self.visiting.is_some());
     }
 
     /// Whether there is nothing to write of it.
@@ -126,7 +130,7 @@ impl Partition {
         if writing.cursor < writing.end {
             return false;
         }
-        self.table.hold(false);
+        self.table.hold(self.visiting.is_some());
         while pools.catch_up(&mut self.table) {
             *budget = budget.saturating_sub(1);
             if *budget == 0 {

@@ -1,5 +1,7 @@
 //! The engine: shards behind queues, and the one handle to them.
 
+mod broadcast;
+
 use super::batch::{Batch, Reply};
 use super::checkpoints::{Checkpoint, CheckpointInfo};
 use super::clock::{ClockOptions, ClockStatus};
@@ -32,6 +34,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{JoinHandle, available_parallelism, current};
 use std::time::Duration;
+
+/// What a question takes of a queue.
+const READ_COST_BYTES: usize = 256;
 
 /// How to start an engine.
 #[derive(Debug, Clone)]
@@ -250,9 +255,19 @@ impl Engine {
         reply: Reply<Result<T, Rejection>>,
         message: impl FnOnce(Reply<Result<T, Rejection>>) -> Message,
     ) {
-        const READ_COST_BYTES: usize = 256;
-        match self.admit(shard, READ_COST_BYTES) {
-            Ok(()) => self.enqueue(shard, message(reply), READ_COST_BYTES),
+        self.ask_costing(READ_COST_BYTES, shard, reply, message);
+    }
+
+    /// The same, of a question that takes so many bytes of the queue.
+    fn ask_costing<T: Send + 'static>(
+        &self,
+        cost_bytes: usize,
+        shard: usize,
+        reply: Reply<Result<T, Rejection>>,
+        message: impl FnOnce(Reply<Result<T, Rejection>>) -> Message,
+    ) {
+        match self.admit(shard, cost_bytes) {
+            Ok(()) => self.enqueue(shard, message(reply), cost_bytes),
             Err(rejection) => reply(Err(rejection)),
         }
     }
@@ -388,11 +403,19 @@ impl Engine {
             reply(Err(rejection));
             return;
         }
+        let mut cost_bytes = READ_COST_BYTES;
+        if let Command::Broadcast(it) = &command {
+            if let Err(rejection) = self.check_broadcast(entry.as_deref(), it) {
+                reply(Err(rejection));
+                return;
+            }
+            cost_bytes += it.value.len();
+        }
         let [pending, keys] = entry.map_or([0; 2], |entry| [entry.pending(), entry.keys()]);
         let name = name.to_owned();
         let may_begin = matches!(command, Command::Put { .. } | Command::Delete { .. });
         let cursor = may_begin.then(|| self.outputs().latest().0);
-        self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
+        self.ask_costing(cost_bytes, self.shard_of(name.as_bytes()), reply, |reply| {
             let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
             Message::Command(CommandRequest { asked, reply })
         });

@@ -138,7 +138,7 @@ impl Shard {
 
     fn is_draining(&self, visit: &Visit) -> bool {
         let lane = &self.lanes[visit.place];
-        lane.find(visit.namespace).is_some_and(|home| lane.home(home).timeline.is_draining())
+        lane.find(visit.namespace).is_some_and(|home| lane.home(home).is_draining())
     }
 
     /// Begins with the next partition of a namespace that is to be written, if there is one.

@@ -79,6 +79,8 @@ impl Shard {
                 self.held.round += 1;
                 self.held.parts.push_front(part);
             }
+            // A step that had waited for room before: it goes first again.
+            step if self.deferred.is_some() => self.roomless.push_front(step),
             message => self.deferred = Some(message),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex};
-use crate::namespace::{Asked, CommandReply, NamespaceStatus, Step, StepDone, StopReport};
+use crate::namespace::{Asked, Change, CommandReply, NamespaceStatus, Step, StepDone, StopReport};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
@@ -47,6 +47,23 @@ pub(crate) enum Message {
     Fired(Reply<()>),
     /// Look up: something outside of the queue has changed.
     Nudge,
+}
+
+impl Message {
+    /// What is written down of it in the log of a shard of so many lanes, more or less; `None`: next
+    /// to nothing, for which there is a reserve.
+    pub(super) fn log_bytes(&self, lanes: usize) -> Option<usize> {
+        match self {
+            Self::Ops(part) => Some(part.bytes.len()),
+            Self::Step(Step { change: Change::Broadcast(it), .. }) => Some(it.value.len() * lanes),
+            _ => None,
+        }
+    }
+
+    /// How many operations it has.
+    pub(super) fn ops(&self) -> u32 {
+        if let Self::Ops(part) = self { part.count } else { 0 }
+    }
 }
 
 /// Which snapshots a round is made of.
@@ -114,6 +131,8 @@ pub(crate) enum Read {
     Key { namespace: NamespaceId, key: Vec<u8>, reply: Reply<Result<Vec<TimerView>, Rejection>> },
     /// The state of a key.
     State { namespace: NamespaceId, key: Vec<u8>, reply: Reply<Result<Option<Vec<u8>>, Rejection>> },
+    /// The broadcast state of a namespace.
+    Broadcast { namespace: NamespaceId, reply: Reply<Result<Option<Arc<[u8]>>, Rejection>> },
     /// One named timer.
     Timer {
         namespace: NamespaceId,

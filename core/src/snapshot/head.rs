@@ -36,6 +36,8 @@ pub(crate) struct NamespaceHead {
     pub(crate) is_closed: bool,
     /// Why it has stopped, if it has.
     pub(crate) stopped: Option<Arc<Stop>>,
+    /// The broadcast state, as the function has written it down.
+    pub(crate) broadcast: Option<Arc<[u8]>>,
     /// By domain.
     pub(crate) domains: [DomainHead; 2],
 }
@@ -90,6 +92,9 @@ struct NamespaceForm {
     closed: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stopped: Option<Arc<Stop>>,
+    /// In hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broadcast: Option<String>,
     event: DomainHead,
     processing: DomainHead,
 }
@@ -113,6 +118,7 @@ impl LaneHead {
                 paused: it.is_paused,
                 closed: it.is_closed,
                 stopped: it.stopped.clone(),
+                broadcast: it.broadcast.as_deref().map(to_digits),
                 event: it.domains[0].clone(),
                 processing: it.domains[1].clone(),
             }
@@ -130,6 +136,13 @@ impl LaneHead {
             let config = form.configs.get(it.config).map(Arc::clone).ok_or_else(|| {
                 SnapshotFault::damaged(what, 0, "a namespace has a configuration that is not there")
             })?;
+            let broadcast = it.broadcast.map(|digits| {
+                let bytes = from_digits(&digits);
+                bytes.map(Arc::from).ok_or_else(|| {
+                    SnapshotFault::damaged(what, 0, "a broadcast state is not what it should be")
+                })
+            });
+            let broadcast = broadcast.transpose()?;
             Ok(NamespaceHead {
                 id,
                 config,
@@ -138,6 +151,7 @@ impl LaneHead {
                 is_paused: it.paused,
                 is_closed: it.closed,
                 stopped: it.stopped,
+                broadcast,
                 domains: [it.event, it.processing],
             })
         });
@@ -154,6 +168,18 @@ pub(crate) fn encode_controls(state: &ControlsState) -> Vec<u8> {
 /// Reads controls; `what` is how faults call them.
 pub(crate) fn decode_controls(what: &str, bytes: &[u8]) -> Result<ControlsState, SnapshotFault> {
     from_json(what, bytes, "the JSON is not that of controls")
+}
+
+fn to_digits(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn from_digits(digits: &str) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some(value(*high)? << 4 | value(*low)?)).collect()
 }
 
 fn from_json<'a, T: Deserialize<'a>>(
@@ -194,6 +220,7 @@ mod tests {
                 let at = StopAt::Element { timestamp: at(3), input: 1 };
                 Arc::new(Stop::new(Timestamp::MIN, vec![0, 255], at, "no"))
             }),
+            broadcast: (n == 6).then(|| Arc::from(&[0, 0x9a, 255][..])),
             domains: if n.is_multiple_of(7) { [&moving, &still] } else { [&still, &moving] }
                 .map(Clone::clone),
         });

@@ -49,7 +49,9 @@ impl Part {
     pub(crate) fn len_bytes(&self) -> usize {
         match self {
             Self::Head { head, controls, .. } => {
+                let broadcast = head.namespaces.iter().filter_map(|it| it.broadcast.as_deref());
                 (head.namespaces.len() + controls.namespaces.len()) * NAMESPACE_BYTES
+                    + broadcast.map(<[u8]>::len).sum::<usize>()
             }
             Self::Partition { bytes, .. }
             | Self::Savepoint { part: SavepointPart::Partition { bytes, .. }, .. } => bytes.len(),

@@ -236,6 +236,8 @@ fn merge(id: NamespaceId, state: &ControlState, heads: &[&NamespaceHead]) -> Nam
         is_paused: state.paused.is_some(),
         is_closed: state.closed.is_some(),
         stopped: state.paused.as_ref().and_then(|paused| paused.stop.clone()),
+        // All lanes have come to the same one.
+        broadcast: heads.iter().find_map(|it| it.broadcast.clone()),
         domains: [0, 1]
             .map(|domain| DomainHead::merged(heads.iter().map(|it| &it.domains[domain]))),
     }

@@ -65,6 +65,8 @@
 #[cfg(feature = "arrow")]
 #[cfg(test)]
 mod batches;
+#[cfg(test)]
+mod broadcast_tests;
 mod operator;
 #[cfg(test)]
 mod panics;
@@ -75,14 +77,15 @@ pub use operator::{Emitted, HarnessSnapshot, OperatorHarness};
 
 use crate::error::Rejection;
 use crate::function::{
-    FunctionTimer, KeyedCoProcessFunction, KeyedProcessFunction, Operators, OutputTag,
-    Result as FunctionResult, decode_co_state, decode_state,
+    FunctionTimer, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedProcessFunction,
+    Operators, OutputTag, Result as FunctionResult, decode_broadcast_process_state,
+    decode_broadcast_state, decode_co_state, decode_state,
 };
 #[cfg(feature = "arrow")]
 use crate::function::{
     KeyedBatchFunction, arrow_array::RecordBatch, decode_batch_state, encode_batch,
 };
-use crate::namespace::{Closing, NamespaceConfig, ProcessingTimers, Stop};
+use crate::namespace::{BroadcastResult, Closing, NamespaceConfig, ProcessingTimers, Stop};
 use crate::op::{Payload, ResultKind};
 use crate::runtime::Fault;
 use crate::time::Timestamp;
@@ -152,6 +155,18 @@ impl<F: KeyedBatchFunction> HarnessOf for Batches<F> {
     }
 }
 
+/// A [`KeyedBroadcastProcessFunction`].
+pub struct Keyed<F>(PhantomData<fn() -> F>);
+
+impl<F: KeyedBroadcastProcessFunction> HarnessOf for Keyed<F> {
+    type State = F::State;
+    type Output = F::Output;
+
+    fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
+        decode_broadcast_process_state::<F>(bytes)
+    }
+}
+
 /// A harness of a function with one input.
 pub type Harness<F> = TypedHarness<One<F>>;
 
@@ -161,6 +176,8 @@ pub type CoHarness<F> = TypedHarness<Two<F>>;
 /// A harness of a function over columns.
 #[cfg(feature = "arrow")]
 pub type BatchHarness<F> = TypedHarness<Batches<F>>;
+/// A harness of a function with broadcasts.
+pub type BroadcastHarness<F> = TypedHarness<Keyed<F>>;
 
 /// A harness of one function. See the module.
 pub struct TypedHarness<T> {
@@ -282,6 +299,61 @@ impl<F: KeyedBatchFunction> BatchHarness<F> {
     }
 }
 
+impl<F: KeyedBroadcastProcessFunction> BroadcastHarness<F> {
+    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
+    /// an instance of the function for each lane, and after each restart.
+    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
+        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
+    }
+
+    /// The same, configured otherwise; the operator and the clock are the harness's.
+    pub fn with_config(
+        make: impl Fn() -> F + Send + Sync + 'static,
+        config: NamespaceConfig,
+    ) -> Result<Self, Rejection> {
+        Self::of(Operators::default().with_broadcast_function(FUNCTION, make), config)
+    }
+
+    /// Hands an element over, encoded as JSON, and lets everything happen that follows from it.
+    pub fn process_element(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        value: impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<ResultKind, Rejection> {
+        self.process(key.as_ref(), 0, &value, timestamp_ms)
+    }
+
+    /// Hands a broadcast over, encoded as JSON, and lets everything happen that follows from it.
+    pub fn process_broadcast(
+        &mut self,
+        value: impl Serialize,
+        timestamp_ms: i64,
+    ) -> Result<BroadcastResult, Rejection> {
+        let value = serde_json::to_string(&value).map_err(|error| not_json(&error))?;
+        self.inner.broadcast(&value, Timestamp::from_millis(timestamp_ms))
+    }
+
+    /// The broadcast state.
+    pub fn broadcast_state(&mut self) -> FunctionResult<F::BroadcastState> {
+        decode_broadcast_state::<F>(self.inner.broadcast_state().as_deref())
+    }
+
+    /// Starts again with another version of the function.
+    pub fn upgrade<G: KeyedBroadcastProcessFunction>(
+        mut self,
+        make: impl Fn() -> G + Send + Sync + 'static,
+    ) -> Result<BroadcastHarness<G>, Fault> {
+        let operators = Operators::default().with_broadcast_function(FUNCTION, make);
+        self.inner.restart_with(operators)?;
+        Ok(BroadcastHarness { inner: self.inner, function: PhantomData })
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Rejection {
+    Rejection::OptionInvalid { field: "value", detail: error.to_string() }
+}
+
 impl<T: HarnessOf> TypedHarness<T> {
     fn of(operators: Operators, config: NamespaceConfig) -> Result<Self, Rejection> {
         let config = NamespaceConfig { operator: FUNCTION.to_owned(), ..config };
@@ -296,10 +368,7 @@ impl<T: HarnessOf> TypedHarness<T> {
         value: &impl Serialize,
         timestamp_ms: i64,
     ) -> Result<ResultKind, Rejection> {
-        let value = serde_json::to_vec(value).map_err(|error| Rejection::OptionInvalid {
-            field: "value",
-            detail: error.to_string(),
-        })?;
+        let value = serde_json::to_vec(value).map_err(|error| not_json(&error))?;
         let timestamp = Timestamp::from_millis(timestamp_ms);
         self.inner.process(key, input, Payload::Json(&value), timestamp)
     }

@@ -4,8 +4,8 @@
 use crate::error::Rejection;
 use crate::function::{FunctionTimer, Operators, TimerId};
 use crate::namespace::{
-    ClockChange, ClockKind, Closing, Command, CommandReply, NamespaceConfig, ProcessingTimers,
-    SourceChange, SourceResult, Stop,
+    Broadcast, BroadcastResult, ClockChange, ClockKind, Closing, Command, CommandReply,
+    NamespaceConfig, ProcessingTimers, SourceChange, SourceResult, Stop,
 };
 use crate::op::{Action, Element, Op, Outcome, Payload, ResultKind};
 use crate::output::{Cursor, OutputId, OutputKind, OutputRecord};
@@ -203,6 +203,26 @@ impl OperatorHarness {
         pushed.into_iter().map(outcome).collect()
     }
 
+    /// Hands an element for all keys over, a JSON text, and lets everything happen that follows from
+    /// it.
+    pub fn broadcast(
+        &mut self,
+        value: &str,
+        timestamp: Timestamp,
+    ) -> Result<BroadcastResult, Rejection> {
+        let it = Broadcast { timestamp, value: value.into(), producer: None };
+        self.send_broadcast(it).map(|(result, _)| result)
+    }
+
+    /// The same of a broadcast that may say who sends it. Returns also how many keys were visited.
+    pub fn send_broadcast(&mut self, it: Broadcast) -> Result<(BroadcastResult, u64), Rejection> {
+        let reply = self.command(Command::Broadcast(it))?;
+        let CommandReply::Broadcast { result, visited } = reply else {
+            unreachable!("a broadcast answers for itself")
+        };
+        Ok((result, visited))
+    }
+
     /// Moves the watermark, if that is forward, and fires what it makes due.
     pub fn advance_watermark(&mut self, to_ms: i64) {
         let change = SourceChange::Watermark(Timestamp::from_millis(to_ms));
@@ -316,6 +336,13 @@ impl OperatorHarness {
         state.expect("the namespace is there")
     }
 
+    /// The broadcast state, as it is written down.
+    pub fn broadcast_state(&mut self) -> Option<Vec<u8>> {
+        let namespace = self.namespace();
+        let state = self.ask(|engine, reply| engine.broadcast_state(&namespace, reply));
+        state.expect("the namespace is there").map(|state| state.to_vec())
+    }
+
     /// How many keys hold something.
     pub fn keys(&mut self) -> u64 {
         self.namespace().keys()
@@ -333,7 +360,7 @@ impl OperatorHarness {
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let done = self.ask(Engine::checkpoint);
         done.expect("a store in memory takes it");
     }
@@ -346,6 +373,46 @@ impl OperatorHarness {
         self.cursor = snapshot.cursor;
         self.outputs.clone_from(&snapshot.outputs);
         self.open().expect("a snapshot of this harness can be opened");
+    }
+
+    /// Hands a broadcast over and lets each part take so many steps, whatever comes of it.
+    #[cfg(test)]
+    pub(super) fn broadcast_and_leave(&mut self, it: Broadcast, steps: usize) {
+        let engine = self.node().engine().clone();
+        engine.command(NAMESPACE, Command::Broadcast(it), false, Box::new(drop));
+        for _ in 0..steps {
+            self.step_all();
+        }
+    }
+
+    /// The power goes in the middle of whatever is under way, and comes back.
+    #[cfg(test)]
+    pub(super) fn crash_now(&mut self) {
+        self.node = None;
+        self.disk = self.disk.crash(None);
+        self.open().expect("what was durable can be opened");
+    }
+
+    /// Goes on from a savepoint of itself, restored into another layout.
+    #[cfg(test)]
+    pub(super) fn restore_elsewhere(&mut self, max_parallelism: u16, lanes: u16) {
+        use crate::storage::{RestoreOptions, SavepointReader, restore};
+        self.read();
+        let info = self.ask(|engine, reply| engine.savepoint(None, reply));
+        let folder = format!("savepoints/{}/", info.expect("nothing stands against it").id);
+        let saved = Arc::new(self.store.clone()) as Arc<dyn SnapshotStore>;
+        let reader = SavepointReader::open(saved, &folder).expect("it is whole");
+        self.node = None;
+        (self.disk, self.store) = (MemoryDisk::default(), MemoryStore::new());
+        let disk = Arc::new(self.disk.clone()) as Arc<dyn crate::ports::Disk>;
+        let store = Arc::new(self.store.clone()) as Arc<dyn SnapshotStore>;
+        let (directory_id, now_ms, segment_bytes) = ([9; 16], 0, SEGMENT_BYTES);
+        let options =
+            RestoreOptions { directory_id, max_parallelism, lanes, now_ms, segment_bytes };
+        restore(&reader, &disk, &store, &options).expect("it can be restored");
+        (self.options.max_parallelism, self.options.lanes) = (max_parallelism, lanes);
+        self.open().expect("what was restored can be opened");
+        self.cursor = self.node().engine().outputs().latest();
     }
 
     /// The power goes, and comes back: what follows is the last snapshot, and the log behind it.

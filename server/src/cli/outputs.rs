@@ -133,9 +133,11 @@ fn describe_value(record: &Map<String, Value>) -> Option<String> {
     let text = |name: &str| record.get(name).and_then(Value::as_str);
     let value = record.get("value").map(Value::to_string);
     let value = value.or_else(|| Some(format!("base64 {}", text("value_base64")?)))?;
+    // Not every output has a key, but an id each.
+    record.get("id")?;
     let timestamp = record.get("timestamp").and_then(Value::as_i64).map(print::time);
     let mut words: Vec<String> = timestamp.into_iter().collect();
-    words.push(text("key")?.to_owned());
+    words.extend(text("key").map(str::to_owned));
     words.extend(text("tag").map(|tag| format!("[{tag}]")));
     words.push(value);
     Some(words.join("  "))
@@ -201,5 +203,7 @@ mod tests {
         assert_eq!(describe(line), r#"1970-01-01T00:00:00.005Z  anna  [late]  ["a",1]"#);
         let line = br#"{"id":"x","cursor":7,"key":"anna","value_base64":"AA=="}"#;
         assert_eq!(describe(line), "anna  base64 AA==");
+        let line = br#"{"id":"x","cursor":7,"timestamp":5,"value":["a",1]}"#;
+        assert_eq!(describe(line), r#"1970-01-01T00:00:00.005Z  ["a",1]"#);
     }
 }

@@ -16,8 +16,8 @@ use super::starting::Starting;
 use super::stopping::Stopping;
 use super::watch::Phase;
 use super::{
-    batch, checkpoints, elements, namespaces, outputs, respond, running, savepoints, timers,
-    watermarks,
+    batch, broadcast, checkpoints, elements, namespaces, outputs, respond, running, savepoints,
+    timers, watermarks,
 };
 use crate::config::ServerConfig;
 use crate::metrics::{Metrics, RouteMetrics, Throttled};
@@ -254,6 +254,7 @@ impl Exchange<'_> {
             Call::Touch => timers::touch(self).await,
             Call::Batch => batch::run(self).await,
             Call::Elements => elements::run(self).await,
+            Call::Broadcast => broadcast::run(self).await,
             Call::ListTimers => timers::list::list(self).await,
             Call::Forecast => timers::forecast::forecast(self).await,
             Call::PutNamespace => namespaces::put(self).await,

@@ -88,7 +88,7 @@ fn read<'a>(
 
 /// What elements without a timestamp get: the namespace's now. Where there is event time, they have
 /// to say when they happened.
-async fn untimed(
+pub(super) async fn untimed(
     exchange: &Exchange<'_>,
     namespace: &Arc<NamespaceEntry>,
 ) -> Result<Result<Timestamp, Problem>, Problem> {

@@ -10,6 +10,7 @@ mod app;
 mod batch;
 mod body;
 mod bound;
+mod broadcast;
 mod checkpoints;
 mod elements;
 mod kinds;

@@ -12,6 +12,7 @@ use crate::wire::time::TimeFormat;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 use std::ops::Bound;
 use stormwheel::error::Rejection;
 use stormwheel::namespace::{
@@ -242,7 +243,10 @@ fn stop_json(stop: &Stop, times: TimeFormat) -> Value {
                 it["timer"]["name"] = json!(name);
             }
             if let Some(namespace) = namespace {
-                let hex: String = namespace.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex = namespace.iter().fold(String::new(), |mut hex, byte| {
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                });
                 it["timer"]["namespace_hex"] = json!(hex);
             }
         }

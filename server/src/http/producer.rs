@@ -37,8 +37,8 @@ impl<'a> ProducerHeaders<'a> {
         }
         if !is_kept {
             let detail = format!(
-                "{PRODUCER_HEADER} and {SEQUENCE_HEADER} are kept for operations on timers and \
-                 for elements only, and nothing was done; this call is harmless to repeat without them"
+                "{PRODUCER_HEADER} and {SEQUENCE_HEADER} are kept for operations on timers, \
+                 elements and broadcasts only, and nothing was done; this call is harmless to repeat without them"
             );
             let problem = Problem::new(&kinds::UNSUPPORTED_HEADER, detail);
             return Err(problem.field(PRODUCER_HEADER));

@@ -86,6 +86,7 @@ pub enum Call {
     Touch,
     Batch,
     Elements,
+    Broadcast,
     ListTimers,
     Forecast,
     PutNamespace,
@@ -204,6 +205,7 @@ impl Route {
                 | Call::Touch
                 | Call::Batch
                 | Call::Elements
+                | Call::Broadcast
         )
     }
 }

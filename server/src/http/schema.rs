@@ -194,7 +194,8 @@ pub struct Output {
     pub id: String,
     /// Read after this number to go on from here.
     pub cursor: u64,
-    pub key: String,
+    /// Absent where a function has emitted a value while it processed a broadcast.
+    pub key: Option<String>,
     pub name: Option<String>,
     pub domain: Option<Domain>,
     pub fire_at: Option<Time>,
@@ -424,7 +425,9 @@ mod config;
 mod elements;
 mod savepoints;
 pub use config::{NamespaceConfig, NamespaceLimits, OnError, Overdue, Retention, WatermarkConfig};
-pub use elements::{ElementError, ElementLine, ElementsTaken};
+pub use elements::{
+    BroadcastElement, BroadcastResult, BroadcastTaken, ElementError, ElementLine, ElementsTaken,
+};
 pub use savepoints::{Savepoint, SavepointNamespace, SavepointRequest, Savepoints};
 
 #[derive(ToSchema)]

@@ -5,7 +5,7 @@
 //! the line's error and harms no other.
 
 use super::failures::{Failure, Failures};
-use super::fields::{Field, FieldSet, Fields, PayloadField};
+use super::fields::{Field, FieldSet, Fields, PayloadField, Place, read};
 use super::ndjson::{Lines, Rendered, each_line};
 use super::op::{contradiction, decode_base64, key_of, missing};
 use super::problem::{Problem, kinds};
@@ -119,6 +119,16 @@ impl<S: ElementSink> Intake<S> {
         let element = Element { timestamp, input, value };
         self.sink.push(&Op { key: &key, action: Action::Element(element) }, timestamp)
     }
+}
+
+/// What a broadcast is, as it was written, and when it happened, from the body that brings it.
+pub fn parse_broadcast(body: &[u8]) -> Result<(&str, Option<Timestamp>), Problem> {
+    const BROADCAST: FieldSet = FieldSet::of(&[Field::Value, Field::Timestamp]);
+    let fields = read(body, BROADCAST, Place::Body)?;
+    let Some(PayloadField::Json(value)) = fields.value else {
+        return Err(missing("value", "a broadcast needs a `value`; it may be null"));
+    };
+    Ok((value, fields.timestamp))
 }
 
 /// The problem of an element that was refused: what travels with it is called its value.

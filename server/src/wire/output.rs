@@ -25,8 +25,11 @@ pub fn write_output(
     push_id(out, &record.id);
     out.extend_from_slice(b"\",\"cursor\":");
     push_int(out, cursor.0);
-    out.extend_from_slice(b",\"key\":");
-    push_text(out, &format_key(record.key));
+    // What was emitted of no key has an empty one, as no key is.
+    if !record.key.is_empty() {
+        out.extend_from_slice(b",\"key\":");
+        push_text(out, &format_key(record.key));
+    }
     if let OutputKind::Value { tag, timestamp } = record.kind {
         write_value(out, tag, timestamp, record.payload, times);
         return;

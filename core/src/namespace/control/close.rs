@@ -110,6 +110,14 @@ impl Control {
         if self.closed.is_some() { Err(Rejection::NamespaceClosed) } else { Ok(()) }
     }
 
+    /// Refuses what a function would have to take in that has failed for good.
+    pub(super) fn check_going(&self) -> Result<(), Rejection> {
+        match self.paused.as_ref().and_then(|pause| pause.stop.as_ref()) {
+            Some(stop) => Err(Rejection::NamespaceStopped { detail: stop.to_string() }),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses what would move its clock, unless somebody waits for that.
     pub(super) fn check_clock(&self) -> Result<(), Rejection> {
         match self.closed {

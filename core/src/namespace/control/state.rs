@@ -1,6 +1,8 @@
 //! Controls written down and made again.
 
-use super::{Change, Close, Control, Controls, InFlight, Pause, Publish, is_zero};
+use super::{
+    BroadcastProducers, Change, Close, Control, Controls, InFlight, Pause, Publish, is_zero,
+};
 use crate::namespace::NamespaceConfig;
 use crate::output::{Cursor, NamespaceId};
 use crate::time::Timestamp;
@@ -39,6 +41,9 @@ pub(crate) struct ControlState {
     /// The step that has resumed it last; 0: none has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) resumed: u64,
+    /// Whose broadcasts were taken.
+    #[serde(default, skip_serializing_if = "BroadcastProducers::is_empty")]
+    pub(crate) broadcasters: BroadcastProducers,
     /// The newest output of all when it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) born_cursor: Option<u64>,
@@ -79,6 +84,7 @@ impl Controls {
             paused: it.paused.clone(),
             closed: it.closed,
             resumed: it.resumed,
+            broadcasters: it.broadcasters.clone(),
             born_cursor: it.born.map(|born| born.0),
         });
         let in_flight = self.in_flight.iter().map(|((namespace, number), it)| StepState {
@@ -116,6 +122,7 @@ impl Controls {
                 closed: namespace.closed,
                 is_finished: false,
                 resumed: namespace.resumed,
+                broadcasters: namespace.broadcasters,
                 born: namespace.born_cursor.map(Cursor),
                 idle_at: None,
             };

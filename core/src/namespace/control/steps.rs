@@ -3,7 +3,7 @@
 
 use super::{Change, ControlEffect, Controls, Step, StepDone, Ticket};
 use crate::key_group::LaneIndex;
-use crate::namespace::{CommandReply, NamespaceConfig, SourceResult};
+use crate::namespace::{BroadcastResult, CommandReply, NamespaceConfig, SourceResult};
 use crate::output::NamespaceId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub(super) struct InFlight {
     pub(super) applied: u16,
     pub(super) settled: u16,
     pub(super) timers: u64,
+    pub(super) is_failed: bool,
     pub(super) publish: Option<Publish>,
     pub(super) waiting: VecDeque<Waiting>,
 }
@@ -22,7 +23,7 @@ pub(super) struct InFlight {
 impl InFlight {
     pub(super) fn new(change: Change) -> Self {
         let (publish, waiting) = (None, VecDeque::new());
-        Self { change, applied: 0, settled: 0, timers: 0, publish, waiting }
+        Self { change, applied: 0, settled: 0, timers: 0, is_failed: false, publish, waiting }
     }
 
     /// Whether it closes a namespace, and all that is left to do of it is to wait for its last timer:
@@ -127,6 +128,7 @@ impl Controls {
         self.ask_closed();
         for ((namespace, number), step) in &mut self.in_flight {
             (step.applied, step.settled, step.timers) = (0, 0, 0);
+            step.is_failed = false;
             step.waiting.clear();
             let (namespace, number, change) = (*namespace, *number, step.change.clone());
             effects.push(ControlEffect::Send(Step { namespace, number, change }));
@@ -140,6 +142,7 @@ impl Controls {
         let Some(step) = self.in_flight.get_mut(&key) else {
             return;
         };
+        step.is_failed |= done.is_failed;
         if done.is_settled {
             step.settled += 1;
             step.timers += done.timers;
@@ -155,7 +158,8 @@ impl Controls {
             effects.push(ControlEffect::Publish { id, name, config, version, born });
         }
         let (is_applied, is_settled) = (step.applied == lanes, step.settled == lanes);
-        let (timers, all) = (step.timers, std::mem::take(&mut step.waiting));
+        let (timers, is_failed) = (step.timers, step.is_failed);
+        let all = std::mem::take(&mut step.waiting);
         if is_applied && is_settled && step.change == Change::Close {
             self.finish(done.namespace, effects);
         }
@@ -171,7 +175,8 @@ impl Controls {
                     let closing = self.closing(done.namespace).unwrap_or(closing);
                     CommandReply::Closed { changed, closing, timers }
                 }
-                reply => reply.with_timers(timers),
+                reply if waiting.is_bystander => reply,
+                reply => reply.with(timers, is_failed),
             };
             effects.push(ControlEffect::Answer(waiting.ticket, Ok(reply)));
         }
@@ -184,12 +189,17 @@ impl Controls {
 }
 
 impl CommandReply {
-    fn with_timers(self, timers: u64) -> Self {
+    /// The same, once it is known what came of its step.
+    fn with(self, timers: u64, is_failed: bool) -> Self {
         match self {
             Self::Deleted { .. } => Self::Deleted { timers },
             Self::Clock { advanced, now, .. } => Self::Clock { advanced, now, fired: timers },
             Self::Source { result, watermark, .. } if result != SourceResult::Ignored => {
                 Self::Source { result, watermark, fired: timers }
+            }
+            Self::Broadcast { result, .. } => {
+                let result = if is_failed { BroadcastResult::Failed } else { result };
+                Self::Broadcast { result, visited: timers }
             }
             other => other,
         }

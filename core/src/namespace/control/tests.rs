@@ -47,7 +47,7 @@ impl World {
         let mut effects = Vec::new();
         for _ in 0..LANES {
             let (namespace, number) = (step.namespace, step.number);
-            let done = StepDone { namespace, number, is_settled, timers };
+            let done = StepDone { namespace, number, is_settled, timers, is_failed: false };
             self.controls.step_done(done, &mut effects);
         }
         effects
@@ -85,7 +85,7 @@ fn a_namespace_is_published_when_every_lane_has_it() {
     let [ControlEffect::Send(step)] = &effects[..] else { panic!("{effects:?}") };
     let (namespace, number) = (step.namespace, step.number);
     assert_eq!(namespace.0 % LANES as u64, 1, "an incarnation tells its home");
-    let done = StepDone { namespace, number, is_settled: false, timers: 0 };
+    let done = StepDone { namespace, number, is_settled: false, timers: 0, is_failed: false };
     let mut effects = Vec::new();
     for _ in 1..LANES {
         world.controls.step_done(done, &mut effects);

@@ -70,6 +70,7 @@ pub(super) fn follow(
                 }
                 Change::Drain => oracle.advance(Domain::Processing, Timestamp::MAX, position),
                 Change::Discard => oracle.discard(),
+                Change::Broadcast(_) => panic!("no function runs here"),
                 Change::Close
                 | Change::Pause
                 | Change::Stop(_)

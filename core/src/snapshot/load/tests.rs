@@ -26,6 +26,7 @@ fn head(position: u64, ids: &[u64]) -> LaneHead {
         is_paused: false,
         is_closed: false,
         stopped: None,
+        broadcast: None,
         domains: [still.clone(), still.clone()],
     });
     LaneHead { position, namespaces: namespaces.collect() }

@@ -1,6 +1,6 @@
-//! The call that takes elements, for the table.
+//! The calls that take elements, for the table.
 
-use super::table::{ACK, TIMES, get};
+use super::table::{ACK, ACK_SYNCED, TIMES, get};
 use super::{Call, Place, Reads, Route, Scope, Verb};
 use crate::http::query::{Param, ParamKind};
 
@@ -30,5 +30,26 @@ pub(super) const PUSH: Route = Route {
         "/elements",
         Call::Elements,
         "Elements for the namespace's function: NDJSON lines or an Arrow stream; a summary answers",
+    )
+};
+
+pub(super) const BROADCAST: Route = Route {
+    verb: Verb::Post,
+    scope: Scope::Ingest,
+    params: &[
+        Param::one(
+            "settle",
+            ParamKind::Flag,
+            "Answer once all keys that it wants visited have been, and what that emits can be read.",
+        ),
+        ACK_SYNCED,
+    ],
+    reads: Reads::Single("BroadcastElement"),
+    schema: Some("BroadcastTaken"),
+    ..get(
+        Place::AnyNamespace,
+        "/broadcast",
+        Call::Broadcast,
+        "One element for all keys of the namespace's function: what comes behind it finds its state",
     )
 };

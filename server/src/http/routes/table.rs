@@ -13,7 +13,7 @@ pub(super) const ACK: Param = Param::one(
      configured with. Stormwheel-Ack in the answer says what was given; with in_memory that is \
      `accepted`, whatever was asked for.",
 );
-const ACK_SYNCED: Param = Param::one(
+pub(super) const ACK_SYNCED: Param = Param::one(
     "ack",
     ParamKind::Word(&["accepted", "written", "synced"]),
     "How durable the change shall be before the answer. This one is always `synced`, and \
@@ -178,6 +178,7 @@ pub static ROUTES: &[Route] = &[
         )
     },
     elements::PUSH,
+    elements::BROADCAST,
     Route {
         params: &[
             Param::one("due_after", ParamKind::Time, "Only timers due at or after this."),

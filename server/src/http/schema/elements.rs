@@ -44,3 +44,27 @@ pub struct ElementError {
     pub index: u64,
     pub error: Problem,
 }
+
+/// One element for all keys.
+#[derive(ToSchema)]
+pub struct BroadcastElement {
+    /// Any JSON, `null` too.
+    pub value: Value,
+    /// When it happened; the namespace's now unless said, as long as it has no event time.
+    pub timestamp: Option<Time>,
+}
+
+#[derive(ToSchema)]
+pub struct BroadcastTaken {
+    pub result: BroadcastResult,
+    /// How many visits of keys it has brought about, if it was asked to settle.
+    pub visited: Option<u64>,
+}
+
+/// `repeated`: its producer sent it before.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum BroadcastResult {
+    Processed,
+    Repeated,
+}

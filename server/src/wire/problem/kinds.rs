@@ -129,6 +129,9 @@ kinds! {
     ELEMENTS_UNWANTED = 409 "elements-unwanted", "The namespace takes no elements",
         "The namespace runs the operator `timers`, which turns timers into fires and has nothing to do with elements.\n\n\
          Register timers in it, or send elements to a namespace whose `operator` is a function.";
+    BROADCAST_UNWANTED = 409 "broadcast-unwanted", "The namespace takes no broadcasts",
+        "A broadcast is for a function that was written for broadcasts; the namespace's `operator` is not one of these.\n\n\
+         Send its elements to single keys, or broadcast to a namespace whose function takes broadcasts (KeyedBroadcastProcessFunction).";
     TIMERS_OWNED = 409 "timers-owned", "The timers of this namespace belong to its function",
         "The namespace runs a function, which registers and deletes its timers itself. They can be read, but not changed from outside.\n\n\
          Send it elements. For timers of your own, make a namespace whose operator is `timers`.";

@@ -58,7 +58,8 @@ impl World {
                     for is_settled in [false, true] {
                         let (namespace, number) = (step.namespace, step.number);
                         let timers = if is_settled { number } else { 0 };
-                        let done = StepDone { namespace, number, is_settled, timers };
+                        let done =
+                            StepDone { namespace, number, is_settled, timers, is_failed: false };
                         self.owed.extend([done; LANES as usize]);
                     }
                     self.sent.push((step.namespace, step.number, step.change));
