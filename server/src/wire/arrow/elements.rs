@@ -2,17 +2,12 @@
 //! each field of the values.
 
 use super::each_batch;
-use super::typed::{BytesColumn, TimeColumn, read_json, wrong_type};
+use super::typed::{BytesColumn, IntColumn, TimeColumn, read_json};
 use super::values::{ValueColumn, write_object};
 use crate::wire::elements::{ElementSink, Elements, Intake};
 use crate::wire::fields::{Field, Fields, PayloadField};
 use crate::wire::problem::{Problem, kinds};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::DataType;
+use arrow_array::RecordBatch;
 
 /// Decodes a stream of elements. If it refuses, nothing may be made of what was taken. `None`: see
 /// [`Intake::read_lines`].
@@ -42,7 +37,7 @@ struct ElementColumns<'a> {
     key: Option<BytesColumn<'a>>,
     timestamp: Option<TimeColumn<'a>>,
     value: Option<BytesColumn<'a>>,
-    input: Option<&'a dyn Array>,
+    input: Option<IntColumn<'a>>,
     /// The other columns: the fields of values, if there is no column `value`.
     fields: Vec<ValueColumn<'a>>,
 }
@@ -62,8 +57,7 @@ impl<'a> ElementColumns<'a> {
                 "key" => columns.key = Some(BytesColumn::open(name, array)?),
                 "timestamp" => columns.timestamp = Some(TimeColumn::open(name, array)?),
                 "value" => columns.value = Some(BytesColumn::open(name, array)?),
-                "input" if array.data_type().is_integer() => columns.input = Some(array),
-                "input" => return Err(wrong_type(name, "an integer", array)),
+                "input" => columns.input = Some(IntColumn::open(name, array)?),
                 other => columns.fields.push(ValueColumn::open(other, array)?),
             }
         }
@@ -102,9 +96,9 @@ impl<'a> ElementColumns<'a> {
             fields.given = fields.given.with(Field::Timestamp);
             fields.timestamp = Some(timestamp);
         }
-        if let Some(input) = self.input.filter(|array| array.is_valid(row)) {
+        if let Some(input) = self.input.as_ref().and_then(|column| column.get(row)) {
             fields.given = fields.given.with(Field::Input);
-            fields.input = Some(read_input(input, row)?);
+            fields.input = Some(read_input(input)?);
         }
         fields.given = fields.given.with(Field::Value);
         fields.value = if let Some(column) = &self.value {
@@ -119,18 +113,8 @@ impl<'a> ElementColumns<'a> {
     }
 }
 
-/// Which input a row is for: any type of integer, as readers of data frames like it.
-pub(super) fn read_input(array: &dyn Array, row: usize) -> Result<u8, Problem> {
-    let number = match array.data_type() {
-        DataType::Int8 => i128::from(array.as_primitive::<Int8Type>().value(row)),
-        DataType::Int16 => i128::from(array.as_primitive::<Int16Type>().value(row)),
-        DataType::Int32 => i128::from(array.as_primitive::<Int32Type>().value(row)),
-        DataType::UInt8 => i128::from(array.as_primitive::<UInt8Type>().value(row)),
-        DataType::UInt16 => i128::from(array.as_primitive::<UInt16Type>().value(row)),
-        DataType::UInt32 => i128::from(array.as_primitive::<UInt32Type>().value(row)),
-        DataType::UInt64 => i128::from(array.as_primitive::<UInt64Type>().value(row)),
-        _ => i128::from(array.as_primitive::<Int64Type>().value(row)),
-    };
+/// Which input a row is for.
+pub(super) fn read_input(number: i128) -> Result<u8, Problem> {
     u8::try_from(number).map_err(|_| {
         let detail = format!("input is {number}; inputs are counted from 0, and they are few");
         Problem::new(&kinds::INVALID_FIELD, detail).field("input")

@@ -6,12 +6,12 @@
 //! new as its newest row.
 
 use super::elements::read_input;
-use super::typed::{BytesColumn, TimeColumn, wrong_type};
+use super::typed::{BytesColumn, IntColumn, TimeColumn};
 use super::{Rows, each_batch};
 use crate::wire::elements::{ElementSink, Elements, Intake};
 use crate::wire::fields::{Field, Fields, PayloadField};
 use crate::wire::problem::{Problem, kinds};
-use arrow_array::{Array, RecordBatch, UInt32Array};
+use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::take::take_record_batch;
 use std::collections::HashMap;
 use stormwheel::function::encode_batch;
@@ -45,7 +45,7 @@ pub fn push_groups<S: ElementSink>(
 struct Columns<'a> {
     key: BytesColumn<'a>,
     timestamp: Option<TimeColumn<'a>>,
-    input: Option<&'a dyn Array>,
+    input: Option<IntColumn<'a>>,
     /// What elements are made of: the times as well.
     rest: RecordBatch,
 }
@@ -69,8 +69,7 @@ impl<'a> Columns<'a> {
             }
             match name {
                 "key" => key = Some(BytesColumn::open(name, array)?),
-                "input" if array.data_type().is_integer() => input = Some(array),
-                "input" => return Err(wrong_type(name, "an integer", array)),
+                "input" => input = Some(IntColumn::open(name, array)?),
                 _ => rest.push(place),
             }
             if name == "timestamp" {
@@ -112,8 +111,8 @@ impl<'a> Columns<'a> {
 
     fn read(&self, row: usize) -> Result<(Option<Timestamp>, Option<u8>), Problem> {
         let timestamp = self.timestamp.as_ref().map(|column| column.get("timestamp", row));
-        let input = self.input.filter(|array| array.is_valid(row));
-        let input = input.map(|array| read_input(array, row)).transpose()?;
+        let input = self.input.as_ref().and_then(|column| column.get(row));
+        let input = input.map(read_input).transpose()?;
         Ok((timestamp.transpose()?.flatten(), input))
     }
 

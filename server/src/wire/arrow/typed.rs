@@ -8,8 +8,9 @@ use arrow_array::types::{
     TimestampSecondType,
 };
 use arrow_array::{
-    Array, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array, LargeBinaryArray,
-    LargeStringArray, StringArray, StringViewArray,
+    Array, ArrowPrimitiveType, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int8Array,
+    Int16Array, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, PrimitiveArray,
+    StringArray, StringViewArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow_schema::{DataType, TimeUnit};
 use serde_json::value::RawValue;
@@ -47,6 +48,58 @@ pub(super) fn millis<'a>(name: &str, array: &'a dyn Array) -> Result<&'a Int64Ar
 
 pub(super) fn get_millis(column: Option<&Int64Array>, row: usize) -> Option<i64> {
     column.filter(|array| array.is_valid(row)).map(|array| array.value(row))
+}
+
+/// Whole numbers of any type.
+pub(super) enum IntColumn<'a> {
+    Int8(&'a Int8Array),
+    Int16(&'a Int16Array),
+    Int32(&'a Int32Array),
+    Int64(&'a Int64Array),
+    UInt8(&'a UInt8Array),
+    UInt16(&'a UInt16Array),
+    UInt32(&'a UInt32Array),
+    UInt64(&'a UInt64Array),
+}
+
+impl<'a> IntColumn<'a> {
+    pub(super) fn open(name: &str, array: &'a dyn Array) -> Result<Self, Problem> {
+        Self::try_open(array).ok_or_else(|| wrong_type(name, "an integer", array))
+    }
+
+    pub(super) fn try_open(array: &'a dyn Array) -> Option<Self> {
+        Some(match array.data_type() {
+            DataType::Int8 => Self::Int8(array.as_primitive_opt()?),
+            DataType::Int16 => Self::Int16(array.as_primitive_opt()?),
+            DataType::Int32 => Self::Int32(array.as_primitive_opt()?),
+            DataType::Int64 => Self::Int64(array.as_primitive_opt()?),
+            DataType::UInt8 => Self::UInt8(array.as_primitive_opt()?),
+            DataType::UInt16 => Self::UInt16(array.as_primitive_opt()?),
+            DataType::UInt32 => Self::UInt32(array.as_primitive_opt()?),
+            DataType::UInt64 => Self::UInt64(array.as_primitive_opt()?),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<i128> {
+        match self {
+            Self::Int8(array) => at(array, row),
+            Self::Int16(array) => at(array, row),
+            Self::Int32(array) => at(array, row),
+            Self::Int64(array) => at(array, row),
+            Self::UInt8(array) => at(array, row),
+            Self::UInt16(array) => at(array, row),
+            Self::UInt32(array) => at(array, row),
+            Self::UInt64(array) => at(array, row),
+        }
+    }
+}
+
+fn at<T: ArrowPrimitiveType<Native: Into<i128>>>(
+    array: &PrimitiveArray<T>,
+    row: usize,
+) -> Option<i128> {
+    array.is_valid(row).then(|| array.value(row).into())
 }
 
 /// Points in time.

@@ -1,13 +1,10 @@
 //! Columns of any names as the fields of a value: a row becomes one JSON object.
 
-use super::typed::{Bytes, BytesColumn, TextColumn, TimeColumn};
+use super::typed::{Bytes, BytesColumn, IntColumn, TextColumn, TimeColumn};
 use crate::wire::json::{push_base64, push_int, push_text};
 use crate::wire::problem::{Problem, kinds};
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
-};
+use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{Array, ArrowPrimitiveType, BooleanArray, PrimitiveArray};
 use arrow_schema::DataType;
 use stormwheel::text::clip;
@@ -23,14 +20,7 @@ pub(super) struct ValueColumn<'a> {
 
 enum Values<'a> {
     Bool(&'a BooleanArray),
-    Int8(&'a PrimitiveArray<Int8Type>),
-    Int16(&'a PrimitiveArray<Int16Type>),
-    Int32(&'a PrimitiveArray<Int32Type>),
-    Int64(&'a PrimitiveArray<Int64Type>),
-    UInt8(&'a PrimitiveArray<UInt8Type>),
-    UInt16(&'a PrimitiveArray<UInt16Type>),
-    UInt32(&'a PrimitiveArray<UInt32Type>),
-    UInt64(&'a PrimitiveArray<UInt64Type>),
+    Int(IntColumn<'a>),
     Float32(&'a PrimitiveArray<Float32Type>),
     Float64(&'a PrimitiveArray<Float64Type>),
     Time(TimeColumn<'a>),
@@ -43,16 +33,9 @@ impl<'a> ValueColumn<'a> {
     pub(super) fn open(name: &'a str, array: &'a dyn Array) -> Result<Self, Problem> {
         let values = match array.data_type() {
             DataType::Boolean => array.as_boolean_opt().map(Values::Bool),
-            DataType::Int8 => primitive(array).map(Values::Int8),
-            DataType::Int16 => primitive(array).map(Values::Int16),
-            DataType::Int32 => primitive(array).map(Values::Int32),
-            DataType::Int64 => primitive(array).map(Values::Int64),
-            DataType::UInt8 => primitive(array).map(Values::UInt8),
-            DataType::UInt16 => primitive(array).map(Values::UInt16),
-            DataType::UInt32 => primitive(array).map(Values::UInt32),
-            DataType::UInt64 => primitive(array).map(Values::UInt64),
             DataType::Float32 => primitive(array).map(Values::Float32),
             DataType::Float64 => primitive(array).map(Values::Float64),
+            integer if integer.is_integer() => IntColumn::try_open(array).map(Values::Int),
             DataType::Timestamp(..) => TimeColumn::open(name, array).ok().map(Values::Time),
             _ => match TextColumn::try_open(array) {
                 Some(texts) => Some(Values::Text(texts)),
@@ -82,25 +65,31 @@ impl<'a> ValueColumn<'a> {
 
     /// Appends the field of a row; a null is left out.
     fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Problem> {
-        if self.array.is_null(row) {
-            return Ok(());
-        }
+        let before = out.len();
         if out.last() != Some(&b'{') {
             out.push(b',');
         }
         out.extend_from_slice(&self.name);
+        if !self.write_value(row, out)? {
+            out.truncate(before);
+        }
+        Ok(())
+    }
+
+    /// Appends the value of a row. Returns whether there is one: a row of a dictionary may be null behind
+    /// a key that is not.
+    fn write_value(&self, row: usize, out: &mut Vec<u8>) -> Result<bool, Problem> {
+        if self.array.is_null(row) {
+            return Ok(false);
+        }
         match &self.values {
             Values::Bool(array) => {
                 out.extend_from_slice(if array.value(row) { b"true" } else { b"false" });
             }
-            Values::Int8(array) => push_int(out, array.value(row)),
-            Values::Int16(array) => push_int(out, array.value(row)),
-            Values::Int32(array) => push_int(out, array.value(row)),
-            Values::Int64(array) => push_int(out, array.value(row)),
-            Values::UInt8(array) => push_int(out, array.value(row)),
-            Values::UInt16(array) => push_int(out, array.value(row)),
-            Values::UInt32(array) => push_int(out, array.value(row)),
-            Values::UInt64(array) => push_int(out, array.value(row)),
+            Values::Int(column) => match column.get(row) {
+                Some(value) => push_int(out, value),
+                None => return Ok(false),
+            },
             Values::Float32(array) => self.push_float(array.value(row).is_finite(), || {
                 serde_json::to_writer(out, &array.value(row))
             })?,
@@ -109,24 +98,23 @@ impl<'a> ValueColumn<'a> {
             })?,
             Values::Time(column) => match column.get("timestamp", row) {
                 Ok(Some(time)) => push_int(out, time.as_millis()),
-                Ok(None) => out.extend_from_slice(b"null"),
+                Ok(None) => return Ok(false),
                 Err(mut problem) => {
                     problem.field = Some(clip(self.plain_name).to_owned());
                     return Err(problem);
                 }
             },
-            // Rows of a dictionary may be null behind a key that is not.
             Values::Text(column) => match column.get(row) {
                 Some(text) => push_text(out, text),
-                None => out.extend_from_slice(b"null"),
+                None => return Ok(false),
             },
             Values::Bytes(column) => match column.get(row) {
                 Some(Bytes::Raw(bytes)) => push_base64(out, bytes),
                 Some(Bytes::Text(text)) => push_text(out, text),
-                None => out.extend_from_slice(b"null"),
+                None => return Ok(false),
             },
         }
-        Ok(())
+        Ok(true)
     }
 
     fn push_float(

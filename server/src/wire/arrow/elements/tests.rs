@@ -3,9 +3,11 @@
 use super::*;
 use crate::wire::elements::tests::Recorder;
 use crate::wire::problem::Kind;
+use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array,
-    StringArray, TimestampMicrosecondArray, UInt8Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, DictionaryArray, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow_ipc::writer::StreamWriter;
 use std::sync::Arc;
@@ -96,6 +98,43 @@ fn values_come_by_their_fields() {
         ],
         &[(2, "size")],
     );
+}
+
+#[test]
+fn a_null_of_a_dictionary_is_left_out_as_any_other() {
+    let keys = || texts(&[Some("a"), Some("b"), Some("c")]);
+    let of = |rows: Vec<Option<i32>>| -> ArrayRef {
+        let values = texts(&[Some("x"), None]);
+        Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(rows), values))
+    };
+    let counts = || -> ArrayRef { Arc::new(Int32Array::from(vec![1, 2, 3])) };
+    check(
+        vec![("key", keys()), ("name", of(vec![Some(1), Some(0), None])), ("n", counts())],
+        &["a 99 {\"n\":1}", "b 99 {\"name\":\"x\",\"n\":2}", "c 99 {\"n\":3}"],
+        &[],
+    );
+}
+
+#[test]
+fn inputs_and_fields_are_integers_of_any_type() {
+    let columns: [(ArrayRef, &str); 8] = [
+        (Arc::new(Int8Array::from(vec![1, i8::MIN])), "-128"),
+        (Arc::new(Int16Array::from(vec![1, i16::MIN])), "-32768"),
+        (Arc::new(Int32Array::from(vec![1, i32::MIN])), "-2147483648"),
+        (Arc::new(Int64Array::from(vec![1, i64::MIN])), "-9223372036854775808"),
+        (Arc::new(UInt8Array::from(vec![1, u8::MAX])), "255"),
+        (Arc::new(UInt16Array::from(vec![1, u16::MAX])), "65535"),
+        (Arc::new(UInt32Array::from(vec![1, u32::MAX])), "4294967295"),
+        (Arc::new(UInt64Array::from(vec![1, u64::MAX])), "18446744073709551615"),
+    ];
+    for (array, last) in columns {
+        let input = array.slice(0, 1);
+        let keys = texts(&[Some("a")]);
+        let columns = vec![("key", keys.clone()), ("n", input.clone()), ("input", input)];
+        check(columns, &["a 99 {\"n\":1} to 1"], &[]);
+        let columns = vec![("key", keys), ("n", array.slice(1, 1))];
+        check(columns, &[&format!("a 99 {{\"n\":{last}}}")], &[]);
+    }
 }
 
 #[test]
