@@ -111,8 +111,7 @@ impl Solo {
         each: impl FnMut(OutputRecord<'_>) + Send,
     ) {
         let (name, reply) = (DEFAULT_NAMESPACE.to_owned(), Box::new(|_| {}));
-        let (pending, keys, cursor) = (0, 0, None);
-        let asked = Box::new(Asked { name, command, settle: false, pending, keys, cursor });
+        let asked = Box::new(Asked::new(name, command));
         let request = CommandRequest { asked, reply };
         self.work(Some(Message::Command(request)), now, each);
     }

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
     use stormwheel::function::{Context, KeyedProcessFunction, Operators, Result};
-    use stormwheel::namespace::{NamespaceConfig, OnError};
+    use stormwheel::namespace::{ErrorPolicy, NamespaceConfig, OnError};
     use stormwheel::testing::Harness;
     use tracing_subscriber::fmt::MakeWriter;
 
@@ -120,7 +120,7 @@ mod tests {
         let lines = Lines::default();
         let log = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
         tracing::subscriber::with_default(log, || {
-            let on_error = OnError { retry: 3, ..OnError::default() };
+            let on_error = OnError { retry: 3, backoff_ms: 0, then: ErrorPolicy::Skip };
             let config = NamespaceConfig { on_error, ..NamespaceConfig::default() };
             let mut harness = Harness::with_config(|| Panics, config).unwrap();
             for timestamp in [1, 2] {

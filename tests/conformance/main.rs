@@ -19,6 +19,7 @@ mod broadcast;
 mod case;
 mod command;
 mod compare;
+mod drained;
 mod http;
 mod load;
 mod plays;

@@ -66,9 +66,8 @@ async fn an_element_that_fails_is_tried_again_and_then_the_namespace_stops() {
     assert_eq!(stopped_count(&service).await, "stormwheel_namespaces_stopped 1");
     // On every lane nothing is taken, and no time passes.
     service.watermark("s", 50).await;
-    let others: String = (0..40)
-        .map(|n| format!("{{\"key\":\"k{n}\",\"timestamp\":60,\"value\":{{\"n\":1}}}}\n"))
-        .collect();
+    let line = |n| format!("{{\"key\":\"k{n}\",\"timestamp\":60,\"value\":{{\"n\":1}}}}\n");
+    let others = (0..40).map(line).collect::<Vec<_>>().concat();
     let summary = service.elements("", &others).await.expect(200).json();
     assert_eq!((&summary["failed"], &summary["results"]), (&json!(40), &json!({})));
     assert_eq!(service.values("").await, [] as [&str; 0]);

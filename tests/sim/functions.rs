@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::function::Element;
 use stormwheel::namespace::{
-    Command, CommandReply, LateElements, LateTimers, NamespaceConfig, OverduePolicy, Retention,
-    SourceChange, WatermarkConfig,
+    Command, CommandReply, ErrorPolicy, LateElements, LateTimers, NamespaceConfig, OnError,
+    OverduePolicy, Retention, SourceChange, WatermarkConfig,
 };
 use stormwheel::op::{Action, Op, Outcome, Payload};
 use stormwheel::runtime::{Ack, Engine};
@@ -56,6 +56,8 @@ impl Functions {
         let plain = NamespaceConfig {
             operator: FUNCTION.to_owned(),
             late_elements: LateElements::SideOutput,
+            // What fails fails again: whether it did before a crash is then no matter.
+            on_error: OnError { retry: 1, backoff_ms: 0, then: ErrorPolicy::Skip },
             watermark: WatermarkConfig {
                 sources: SOURCES.map(str::to_owned).to_vec(),
                 idle_after_ms: None,

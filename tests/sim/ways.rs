@@ -245,7 +245,7 @@ mod tests {
         let act = Act::DeleteName { domain, name };
         let next = follow(candidates, b"k", &act, Some(&cancelled), &rules, &window, &[]);
         let timer = Timer { domain, fire_at: 150, name: None, payload: None };
-        let seen: Vec<Fired> = fires.then(|| Fired { timer, due_by: NOW }).into_iter().collect();
+        let seen: Vec<Fired> = fires.then_some(Fired { timer, due_by: NOW }).into_iter().collect();
         !settle_all(&next, &rules, [None; 2], NOW, &seen).is_empty()
     }
 

@@ -82,6 +82,12 @@ pub trait Operator: Send {
         false
     }
 
+    /// Whether what it keeps, and its timers, follow from its options: then they cannot change while its
+    /// namespace holds keys.
+    fn keeps_options(&self) -> bool {
+        false
+    }
+
     /// How many inputs it has, which elements tell apart by [`Element::input`].
     fn inputs(&self) -> u8 {
         1

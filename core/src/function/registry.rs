@@ -98,6 +98,12 @@ impl Operators {
         self.by_name.contains_key(name)
     }
 
+    /// Whether the options of a configuration that was checked cannot change while there are keys.
+    pub(crate) fn keeps_options(&self, config: &NamespaceConfig) -> bool {
+        let operator = self.make(config);
+        operator.is_ok_and(|operator| operator.is_some_and(|operator| operator.keeps_options()))
+    }
+
     /// Refuses a configuration that names an operator that is not there, options that it does not
     /// take, or an `overdue` that it cannot do with.
     pub fn check(&self, config: &NamespaceConfig) -> Result<(), Rejection> {

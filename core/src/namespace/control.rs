@@ -6,12 +6,15 @@
 //! was applied in every lane, or, if it asked to settle, when everything that the step made due has
 //! fired in every lane.
 
+mod asked;
 mod broadcast;
 mod close;
 mod pause;
 mod state;
 mod steps;
 
+pub(crate) use asked::Asked;
+use asked::is_zero;
 pub(crate) use broadcast::{BroadcastProducers, BroadcastStep};
 pub(crate) use close::Close;
 pub(crate) use pause::Pause;
@@ -83,29 +86,6 @@ pub(crate) struct StopReport {
     /// The control records that the lane had applied by then.
     pub(crate) applied_number: u64,
     pub(crate) stop: Arc<Stop>,
-}
-
-/// A command with what it depends on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Asked {
-    /// The namespace.
-    pub(crate) name: String,
-    pub(crate) command: Command,
-    /// Answered once everything that it made due can be read.
-    pub(crate) settle: bool,
-    /// Timers that the namespace held, as far as was known when it was asked.
-    pub(crate) pending: u64,
-    /// Keys that it held, those that have a state and no timers among them.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(crate) keys: u64,
-    /// The newest output that there was when it was asked: what begins with it begins behind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cursor: Option<u64>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// A numbered control record on its way to all lanes.
@@ -249,7 +229,7 @@ impl Controls {
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
     ) {
-        let Asked { name, command, settle, pending, keys, cursor } = asked;
+        let Asked { name, command, settle, pending, keys, cursor, keeps_options } = asked;
         let (settle, born) = (*settle, cursor.map(Cursor));
         // A command that changes nothing may repeat one that is still under way: what it answers
         // has to be true already.
@@ -258,7 +238,8 @@ impl Controls {
         let done = match command {
             Command::Put { config, expected_version } => {
                 let holds_some = *pending > 0 || *keys > 0;
-                self.put(ticket, name, config, *expected_version, holds_some, born, now, effects)
+                let fixed = holds_some.then_some(*keeps_options);
+                self.put(ticket, name, config, *expected_version, fixed, born, now, effects)
             }
             Command::Delete { force } => {
                 let held = if *force { [0, 0] } else { [*pending, *keys] };
@@ -285,6 +266,7 @@ impl Controls {
         self.by_name.get_mut(name).ok_or(Rejection::NamespaceUnknown)
     }
 
+    /// `fixed`: there are keys; and whether the options cannot change while there are.
     #[allow(clippy::too_many_arguments, reason = "a command with what surrounds it")]
     fn put(
         &mut self,
@@ -292,7 +274,7 @@ impl Controls {
         name: &str,
         config: &NamespaceConfig,
         expected_version: Option<u64>,
-        holds_some: bool,
+        fixed: Option<bool>,
         born: Option<Cursor>,
         now: Timestamp,
         effects: &mut Vec<ControlEffect>,
@@ -309,13 +291,15 @@ impl Controls {
         if expected_version.is_some_and(|expected| expected != control.version) {
             return Err(Rejection::VersionConflict);
         }
-        for (field, differs) in [
-            ("operator", control.config.operator != config.operator),
-            ("options", !control.config.has_options_of(config)),
-            ("clock", control.config.clock != config.clock),
-        ] {
-            if differs && holds_some {
-                return Err(Rejection::OptionFixed { field });
+        if let Some(keeps_options) = fixed {
+            for (field, differs) in [
+                ("operator", control.config.operator != config.operator),
+                ("options", keeps_options && !control.config.has_options_of(config)),
+                ("clock", control.config.clock != config.clock),
+            ] {
+                if differs {
+                    return Err(Rejection::OptionFixed { field });
+                }
             }
         }
         if *control.config == *config {

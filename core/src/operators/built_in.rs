@@ -32,7 +32,7 @@ use std::time::Duration;
 /// harness.advance_watermark(65_000);
 /// let outputs = harness.take_outputs(None);
 /// assert_eq!(outputs[0].value, br#"{"event":"timeout","last_seen":5000,"value":1}"#);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), stormwheel::function::FunctionError>(())
 /// ```
 pub trait BuiltIn: sealed::Read + Serialize {
     /// The operator's name: `operator` of a namespace's configuration.

@@ -208,6 +208,10 @@ impl Operator for Deduplicate {
         Ok(())
     }
 
+    fn keeps_options(&self) -> bool {
+        true
+    }
+
     fn judges_lateness(&self) -> bool {
         true
     }

@@ -129,6 +129,10 @@ impl<M: Machine> Operator for Stepped<M> {
         self.run(None, call)
     }
 
+    fn keeps_options(&self) -> bool {
+        true
+    }
+
     fn judges_lateness(&self) -> bool {
         // By the clock, none is late.
         self.0.domain() == Domain::Processing

@@ -415,8 +415,11 @@ impl Engine {
         let name = name.to_owned();
         let may_begin = matches!(command, Command::Put { .. } | Command::Delete { .. });
         let cursor = may_begin.then(|| self.outputs().latest().0);
+        let keeps_options = matches!(&command, Command::Put { config, .. }
+            if keys > 0 && self.inner.operators.keeps_options(config));
         self.ask_costing(cost_bytes, self.shard_of(name.as_bytes()), reply, |reply| {
-            let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
+            let asked =
+                Box::new(Asked { name, command, settle, pending, keys, cursor, keeps_options });
             Message::Command(CommandRequest { asked, reply })
         });
     }
@@ -521,14 +524,21 @@ impl Engine {
         }
     }
 
+    /// A checkpointer that has ended drops the reply.
+    fn ask_checkpointer<T>(
+        &self,
+        reply: Reply<Result<T, Rejection>>,
+        message: impl FnOnce(Reply<Result<T, Rejection>>) -> Checkpoint,
+    ) {
+        match self.common().parts.get() {
+            Some(to) => drop(to.send(message(reply))),
+            None => reply(Err(Rejection::NotDurable)),
+        }
+    }
+
     /// Begins a checkpoint, or joins the next one; the reply comes once it is published.
     pub fn checkpoint(&self, reply: Reply<Result<CheckpointInfo, Rejection>>) {
-        let Some(to) = self.common().parts.get() else {
-            reply(Err(Rejection::NotDurable));
-            return;
-        };
-        // A checkpointer that has ended drops the reply.
-        let _ = to.send(Checkpoint::Begin(reply));
+        self.ask_checkpointer(reply, Checkpoint::Begin);
     }
 
     /// The checkpoints of this process, and the one it began from: the newest first.
@@ -543,22 +553,15 @@ impl Engine {
         namespaces: Option<Vec<String>>,
         reply: Reply<Result<SavepointInfo, Rejection>>,
     ) {
-        let Some(to) = self.common().parts.get() else {
-            reply(Err(Rejection::NotDurable));
-            return;
-        };
-        // One that has ended drops the reply.
-        let _ = to.send(Checkpoint::Savepoint(SavepointAsked { namespaces, reply }));
+        self.ask_checkpointer(reply, |reply| {
+            Checkpoint::Savepoint(SavepointAsked { namespaces, reply })
+        });
     }
 
     /// Removes a savepoint, unless it is just being written. The reply comes once it is none any more.
     pub fn remove_savepoint(&self, id: &str, reply: Reply<Result<(), Rejection>>) {
-        let Some(to) = self.common().parts.get() else {
-            reply(Err(Rejection::NotDurable));
-            return;
-        };
-        // One that has ended drops the reply.
-        let _ = to.send(Checkpoint::RemoveSavepoint(id.to_owned(), reply));
+        let id = id.to_owned();
+        self.ask_checkpointer(reply, |reply| Checkpoint::RemoveSavepoint(id, reply));
     }
 
     /// The savepoints that there are, and those of this process that failed: the newest first.

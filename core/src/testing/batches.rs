@@ -1,6 +1,7 @@
 //! Batches in, the same things out however they were written down, and after a crash again.
 
 use super::BatchHarness;
+use super::tests::skipping;
 use crate::function::{
     Context, KeyedBatchFunction, OnTimerContext, OutputTag, Result, arrow_array, arrow_schema,
 };
@@ -169,7 +170,7 @@ impl KeyedBatchFunction for Typed {
 
 #[test]
 fn rows_of_json_fill_columns() {
-    let mut harness = BatchHarness::new(|| Typed);
+    let mut harness = BatchHarness::with_config(|| Typed, skipping()).unwrap();
     let rows = json!([
         {"flag": true, "small": 255, "large": u64::MAX, "ratio": 0.5, "text": "x", "at": -1},
         {"small": 0, "at": "2026-01-01T00:00:00Z", "ratio": 2},
@@ -201,7 +202,7 @@ fn rows_of_json_fill_columns() {
 
 #[test]
 fn streams_are_brought_to_the_columns_that_the_function_takes() {
-    let mut harness = BatchHarness::new(|| Typed);
+    let mut harness = BatchHarness::with_config(|| Typed, skipping()).unwrap();
     let small: ArrayRef = Arc::new(arrow_array::UInt8Array::from(vec![1, 2]));
     let more: ArrayRef = Arc::new(StringArray::from(vec!["not", "wanted"]));
     let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None]));
@@ -248,7 +249,7 @@ impl KeyedBatchFunction for Nested {
 
 #[test]
 fn what_json_cannot_say_comes_as_a_stream() {
-    let mut harness = BatchHarness::new(|| Nested);
+    let mut harness = BatchHarness::with_config(|| Nested, skipping()).unwrap();
     harness.process_rows("a", json!({"bytes": "AAA"}), 1).unwrap();
     let told = errors(&mut harness).remove(0);
     assert!(told.contains("`bytes` is Binary, which JSON cannot fill"), "{told}");

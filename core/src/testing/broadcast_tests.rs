@@ -7,7 +7,7 @@ use super::*;
 use crate::function::{
     BroadcastContext, Context, FunctionError, OnTimerContext, VisitContext, broadcast_operator,
 };
-use crate::namespace::{Broadcast, OnError};
+use crate::namespace::{Broadcast, ErrorPolicy, OnError};
 use crate::output::OutputId;
 use crate::runtime::EngineOptions;
 use serde::Deserialize;
@@ -134,7 +134,7 @@ impl KeyedBroadcastProcessFunction for Scale {
 }
 
 fn harness() -> BroadcastHarness<Scale> {
-    let on_error = OnError { retry: 1, ..OnError::default() };
+    let on_error = OnError { retry: 1, backoff_ms: 0, then: ErrorPolicy::Skip };
     let config = NamespaceConfig { on_error, ..NamespaceConfig::default() };
     BroadcastHarness::with_config(|| Scale, config).expect("a legal configuration")
 }

@@ -24,7 +24,7 @@ mod failing;
 /// What fails is passed over.
 const SKIP: OnError = OnError { retry: 0, backoff_ms: 0, then: ErrorPolicy::Skip };
 
-fn skipping() -> NamespaceConfig {
+pub(super) fn skipping() -> NamespaceConfig {
     NamespaceConfig { on_error: SKIP, ..NamespaceConfig::default() }
 }
 

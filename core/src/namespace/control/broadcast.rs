@@ -114,8 +114,7 @@ mod tests {
     use crate::output::NamespaceId;
 
     fn command(controls: &mut Controls, command: Command) -> Vec<ControlEffect> {
-        let (name, settle, pending, keys) = ("n".to_owned(), false, 0, 0);
-        let asked = Asked { name, command, settle, pending, keys, cursor: None };
+        let asked = Asked::new("n".to_owned(), command);
         let mut effects = Vec::new();
         controls.command(Ticket(1), &asked, Timestamp::from_millis(50), &mut effects);
         effects

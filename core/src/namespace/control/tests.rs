@@ -31,7 +31,7 @@ impl World {
         self.tickets += 1;
         let (ticket, now) = (Ticket(self.tickets), Timestamp::from_millis(0));
         let (name, command) = (name.to_owned(), command.clone());
-        let asked = Asked { name, command, settle, pending, keys: 0, cursor: None };
+        let asked = Asked { keeps_options: true, settle, pending, ..Asked::new(name, command) };
         self.controls.command(ticket, &asked, now, &mut effects);
         effects
     }

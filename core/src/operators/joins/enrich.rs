@@ -160,6 +160,10 @@ impl Operator for Enrich {
         Ok(())
     }
 
+    fn keeps_options(&self) -> bool {
+        true
+    }
+
     fn inputs(&self) -> u8 {
         2
     }

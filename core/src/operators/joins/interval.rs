@@ -135,6 +135,10 @@ impl Operator for IntervalJoin {
         Ok(())
     }
 
+    fn keeps_options(&self) -> bool {
+        true
+    }
+
     fn judges_lateness(&self) -> bool {
         true
     }

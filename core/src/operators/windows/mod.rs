@@ -113,6 +113,10 @@ impl Operator for Windows {
         Ok(())
     }
 
+    fn keeps_options(&self) -> bool {
+        true
+    }
+
     fn judges_lateness(&self) -> bool {
         true
     }

@@ -180,9 +180,7 @@ impl World {
     fn command(&mut self, name: &str, command: Command) {
         let answers = Arc::clone(&self.answers);
         let reply = Box::new(move |answer| answers.lock().unwrap().push(answer));
-        let (name, settle) = (name.to_owned(), false);
-        let (pending, keys, cursor) = (0, 0, None);
-        let asked = Box::new(Asked { name, command, settle, pending, keys, cursor });
+        let asked = Box::new(Asked::new(name.to_owned(), command));
         let request = CommandRequest { asked, reply };
         self.inbox.push_back(Message::Command(request));
     }

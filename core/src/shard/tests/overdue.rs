@@ -120,6 +120,36 @@ fn what_has_passed_fires_at_once_unless_an_earlier_one_is_held() {
 }
 
 #[test]
+fn a_second_return_that_finds_nothing_due_leaves_what_waits_as_it_was() {
+    let (mut world, namespace) = held();
+    put(&mut world, namespace, "k", "c", 2_250);
+    world.restart(1_000);
+    world.settle();
+    assert_eq!(world.shard.stats().overdue_at_restart, [0; 4]);
+    assert_eq!(shown(&world, namespace, "k"), ["a", "b", "c"]);
+    delete(&mut world, namespace, "k", "a");
+    assert_eq!(fired(&world, namespace, "k"), ["b", "c"], "what is gone was all they waited for");
+    world.check_replay(&[namespace], 0);
+}
+
+#[test]
+fn a_second_return_that_finds_others_due_may_hold_what_waits() {
+    let (mut world, namespace) = held();
+    for n in 0..30 {
+        put(&mut world, namespace, &format!("{n}"), "x", 2_400);
+    }
+    world.restart(1_000);
+    world.settle();
+    assert_eq!(world.shard.stats().overdue_at_restart, [0, 30, 0, 0]);
+    delete(&mut world, namespace, "k", "a");
+    assert_eq!(shown(&world, namespace, "k"), ["b"], "it has a place among those");
+    world.now = at(3_300 + OVER_MS);
+    world.settle();
+    assert_eq!(fired(&world, namespace, "k"), ["b"]);
+    world.check_replay(&[namespace], 0);
+}
+
+#[test]
 fn a_downtime_of_years_is_held_back_like_any_other() {
     let year_ms = 366 * 86_400_000;
     let mut world = World::new(Pace::default(), 1_000);

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 struct Mood(Arc<AtomicU32>);
 
 impl Mood {
-    fn fail(&self, times: u32) {
-        self.0.store(times, Ordering::Relaxed);
+    /// Returns how often it would have failed still.
+    fn fail(&self, times: u32) -> u32 {
+        self.0.swap(times, Ordering::Relaxed)
     }
 
     fn check(&self, what: &str) -> FunctionResult<()> {
@@ -274,10 +275,15 @@ proptest! {
                     harness.advance_clock(clock);
                     calm.advance_clock(clock);
                 }
-                Turn::Break => mood.fail(u32::MAX),
-                Turn::Mend => mood.fail(0),
+                Turn::Break => drop(mood.fail(u32::MAX)),
+                Turn::Mend => drop(mood.fail(0)),
                 Turn::Resume => harness.resume(),
-                Turn::Crash => harness.crash(),
+                Turn::Crash => {
+                    // What has once succeeded must succeed again.
+                    let left = mood.fail(0);
+                    harness.crash();
+                    mood.fail(left);
+                }
                 Turn::Rescale(shards) => harness.rescale(shards),
             }
             take(&mut harness, &mut fired);

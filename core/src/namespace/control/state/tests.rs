@@ -90,7 +90,7 @@ impl World {
                 let settle = self.tickets.is_multiple_of(2);
                 let (name, command) = (NAMES[*name].to_owned(), (**command).clone());
                 let cursor = Some(self.tickets);
-                let asked = Asked { name, command, settle, pending: 0, keys: 0, cursor };
+                let asked = Asked { settle, cursor, ..Asked::new(name, command) };
                 self.controls.command(ticket, &asked, now, &mut effects);
             }
             Event::Silence(millis) => {
