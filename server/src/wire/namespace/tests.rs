@@ -100,7 +100,7 @@ fn what_belongs_to_a_function_is_read_and_shown_for_one_only() {
     assert_eq!(shown["on_error"], json!({"retry": 3, "backoff": "1s", "then": "stop"}));
 }
 
-fn of_function(on_error: Value) -> Value {
+fn of_function(on_error: &Value) -> Value {
     json!({"operator": "count", "on_error": on_error})
 }
 
@@ -150,19 +150,19 @@ fn what_is_wrong_is_named_by_its_path() {
         ),
         (json!({"overdue": {"police": "drop"}}), unknown, "overdue.police", "`policy`, `over`"),
         (json!({"on_error": {"retry": 4}}), option, "on_error.retry", "yet, only 3"),
-        (of_function(json!({"then": "panic"})), option, "on_error.then", "`stop`, `skip`"),
-        (of_function(json!({"retry": 101})), option, "on_error.retry", "allowed is 0 to 100"),
-        (of_function(json!({"retry": -1})), option, "on_error.retry", "not negative"),
-        (of_function(json!({"retry": 1_u64 << 33})), option, "on_error.retry", "0 to 100"),
-        (of_function(json!({"backoff": "-1s"})), option, "on_error.backoff", "0 to 100000 ms"),
-        (of_function(json!({"backoff": 5})), option, "on_error.backoff", "\"90s\""),
+        (of_function(&json!({"then": "panic"})), option, "on_error.then", "`stop`, `skip`"),
+        (of_function(&json!({"retry": 101})), option, "on_error.retry", "allowed is 0 to 100"),
+        (of_function(&json!({"retry": -1})), option, "on_error.retry", "not negative"),
+        (of_function(&json!({"retry": 1_u64 << 33})), option, "on_error.retry", "0 to 100"),
+        (of_function(&json!({"backoff": "-1s"})), option, "on_error.backoff", "0 to 100000 ms"),
+        (of_function(&json!({"backoff": 5})), option, "on_error.backoff", "\"90s\""),
         (
-            of_function(json!({"retry": 100, "backoff": "4s"})),
+            of_function(&json!({"retry": 100, "backoff": "4s"})),
             option,
             "on_error.backoff",
             "0 to 3000 ms: over all retries no more than 300000 ms",
         ),
-        (of_function(json!({"time": 1})), unknown, "on_error.time", "`backoff`"),
+        (of_function(&json!({"time": 1})), unknown, "on_error.time", "`backoff`"),
         (json!({"retention": {"bytes": -1}}), option, "retention.bytes", "\"10GiB\""),
         (json!({"retention": {"bytes": "lots"}}), option, "retention.bytes", "no size"),
         (json!({"limits": {"timers": 1.5}}), option, "limits.timers", "whole number"),
