@@ -33,7 +33,8 @@
 //! **What is not simulated**: a disk that loses what it said was synced, or that writes over what it
 //! was not told to; a store that lists other names than it holds; two processes on one directory (the
 //! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources that go
-//! idle are not asked for: by themselves or when told.
+//! idle are not asked for: by themselves or when told. Namespaces are neither paused nor closed, and
+//! functions neither stop theirs nor have broadcasts.
 //!
 //! # What is checked
 //!
