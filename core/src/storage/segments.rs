@@ -265,11 +265,12 @@ impl Segments {
         };
         let outcome = match &spare {
             Some(spare) => self.rename(name, spare),
-            None => self
-                .disk
-                .remove(name)
-                .map_err(DiskFault::at(name, "remove"))
-                .and_then(|()| self.sync_folder(folder)),
+            None => match self.disk.remove(name) {
+                // It went before, and then its folder could not be synced.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(DiskFault::at(name, "remove")),
+            }
+            .and_then(|()| self.sync_folder(folder)),
         };
         if let Some(spare) = spare {
             let mut state = self.state();
