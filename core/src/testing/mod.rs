@@ -108,10 +108,15 @@ pub struct Output<T> {
 
 /// What a harness is of: a function, with its types.
 pub trait HarnessOf {
+    /// The function.
+    type Function;
     /// What the function keeps for each key.
     type State;
     /// What it emits.
     type Output;
+
+    /// The operators with this one among them.
+    fn operators(make: impl Fn() -> Self::Function + Send + Sync + 'static) -> Operators;
 
     /// A state that was written down.
     fn decode_state(bytes: &[u8]) -> FunctionResult<Self::State>;
@@ -124,8 +129,13 @@ pub struct One<F>(PhantomData<fn() -> F>);
 pub struct Two<F>(PhantomData<fn() -> F>);
 
 impl<F: KeyedProcessFunction> HarnessOf for One<F> {
+    type Function = F;
     type State = F::State;
     type Output = F::Output;
+
+    fn operators(make: impl Fn() -> F + Send + Sync + 'static) -> Operators {
+        Operators::default().with_function(FUNCTION, make)
+    }
 
     fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
         decode_state::<F>(bytes)
@@ -133,8 +143,13 @@ impl<F: KeyedProcessFunction> HarnessOf for One<F> {
 }
 
 impl<F: KeyedCoProcessFunction> HarnessOf for Two<F> {
+    type Function = F;
     type State = F::State;
     type Output = F::Output;
+
+    fn operators(make: impl Fn() -> F + Send + Sync + 'static) -> Operators {
+        Operators::default().with_co_function(FUNCTION, make)
+    }
 
     fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
         decode_co_state::<F>(bytes)
@@ -147,8 +162,13 @@ pub struct Batches<F>(PhantomData<fn() -> F>);
 
 #[cfg(feature = "arrow")]
 impl<F: KeyedBatchFunction> HarnessOf for Batches<F> {
+    type Function = F;
     type State = F::State;
     type Output = F::Output;
+
+    fn operators(make: impl Fn() -> F + Send + Sync + 'static) -> Operators {
+        Operators::default().with_batch_function(FUNCTION, make)
+    }
 
     fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
         decode_batch_state::<F>(bytes)
@@ -159,8 +179,13 @@ impl<F: KeyedBatchFunction> HarnessOf for Batches<F> {
 pub struct Keyed<F>(PhantomData<fn() -> F>);
 
 impl<F: KeyedBroadcastProcessFunction> HarnessOf for Keyed<F> {
+    type Function = F;
     type State = F::State;
     type Output = F::Output;
+
+    fn operators(make: impl Fn() -> F + Send + Sync + 'static) -> Operators {
+        Operators::default().with_broadcast_function(FUNCTION, make)
+    }
 
     fn decode_state(bytes: &[u8]) -> FunctionResult<F::State> {
         decode_broadcast_process_state::<F>(bytes)
@@ -176,6 +201,7 @@ pub type CoHarness<F> = TypedHarness<Two<F>>;
 /// A harness of a function over columns.
 #[cfg(feature = "arrow")]
 pub type BatchHarness<F> = TypedHarness<Batches<F>>;
+
 /// A harness of a function with broadcasts.
 pub type BroadcastHarness<F> = TypedHarness<Keyed<F>>;
 
@@ -186,20 +212,6 @@ pub struct TypedHarness<T> {
 }
 
 impl<F: KeyedProcessFunction> Harness<F> {
-    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
-    /// an instance of the function for each lane, and after each restart.
-    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
-    }
-
-    /// The same, configured otherwise; the operator and the clock are the harness's.
-    pub fn with_config(
-        make: impl Fn() -> F + Send + Sync + 'static,
-        config: NamespaceConfig,
-    ) -> Result<Self, Rejection> {
-        Self::of(Operators::default().with_function(FUNCTION, make), config)
-    }
-
     /// Hands an element over, encoded as JSON, and lets everything happen that follows from it.
     pub fn process_element(
         &mut self,
@@ -215,27 +227,12 @@ impl<F: KeyedProcessFunction> Harness<F> {
         mut self,
         make: impl Fn() -> G + Send + Sync + 'static,
     ) -> Result<Harness<G>, Fault> {
-        let operators = Operators::default().with_function(FUNCTION, make);
-        self.inner.restart_with(operators)?;
+        self.inner.restart_with(One::operators(make))?;
         Ok(Harness { inner: self.inner, function: PhantomData })
     }
 }
 
 impl<F: KeyedCoProcessFunction> CoHarness<F> {
-    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
-    /// an instance of the function for each lane, and after each restart.
-    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
-    }
-
-    /// The same, configured otherwise; the operator and the clock are the harness's.
-    pub fn with_config(
-        make: impl Fn() -> F + Send + Sync + 'static,
-        config: NamespaceConfig,
-    ) -> Result<Self, Rejection> {
-        Self::of(Operators::default().with_co_function(FUNCTION, make), config)
-    }
-
     /// Hands an element of the first input over, and lets everything happen that follows from it.
     pub fn process_element1(
         &mut self,
@@ -259,20 +256,6 @@ impl<F: KeyedCoProcessFunction> CoHarness<F> {
 
 #[cfg(feature = "arrow")]
 impl<F: KeyedBatchFunction> BatchHarness<F> {
-    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
-    /// an instance of the function for each lane, and after each restart.
-    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
-    }
-
-    /// The same, configured otherwise; the operator and the clock are the harness's.
-    pub fn with_config(
-        make: impl Fn() -> F + Send + Sync + 'static,
-        config: NamespaceConfig,
-    ) -> Result<Self, Rejection> {
-        Self::of(Operators::default().with_batch_function(FUNCTION, make), config)
-    }
-
     /// Hands an element of these rows over, and lets everything happen that follows from it.
     pub fn process_batch(
         &mut self,
@@ -300,20 +283,6 @@ impl<F: KeyedBatchFunction> BatchHarness<F> {
 }
 
 impl<F: KeyedBroadcastProcessFunction> BroadcastHarness<F> {
-    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
-    /// an instance of the function for each lane, and after each restart.
-    pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
-    }
-
-    /// The same, configured otherwise; the operator and the clock are the harness's.
-    pub fn with_config(
-        make: impl Fn() -> F + Send + Sync + 'static,
-        config: NamespaceConfig,
-    ) -> Result<Self, Rejection> {
-        Self::of(Operators::default().with_broadcast_function(FUNCTION, make), config)
-    }
-
     /// Hands an element over, encoded as JSON, and lets everything happen that follows from it.
     pub fn process_element(
         &mut self,
@@ -344,8 +313,7 @@ impl<F: KeyedBroadcastProcessFunction> BroadcastHarness<F> {
         mut self,
         make: impl Fn() -> G + Send + Sync + 'static,
     ) -> Result<BroadcastHarness<G>, Fault> {
-        let operators = Operators::default().with_broadcast_function(FUNCTION, make);
-        self.inner.restart_with(operators)?;
+        self.inner.restart_with(Keyed::operators(make))?;
         Ok(BroadcastHarness { inner: self.inner, function: PhantomData })
     }
 }
@@ -355,9 +323,19 @@ fn not_json(error: &serde_json::Error) -> Rejection {
 }
 
 impl<T: HarnessOf> TypedHarness<T> {
-    fn of(operators: Operators, config: NamespaceConfig) -> Result<Self, Rejection> {
+    /// A harness of a namespace with nothing in it, its clock at 0, before any watermark. `make` makes
+    /// an instance of the function for each lane, and after each restart.
+    pub fn new(make: impl Fn() -> T::Function + Send + Sync + 'static) -> Self {
+        Self::with_config(make, NamespaceConfig::default()).expect("the defaults suit any function")
+    }
+
+    /// The same, configured otherwise; the operator and the clock are the harness's.
+    pub fn with_config(
+        make: impl Fn() -> T::Function + Send + Sync + 'static,
+        config: NamespaceConfig,
+    ) -> Result<Self, Rejection> {
         let config = NamespaceConfig { operator: FUNCTION.to_owned(), ..config };
-        let inner = OperatorHarness::new(operators, config)?;
+        let inner = OperatorHarness::new(T::operators(make), config)?;
         Ok(Self { inner, function: PhantomData })
     }
 
