@@ -9,8 +9,11 @@ use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Counts outside the ring that a small owner may have before it gets a ring.
+/// Different steps that a small owner may have before it gets a ring.
 const SPARSE_MAX: usize = 64;
+/// Timers that an owner may have before it gets a ring, however few their steps are: from then on
+/// the time that a search takes weighs more than the ring.
+const SPARSE_TIMERS_MAX: u64 = 4_096;
 
 /// See the module. Counts in steps of `STEP_MS` milliseconds; the ring covers `RING_STEPS` of them.
 #[derive(Debug)]
@@ -40,13 +43,19 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
     #[inline]
     pub(crate) fn add(&mut self, time: Timestamp) {
         self.total += 1;
-        let step = time.as_millis().div_euclid(STEP_MS);
+        let step = Self::step_of(time);
         if let Some(count) = self.ring_slot(step) {
             *count += 1;
             return;
         }
+        self.add_sparse(step);
+    }
+
+    #[inline(never)]
+    fn add_sparse(&mut self, step: i64) {
         *self.sparse.entry(step).or_default() += 1;
-        if self.ring.is_empty() && self.sparse.len() > SPARSE_MAX {
+        let is_worth_it = self.sparse.len() > SPARSE_MAX || self.total > SPARSE_TIMERS_MAX;
+        if self.ring.is_empty() && is_worth_it {
             self.open_ring();
         }
     }
@@ -55,11 +64,16 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
     #[inline]
     pub(crate) fn remove(&mut self, time: Timestamp) {
         self.total -= 1;
-        let step = time.as_millis().div_euclid(STEP_MS);
+        let step = Self::step_of(time);
         if let Some(count) = self.ring_slot(step) {
             *count -= 1;
             return;
         }
+        self.remove_sparse(step);
+    }
+
+    #[inline(never)]
+    fn remove_sparse(&mut self, step: i64) {
         let count = self.sparse.get_mut(&step).expect("a timer that goes was counted");
         *count -= 1;
         if *count == 0 {
@@ -70,7 +84,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
     /// A timer that moves from one time to another.
     #[inline]
     pub(crate) fn shift(&mut self, from: Timestamp, to: Timestamp) {
-        if from.as_millis().div_euclid(STEP_MS) != to.as_millis().div_euclid(STEP_MS) {
+        if Self::step_of(from) != Self::step_of(to) {
             self.remove(from);
             self.add(to);
         }
@@ -78,7 +92,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
 
     /// Lets the ring begin at this time, if it began earlier.
     pub(crate) fn advance(&mut self, now: Timestamp) {
-        let base = now.as_millis().div_euclid(STEP_MS);
+        let base = Self::step_of(now);
         if base <= self.base {
             return;
         }
@@ -115,6 +129,7 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
     }
 
     /// Which step a time belongs to.
+    #[inline]
     pub(crate) fn step_of(time: Timestamp) -> i64 {
         time.as_millis().div_euclid(STEP_MS)
     }
@@ -126,12 +141,12 @@ impl<const STEP_MS: i64, const RING_STEPS: usize> DueCounts<STEP_MS, RING_STEPS>
 
     #[inline]
     fn ring_slot(&mut self, step: i64) -> Option<&mut u32> {
-        let offset = step.checked_sub(self.base)?;
-        if self.ring.is_empty() || offset < 0 || offset >= RING_STEPS as i64 {
+        // What lies before the base wraps around to far behind the end.
+        let offset = step.wrapping_sub(self.base) as u64;
+        if offset >= RING_STEPS as u64 {
             return None;
         }
-        let index = Self::ring_index(step);
-        Some(&mut self.ring[index])
+        self.ring.get_mut(Self::ring_index(step))
     }
 
     fn open_ring(&mut self) {
@@ -224,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_opens_only_for_many_different_steps() {
+    fn a_ring_opens_only_for_many_different_steps_or_many_timers() {
         let mut counts = DueCounts::<10, 2_048>::default();
         for _ in 0..1_000 {
             counts.add(at(5));
@@ -236,5 +251,12 @@ mod tests {
         assert!(!counts.ring.is_empty());
         assert_eq!(counts.count(0..1), 1_001);
         assert_eq!(DueCounts::<10, 2_048>::step_of(at(-1)), -1);
+        let mut counts = DueCounts::<10, 2_048>::default();
+        for n in 0..=SPARSE_TIMERS_MAX {
+            assert!(counts.ring.is_empty(), "{n}");
+            counts.add(at(5));
+        }
+        assert!(!counts.ring.is_empty());
+        assert_eq!(counts.count(0..1), SPARSE_TIMERS_MAX + 1);
     }
 }

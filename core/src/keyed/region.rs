@@ -14,9 +14,15 @@ use std::marker::PhantomData;
 
 const STRETCH_BYTES: usize = 64 << 20;
 
-/// See the module.
+/// How many elements a stretch has. A constant of the type, and a power of two, so that a place
+/// within a stretch is a mask away and needs no check.
+pub(crate) const fn stretch_of<T>() -> usize {
+    STRETCH_BYTES / size_of::<T>()
+}
+
+/// See the module. `STRETCH` is [`stretch_of`] its elements.
 #[derive(Debug)]
-pub(crate) struct Region<T> {
+pub(crate) struct Region<T, const STRETCH: usize> {
     stretches: Vec<MmapMut>,
     /// Elements handed out at least once.
     used: usize,
@@ -25,29 +31,29 @@ pub(crate) struct Region<T> {
     element: PhantomData<T>,
 }
 
-impl<T> Default for Region<T> {
+impl<T, const STRETCH: usize> Default for Region<T, STRETCH> {
     fn default() -> Self {
+        const { assert!(STRETCH == stretch_of::<T>() && STRETCH.is_power_of_two()) };
         Self { stretches: Vec::new(), used: 0, free: Vec::new(), element: PhantomData }
     }
 }
 
-impl<T: Pod> Region<T> {
-    const STRETCH: usize = STRETCH_BYTES / size_of::<T>();
-
+impl<T: Pod, const STRETCH: usize> Region<T, STRETCH> {
     /// The element at `index`, which must have been taken.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> &T {
         let index = index as usize;
-        &bytemuck::cast_slice::<u8, T>(&self.stretches[index / Self::STRETCH])
-            [index % Self::STRETCH]
+        let stretch: &[T; STRETCH] = bytemuck::from_bytes(&self.stretches[index / STRETCH]);
+        &stretch[index % STRETCH]
     }
 
     /// The element at `index`, which must have been taken.
     #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> &mut T {
         let index = index as usize;
-        let stretch = &mut self.stretches[index / Self::STRETCH];
-        &mut bytemuck::cast_slice_mut::<u8, T>(stretch)[index % Self::STRETCH]
+        let stretch: &mut [T; STRETCH] =
+            bytemuck::from_bytes_mut(&mut self.stretches[index / STRETCH]);
+        &mut stretch[index % STRETCH]
     }
 
     /// Takes a run of `1 << log` elements and returns the index of the first. They are zero if they
@@ -56,15 +62,14 @@ impl<T: Pod> Region<T> {
         if let Some(run) = self.free.get_mut(log as usize).and_then(Vec::pop) {
             return run;
         }
-        const { assert!(STRETCH_BYTES.is_multiple_of(size_of::<T>())) };
         let length = 1 << log;
-        assert!(length <= Self::STRETCH, "a run fits a stretch");
+        assert!(length <= STRETCH, "a run fits a stretch");
         let mut first = self.used;
-        if first / Self::STRETCH != (first + length - 1) / Self::STRETCH {
+        if first / STRETCH != (first + length - 1) / STRETCH {
             // What is left of this stretch is too short: a run does not cross over.
-            first = first.next_multiple_of(Self::STRETCH);
+            first = first.next_multiple_of(STRETCH);
         }
-        while self.stretches.len() * Self::STRETCH < first + length {
+        while self.stretches.len() * STRETCH < first + length {
             self.stretches.push(reserve());
         }
         self.used = first + length;
@@ -99,7 +104,7 @@ mod tests {
 
     #[test]
     fn runs_stay_together_and_are_used_again() {
-        let mut region: Region<u64> = Region::default();
+        let mut region: Region<u64, { stretch_of::<u64>() }> = Region::default();
         let mut runs = Vec::new();
         for log in [0, 3, 1, 20, 0, 22, 23, 2] {
             let first = region.take(log);

@@ -21,7 +21,7 @@
 //! stands that of a key that is held back.
 
 use super::bytes::{BytesHandle, BytesPool};
-use super::region::Region;
+use super::region::{Region, stretch_of};
 use super::segments::Segments;
 use crate::key_group::xxh3_64;
 use crate::time::{Domain, Timestamp};
@@ -142,7 +142,7 @@ impl Slot {
 /// The slots of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct SlotPool {
-    slots: Region<Slot>,
+    slots: Region<Slot, { stretch_of::<Slot>() }>,
     used: usize,
     free: Segments<u32, 1_024>,
 }

@@ -13,7 +13,7 @@
 //! tag from the top byte: three different sets of bits, or all keys of a partition would look alike.
 
 use super::bytes::BytesPool;
-use super::region::Region;
+use super::region::{Region, stretch_of};
 use super::slot::{SlotIndex, SlotPool};
 use crate::prefetch::prefetch;
 use bytemuck::{Pod, Zeroable};
@@ -37,7 +37,7 @@ pub(crate) struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 /// The buckets of all tables of a shard.
-pub(crate) type Buckets = Region<Bucket>;
+pub(crate) type Buckets = Region<Bucket, { stretch_of::<Bucket>() }>;
 
 impl Bucket {
     /// A bit for each cell whose tag may be `tag`: every true match, and now and then a false one.
