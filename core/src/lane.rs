@@ -18,43 +18,21 @@ mod stop;
 
 pub(crate) use home::{LaneNamespace, view};
 pub(crate) use replay::AsOf;
-pub(crate) use stop::Course;
 
-use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
-use crate::function::{Operators, Scratch};
 use crate::key_group::{KeyGroup, LaneIndex, Layout};
-use crate::keyed::Pools;
 use crate::log::{KeyRecord, LaneBlock, encode_control, encode_step, encode_tick};
 use crate::namespace::{Change, ClockKind, Step, StepDone};
 use crate::op::Outcome;
 use crate::output::{NamespaceId, OutputBytes};
-use crate::partition::Partition;
+use crate::partition::{Course, Partition, Shared};
 use crate::ports::Gauges;
-use crate::stats::Stats;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
-use crate::wheel::EntryPool;
 use hashbrown::HashMap;
 use overdue::Downtime;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
-
-/// What all lanes of a shard draw from.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) pools: Pools,
-    pub(crate) entries: EntryPool,
-    pub(crate) stats: Stats,
-    /// Processing timers on the system clock, by second.
-    pub(crate) near: SecondCounts,
-    /// The functions that namespaces can run.
-    pub(crate) operators: Operators,
-    /// What the callback at hand asks for.
-    pub(crate) scratch: Scratch,
-    /// How what is applied has come here.
-    pub(crate) course: Course,
-}
 
 /// A block begins with room for no more than this.
 const BLOCK_BYTES_HINT_MAX: usize = 64 << 10;
@@ -183,7 +161,7 @@ impl Lane {
             self.give_position_back(bytes);
         }
         if shared.course == Course::Again {
-            self.home_mut(home).tries = 0;
+            self.home_mut(home).around.tries = 0;
         }
         outcome
     }
@@ -206,7 +184,9 @@ impl Lane {
         let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
             partition.take(cx, hash, record)
         });
-        if it.timeline.of(Domain::Processing).wake < it.listed_at || it.stopped.is_some() {
+        if it.around.timeline.of(Domain::Processing).wake < it.listed_at
+            || it.around.stopped.is_some()
+        {
             self.list_on_agenda(home);
         }
         self.mark_changed(home);
@@ -237,9 +217,9 @@ impl Lane {
     /// it until it has: no tick can take it, and none should walk over it. So is one that is paused.
     fn list_on_agenda(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        let is_still = it.is_paused || it.stopped.is_some() || it.is_draining();
-        let may_tick = it.config.clock == ClockKind::System && !is_still;
-        let wake = it.timeline.of(Domain::Processing).wake;
+        let is_still = it.around.is_paused || it.around.stopped.is_some() || it.is_draining();
+        let may_tick = it.around.config.clock == ClockKind::System && !is_still;
+        let wake = it.around.timeline.of(Domain::Processing).wake;
         let wake = if may_tick { wake } else { Timestamp::MAX };
         let listed_at = it.listed_at;
         if wake == listed_at {
@@ -265,7 +245,7 @@ impl Lane {
     /// When the oldest processing timer that is about to fire was due.
     pub(crate) fn oldest_due(&self) -> Option<Timestamp> {
         let draining = self.draining.iter().filter_map(|home| {
-            let time = self.home(*home).timeline.of(Domain::Processing);
+            let time = self.home(*home).around.timeline.of(Domain::Processing);
             let drain = time.drain.as_ref()?;
             let batched = drain.batch.get(drain.next).map(|(time, _)| *time);
             // Between two slices there is no batch.
@@ -413,7 +393,7 @@ impl Lane {
                 self.acknowledge(namespace, number, 0);
             }
             (Change::Watermark(_) | Change::Clock(_), Some(home))
-                if self.home(home).stopped.is_some() =>
+                if self.home(home).around.stopped.is_some() =>
             {
                 // The resume says again how far time has come.
                 self.acknowledge(namespace, number, 0);
@@ -423,7 +403,7 @@ impl Lane {
                 let it = self.home_mut(home);
                 it.settling = Some(number);
                 let mut drain = Drain::new(to, position);
-                drain.clock = it.now(now);
+                drain.clock = it.around.now(now);
                 self.unpark(shared, home, Domain::Event);
                 self.begin_drain(home, Domain::Event, drain);
             }
@@ -431,7 +411,7 @@ impl Lane {
                 self.done.push(done(false));
                 let it = self.home_mut(home);
                 it.settling = Some(number);
-                it.manual_now = Some(to);
+                it.around.manual_now = Some(to);
                 self.unpark(shared, home, Domain::Processing);
                 self.begin_drain(home, Domain::Processing, Drain::new(to, position));
             }
@@ -488,9 +468,9 @@ impl Lane {
         let namespace = it.id;
         let done = it.closed.as_mut().and_then(|closed| closed.take_done(namespace));
         self.done.extend(done);
-        let timers = it.timeline.pending();
+        let timers = it.around.timeline.pending();
         for domain in Domain::ALL {
-            let pending = it.timeline.of(domain).counts.total();
+            let pending = it.around.timeline.of(domain).counts.total();
             shared.stats.pending[domain as usize] -= pending;
         }
         it.forget_gauge();
@@ -528,9 +508,9 @@ impl Lane {
             let it = self.home_mut(home);
             it.is_changed = false;
             it.publish_gauge();
-            if !it.outputs.is_empty() {
-                let is_system = it.config.clock == ClockKind::System;
-                let mut block = it.outputs.finish(it.id, index);
+            if !it.around.outputs.is_empty() {
+                let is_system = it.around.config.clock == ClockKind::System;
+                let mut block = it.around.outputs.finish(it.id, index);
                 block.is_live = is_system;
                 outputs.push(block);
             }

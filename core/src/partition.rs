@@ -14,10 +14,12 @@ mod function;
 mod producers;
 mod room;
 mod snapshot;
+mod surroundings;
 mod trials;
 mod visit;
 
 pub(crate) use context::Context;
+pub(crate) use surroundings::{Course, Function, Shared, Surroundings};
 pub(crate) use trials::Trials;
 pub(crate) use visit::KeyVisit;
 
@@ -78,32 +80,32 @@ impl Partition {
     #[inline]
     pub(crate) fn apply(&mut self, cx: &mut Context<'_>, hash: u64, op: &Op<'_>) -> Outcome {
         if self.writing.is_some() {
-            self.write_first(cx.pools, hash);
+            self.write_first(&cx.shared.pools, hash);
         }
         if self.visiting.is_some() {
             self.visit_first(cx, hash);
         }
-        let mut slot = cx.pools.find(&self.table, op.key, hash);
+        let mut slot = cx.shared.pools.find(&self.table, op.key, hash);
         if let Some(found) = slot
-            && cx.timeline.is_draining()
+            && cx.around.timeline.is_draining()
         {
-            slot = if cx.operator.is_none() {
+            slot = if !cx.runs_function() {
                 self.fire_due(cx, found, hash)
             } else {
                 self.call_due(cx, found, hash)?
             };
         }
-        if cx.operator.is_some() {
+        if cx.runs_function() {
             // Whoever registers a function's timers is the function.
             return match &op.action {
                 Action::Element(element) => self.element(cx, slot, op.key, hash, element),
                 _ => Err(Rejection::TimersOwned),
             };
         }
-        let emitted = cx.outputs.count();
+        let emitted = cx.around.outputs.count();
         let outcome = self.act(cx, slot, hash, op);
-        if cx.timeline.of(Domain::Processing).held.is_some() {
-            let ordinal = cx.outputs.count() - emitted;
+        if cx.around.timeline.of(Domain::Processing).held.is_some() {
+            let ordinal = cx.around.outputs.count() - emitted;
             self.fire_freed(cx, op.key, hash, ordinal);
         }
         outcome
@@ -141,7 +143,7 @@ impl Partition {
         let Register { domain, name, payload, only, .. } = *register;
         let fire_at = room::fire_at(cx, key, register)?;
         let identity = name.map_or(Identity::Time(fire_at), Identity::Name);
-        let standing = slot.and_then(|slot| cx.pools.timer(slot, domain, identity));
+        let standing = slot.and_then(|slot| cx.shared.pools.timer(slot, domain, identity));
         let kept = match (only, standing) {
             (Only::Present, None) | (Only::Absent, Some(_)) => true,
             (Only::Earlier, Some(standing)) => fire_at >= standing.time,
@@ -152,7 +154,7 @@ impl Partition {
             _ if kept => ResultKind::Kept,
             None => ResultKind::Created,
             Some(_) if name.is_none() => ResultKind::Duplicate,
-            Some(cell) if cell.time == fire_at && cx.pools.blob(cell).1 == payload => {
+            Some(cell) if cell.time == fire_at && cx.shared.pools.blob(cell).1 == payload => {
                 ResultKind::Unchanged
             }
             Some(_) => ResultKind::Replaced,
@@ -187,7 +189,7 @@ impl Partition {
         let fires_at_once = cx.fires_at_once(slot, domain, fire_at);
         if let Some(slot) = slot
             && !fires_at_once
-            && let Some(before) = cx.pools.postpone_only(slot, domain, name, fire_at)
+            && let Some(before) = cx.shared.pools.postpone_only(slot, domain, name, fire_at)
         {
             cx.shifted(domain, before, fire_at);
             let same = before == fire_at;
@@ -195,7 +197,8 @@ impl Partition {
             let result = if same { ResultKind::Unchanged } else { ResultKind::Replaced };
             return Ok(cx.registered(domain, result, Some(fire_at)));
         }
-        let standing = slot.and_then(|slot| cx.pools.timer(slot, domain, Identity::Name(name)));
+        let standing =
+            slot.and_then(|slot| cx.shared.pools.timer(slot, domain, Identity::Name(name)));
         let result = match standing {
             None => ResultKind::Created,
             Some(cell) if cell.time == fire_at => ResultKind::Unchanged,
@@ -225,8 +228,8 @@ impl Partition {
         fire_at: Timestamp,
     ) {
         let fires_at_once = cx.fires_at_once(Some(slot), domain, fire_at);
-        let prior = cx.pools.armed(slot, domain);
-        let Some(cell) = cx.pools.take(slot, domain, Identity::Name(name)) else {
+        let prior = cx.shared.pools.armed(slot, domain);
+        let Some(cell) = cx.shared.pools.take(slot, domain, Identity::Name(name)) else {
             return;
         };
         self.is_dirty = true;
@@ -234,12 +237,12 @@ impl Partition {
         let cell = Cell { time: fire_at, ..cell };
         if fires_at_once {
             cx.settle(slot, domain, prior);
-            cx.stats.overdue_at_registration += 1;
+            cx.shared.stats.overdue_at_registration += 1;
             cx.emit_overdue_cell(slot, hash, domain, cell);
-            cx.pools.free_blob(cell);
+            cx.shared.pools.free_blob(cell);
             self.drop_if_idle(cx, slot, hash);
         } else {
-            cx.pools.insert(slot, domain, cell);
+            cx.shared.pools.insert(slot, domain, cell);
             cx.counted(domain, fire_at);
             cx.settle(slot, domain, prior);
         }
@@ -264,26 +267,26 @@ impl Partition {
                 self.is_dirty |= cx.cancel(slot, domain, Identity::Name(name));
                 self.drop_if_idle(cx, slot, hash);
             }
-            cx.stats.overdue_at_registration += 1;
+            cx.shared.stats.overdue_at_registration += 1;
             cx.emit_overdue(key, hash, name, domain, fire_at, payload);
             return;
         }
         self.is_dirty = true;
-        let link = cx.pools.store_blob(name, payload);
+        let link = cx.shared.pools.store_blob(name, payload);
         let cell = Cell { time: fire_at, name: NameClass::of(name), link };
         let slot = slot.unwrap_or_else(|| {
-            cx.stats.keys += 1;
-            cx.timeline.keys += 1;
-            cx.pools.add(&mut self.table, key, hash)
+            cx.shared.stats.keys += 1;
+            cx.around.timeline.keys += 1;
+            cx.shared.pools.add(&mut self.table, key, hash)
         });
-        let prior = cx.pools.armed(slot, domain);
+        let prior = cx.shared.pools.armed(slot, domain);
         if let Some(name) = name
-            && let Some(standing) = cx.pools.take(slot, domain, Identity::Name(name))
+            && let Some(standing) = cx.shared.pools.take(slot, domain, Identity::Name(name))
         {
-            cx.pools.free_blob(standing);
+            cx.shared.pools.free_blob(standing);
             cx.uncounted(domain, standing.time);
         }
-        cx.pools.insert(slot, domain, cell);
+        cx.shared.pools.insert(slot, domain, cell);
         cx.counted(domain, fire_at);
         cx.settle(slot, domain, prior);
     }
@@ -322,9 +325,9 @@ impl Partition {
         };
         let mut cancelled = 0;
         for domain in Domain::ALL {
-            let prior = cx.pools.armed(slot, domain);
-            while let Some(cell) = cx.pools.take_earliest(slot, domain) {
-                cx.pools.free_blob(cell);
+            let prior = cx.shared.pools.armed(slot, domain);
+            while let Some(cell) = cx.shared.pools.take_earliest(slot, domain) {
+                cx.shared.pools.free_blob(cell);
                 cx.uncounted(domain, cell.time);
                 cancelled += 1;
             }
@@ -338,11 +341,11 @@ impl Partition {
 
     #[inline]
     fn drop_if_idle(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> bool {
-        let idle = cx.pools.is_idle(slot);
+        let idle = cx.shared.pools.is_idle(slot);
         if idle {
-            cx.pools.remove(&mut self.table, hash, slot);
-            cx.stats.keys -= 1;
-            cx.timeline.keys -= 1;
+            cx.shared.pools.remove(&mut self.table, hash, slot);
+            cx.shared.stats.keys -= 1;
+            cx.around.timeline.keys -= 1;
         }
         idle
     }
@@ -351,13 +354,13 @@ impl Partition {
     /// still there.
     fn fire_due(&mut self, cx: &mut Context<'_>, slot: SlotIndex, hash: u64) -> Option<SlotIndex> {
         for domain in Domain::ALL {
-            let time = cx.timeline.of(domain);
+            let time = cx.around.timeline.of(domain);
             let Some(drain) = &time.drain else { continue };
             let until = drain.until;
             if domain == Domain::Event && Self::is_through(cx, hash) {
                 continue;
             }
-            let prior = cx.pools.armed(slot, domain);
+            let prior = cx.shared.pools.armed(slot, domain);
             while cx.release(slot, domain).is_some_and(|time| time <= until) {
                 self.is_dirty = true;
                 cx.fire_earliest(slot, hash, domain, true);
@@ -371,7 +374,7 @@ impl Partition {
     /// that is gone now fires.
     #[cold]
     fn fire_freed(&mut self, cx: &mut Context<'_>, key: &[u8], hash: u64, ordinal: u32) {
-        if let Some(slot) = cx.pools.find(&self.table, key, hash)
+        if let Some(slot) = cx.shared.pools.find(&self.table, key, hash)
             && cx.fire_freed(slot, hash, ordinal)
         {
             self.is_dirty = true;
@@ -404,17 +407,17 @@ impl Partition {
             return;
         }
         if release <= until {
-            let taken_at = cx.pools.armed(slot, domain);
+            let taken_at = cx.shared.pools.armed(slot, domain);
             if taken_at == Some(release) {
                 if self.writing.is_some() {
-                    self.write_first(cx.pools, hash);
+                    self.write_first(&cx.shared.pools, hash);
                 }
                 self.is_dirty = true;
-                if cx.operator.is_some() {
+                if cx.runs_function() {
                     self.call_earliest(cx, slot, hash, domain);
                     return;
                 }
-                let more = cx.pools.count(slot) > 1;
+                let more = cx.shared.pools.count(slot) > 1;
                 cx.fire_earliest(slot, hash, domain, more);
                 if self.drop_if_idle(cx, slot, hash) {
                     return;

@@ -28,20 +28,19 @@ pub(crate) use turn::{NoMoreRoom, Release, Room, Then, Turn};
 
 use crate::due_counts::{MinuteCounts, SecondCounts};
 use crate::error::Rejection;
-use crate::function::{Operators, Scratch};
+use crate::function::Operators;
 use crate::key_group::{KeyGroup, LaneIndex, Layout, ShardIndex, xxh3_64};
-use crate::keyed::Pools;
-use crate::lane::{Course, HomeIndex, Lane, Shared};
+use crate::lane::{HomeIndex, Lane};
 use crate::limits::{CHECKPOINT_STEP_MS, EMITTED_BYTES_A_TURN, NAMESPACES_MAX, SLICE_DEFAULT};
 use crate::namespace::{
     Command, CommandReply, ControlEffect, ControlRecord, Controls, NamespaceStatus, Ticket,
 };
 use crate::output::NamespaceId;
+use crate::partition::Shared;
 use crate::ports::Registry;
 use crate::query::{FORECAST_STEP_MS, Forecast, ForecastQuery};
 use crate::stats::Stats;
 use crate::time::Timestamp;
-use crate::wheel::EntryPool;
 use savepoint::Savepoint;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
@@ -167,15 +166,7 @@ impl Shard {
                 .collect(),
             lanes: lanes.collect(),
             controls: mine.iter().map(|lane| Controls::new(lane.0, layout.lanes())).collect(),
-            shared: Shared {
-                pools: Pools::default(),
-                entries: EntryPool::default(),
-                stats: Stats::default(),
-                near: SecondCounts::default(),
-                operators: Operators::default(),
-                scratch: Scratch::default(),
-                course: Course::New,
-            },
+            shared: Shared::default(),
             scans: VecDeque::new(),
             asked_fired: Vec::new(),
             answers: BTreeMap::new(),
@@ -394,7 +385,7 @@ impl Shard {
         let mut forecast = Forecast { counts: vec![0; query.steps], before: 0, after: 0 };
         for lane in &self.lanes {
             let home = lane.find(namespace).ok_or(Rejection::NamespaceUnknown)?;
-            let counts = &lane.home(home).timeline.of(query.domain).counts;
+            let counts = &lane.home(home).around.timeline.of(query.domain).counts;
             let first = MinuteCounts::step_of(query.from);
             let width = query.step_ms / FORECAST_STEP_MS;
             let mut start = first;

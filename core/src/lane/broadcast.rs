@@ -46,7 +46,7 @@ impl Lane {
         let (lane, groups) = (self.index, self.groups());
         let it = self.home_mut(home);
         loop {
-            let Some(visit) = &mut it.visit else { return true };
+            let Some(visit) = &mut it.around.visit else { return true };
             let (group, position) = (visit.next_group.max(groups.start), visit.position);
             if group >= groups.end {
                 return true;
@@ -60,7 +60,7 @@ impl Lane {
             if !is_done {
                 return false;
             }
-            if let Some(visit) = &mut it.visit {
+            if let Some(visit) = &mut it.around.visit {
                 visit.next_group += 1;
             }
         }

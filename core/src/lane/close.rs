@@ -65,7 +65,7 @@ impl Lane {
     /// Says that no timer is left, if that is so and somebody waits for it.
     pub(super) fn tell_end(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        if it.timeline.pending() == 0 && !it.timeline.is_draining() {
+        if it.around.timeline.pending() == 0 && !it.around.timeline.is_draining() {
             let namespace = it.id;
             let done = it.closed.as_mut().and_then(|closed| closed.take_done(namespace));
             self.done.extend(done);
@@ -87,11 +87,11 @@ impl Lane {
         let it = self.home_mut(home);
         it.settling = Some(number);
         it.is_restarted = false;
-        let reached = it.timeline.of(Domain::Processing).reached;
+        let reached = it.around.timeline.of(Domain::Processing).reached;
         let ending = if is_discarding {
             Ending::Discard
         } else {
-            Ending::Fire { now: it.now(intake).max(reached) }
+            Ending::Fire { now: it.around.now(intake).max(reached) }
         };
         let mut drain = Drain::new(Timestamp::MAX, position);
         drain.ending = Some(ending);

@@ -40,7 +40,7 @@ impl Lane {
         let domain = Domain::Processing;
         let mut batch = Vec::new();
         loop {
-            let it = self.home_mut(home).timeline.of_mut(domain);
+            let it = self.home_mut(home).around.timeline.of_mut(domain);
             let owner = Armed { pools: &shared.pools, domain };
             let entries = &mut shared.entries;
             let done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
@@ -48,13 +48,13 @@ impl Lane {
             it.prefetch(&shared.pools, layout, &batch);
             batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
             let due_by_now = |slot| {
-                let release = it.timeline.release(&shared.pools, SlotIndex(slot), domain);
+                let release = it.around.timeline.release(&shared.pools, SlotIndex(slot), domain);
                 release.is_some_and(|time| time <= now)
             };
             if batch.iter().any(|(_, slot)| due_by_now(*slot)) {
                 return Some(batch);
             }
-            let timeline = &mut self.home_mut(home).timeline;
+            let timeline = &mut self.home_mut(home).around.timeline;
             for (_, slot) in batch.drain(..) {
                 let slot = SlotIndex(slot);
                 let Some(release) = timeline.release(&shared.pools, slot, domain) else { continue };
@@ -74,7 +74,7 @@ impl Lane {
     }
 
     pub(super) fn begin_drain(&mut self, home: HomeIndex, domain: Domain, mut drain: Drain) {
-        let it = self.home_mut(home).timeline.of_mut(domain);
+        let it = self.home_mut(home).around.timeline.of_mut(domain);
         drain.before = it.reached;
         it.reached = it.reached.max(Some(drain.until));
         it.drain = Some(Box::new(drain));
@@ -101,7 +101,7 @@ impl Lane {
             };
             let share = (*budget / (self.draining.len() as u32 + 1)).max(1);
             let mut slice = share;
-            let came_to = if self.home(home).visit.is_none() {
+            let came_to = if self.home(home).around.visit.is_none() {
                 self.drain_slice(shared, layout, home, now, &mut slice)
             } else if self.visit_slice(shared, home, now, &mut slice) {
                 Slice::Done
@@ -131,10 +131,10 @@ impl Lane {
     ) -> Slice {
         let index = self.index;
         let it = self.home_mut(home);
-        let is_event = it.timeline.of(Domain::Event).drain.is_some();
+        let is_event = it.around.timeline.of(Domain::Event).drain.is_some();
         let domain = if is_event { Domain::Event } else { Domain::Processing };
         loop {
-            let time = it.timeline.of_mut(domain);
+            let time = it.around.timeline.of_mut(domain);
             let Some(drain) = &mut time.drain else {
                 return Slice::Done;
             };
@@ -164,7 +164,7 @@ impl Lane {
                 }
                 let batch = std::mem::take(batch);
                 it.prefetch(&shared.pools, layout, &batch);
-                if let Some(drain) = &mut it.timeline.of_mut(domain).drain {
+                if let Some(drain) = &mut it.around.timeline.of_mut(domain).drain {
                     drain.batch = batch;
                 }
                 continue;
@@ -196,14 +196,14 @@ impl Lane {
         gauges: &dyn Gauges,
     ) {
         let it = self.home_mut(home);
-        let mut timers = it.visit.take().map_or(0, |visit| visit.visited);
+        let mut timers = it.around.visit.take().map_or(0, |visit| visit.visited);
         // What a replay has set aside fires by the first advance that its partition has not seen; what has
         // failed for good waits for the resume.
-        if it.stopped.is_none() {
-            it.timeline.unpark(&mut shared.entries, Domain::Processing);
+        if it.around.stopped.is_none() {
+            it.around.timeline.unpark(&mut shared.entries, Domain::Processing);
         }
         for domain in Domain::ALL {
-            let time = it.timeline.of_mut(domain);
+            let time = it.around.timeline.of_mut(domain);
             if let Some(drain) = time.drain.take() {
                 timers = drain.fired;
                 if drain.ending.is_some()

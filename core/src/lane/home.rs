@@ -1,20 +1,17 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
 use super::close::Closed;
-use super::{Course, Shared};
 use crate::error::Rejection;
-use crate::function::Operator;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{BroadcastStep, ClockKind, LateTimers, NamespaceConfig, Step, Stop};
+use crate::namespace::{BroadcastStep, ClockKind, LateTimers, NamespaceConfig, Step};
 use crate::op::{Payload, PayloadBuf, TimerView};
-use crate::output::{NamespaceId, OutputWriter};
-use crate::partition::{Context, KeyVisit, Partition, Trials};
+use crate::output::NamespaceId;
+use crate::partition::{Context, Function, Partition, Shared, Surroundings};
 use crate::ports::NamespaceGauge;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Timeline;
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,34 +23,19 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(crate) struct LaneNamespace {
     pub(crate) id: NamespaceId,
-    pub(crate) config: Arc<NamespaceConfig>,
-    function: Function,
-    pub(crate) timeline: Timeline,
-    /// What the manual clock reads, if there is one and it was set.
-    pub(crate) manual_now: Option<Timestamp>,
-    /// Time stands still until it is resumed.
-    pub(crate) is_paused: bool,
+    pub(crate) around: Surroundings,
     /// How its end stands, if it takes no more operations.
     pub(crate) closed: Option<Closed>,
-    /// Why it takes nothing in and lets no time pass: its function has failed for good.
-    pub(crate) stopped: Option<Arc<Stop>>,
-    /// Its home knows that.
+    /// Its home knows that it has stopped.
     pub(super) is_stop_told: bool,
-    /// Partitions whose operations wait.
-    pub(super) trials: Trials,
-    /// How often the function has failed at the operation at hand.
-    pub(super) tries: u32,
     /// The broadcast state, as the function has written it down.
     pub(crate) broadcast: Option<Arc<[u8]>>,
-    /// The visit of all keys that is under way.
-    pub(crate) visit: Option<Box<KeyVisit>>,
     /// Control records up to this number were applied.
     pub(crate) applied_number: u64,
     /// Control records that wait for the advance under way.
     pub(crate) waiting: VecDeque<Step>,
     /// The control record whose advance is under way.
     pub(crate) settling: Option<u64>,
-    pub(crate) outputs: OutputWriter,
     /// What was due at the restart has not been decided about.
     pub(crate) is_restarted: bool,
     /// Stands in its lane's list of changed namespaces.
@@ -69,15 +51,6 @@ pub(crate) struct LaneNamespace {
     gauged: [u64; 3],
 }
 
-/// The function that a namespace runs, an instance for each lane; `None`: it runs none.
-struct Function(Option<Box<dyn Operator>>);
-
-impl fmt::Debug for Function {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Function" } else { "None" })
-    }
-}
-
 impl LaneNamespace {
     /// A namespace with nothing in it; refused if its function cannot be made.
     pub(super) fn new(
@@ -88,25 +61,17 @@ impl LaneNamespace {
         now: Timestamp,
         gauge: Arc<NamespaceGauge>,
     ) -> Result<Self, Rejection> {
-        let origin = origin(config.clock, now);
+        let timeline = Timeline::new(origin(config.clock, now));
+        let function = Function(shared.operators.make(&config)?);
         Ok(Self {
             id,
-            function: Function(shared.operators.make(&config)?),
-            config,
-            timeline: Timeline::new(origin),
-            manual_now: None,
-            is_paused: false,
+            around: Surroundings::new(config, function, timeline),
             closed: None,
-            stopped: None,
             is_stop_told: false,
-            trials: Trials::default(),
-            tries: 0,
             broadcast: None,
-            visit: None,
             applied_number,
             waiting: VecDeque::new(),
             settling: None,
-            outputs: OutputWriter::default(),
             is_restarted: false,
             is_changed: false,
             listed_at: Timestamp::MAX,
@@ -128,19 +93,19 @@ impl LaneNamespace {
         let is_same = |a: &NamespaceConfig, b: &NamespaceConfig| {
             a.operator == b.operator && a.options == b.options
         };
-        if !is_same(&self.config, &config) {
-            self.function = Function(shared.operators.make(&config)?);
-            if self.config.operator != config.operator {
+        if !is_same(&self.around.config, &config) {
+            self.around.function = Function(shared.operators.make(&config)?);
+            if self.around.config.operator != config.operator {
                 // It is another one's, who could make nothing of it.
                 self.broadcast = None;
             }
             self.load_broadcast();
         }
-        if self.config.clock != config.clock {
+        if self.around.config.clock != config.clock {
             self.is_restarted = false;
             self.restart_clock(shared, config.clock, now);
         }
-        self.config = config;
+        self.around.config = config;
         Ok(())
     }
 
@@ -148,9 +113,9 @@ impl LaneNamespace {
     /// that came in while that was decided) stay, and wait for the new clock.
     fn restart_clock(&mut self, shared: &mut Shared, clock: ClockKind, now: Timestamp) {
         let domain = Domain::Processing;
-        self.manual_now = None;
-        self.timeline.restart_processing(&mut shared.entries, origin(clock, now));
-        if self.timeline.of(domain).counts.total() == 0 {
+        self.around.manual_now = None;
+        self.around.timeline.restart_processing(&mut shared.entries, origin(clock, now));
+        if self.around.timeline.of(domain).counts.total() == 0 {
             return;
         }
         let mut slots = Vec::new();
@@ -159,7 +124,7 @@ impl LaneNamespace {
                 shared.pools.visit(partition.table(), bucket, |slot| slots.push(slot));
             }
         }
-        let time = self.timeline.of_mut(domain);
+        let time = self.around.timeline.of_mut(domain);
         for slot in slots {
             // Only timers on the system clock are counted by the second.
             shared.pools.for_each(slot, domain, |cell| match clock {
@@ -176,7 +141,7 @@ impl LaneNamespace {
 
     /// The function, which is a new one, goes by the broadcast state that there is.
     fn load_broadcast(&mut self) {
-        let side = self.function.0.as_deref_mut().and_then(|it| it.broadcast_side());
+        let side = self.around.function.0.as_deref_mut().and_then(|it| it.broadcast_side());
         if let (Some(side), Some(state)) = (side, &self.broadcast) {
             side.load(Some(state));
         }
@@ -209,21 +174,13 @@ impl LaneNamespace {
         if came_of_it.visit.is_some() {
             self.partitions.iter_mut().for_each(|partition| partition.begin_visit(position));
         }
-        self.visit = came_of_it.visit.map(Box::new);
-        (came_of_it.is_failed, self.visit.is_some())
+        self.around.visit = came_of_it.visit.map(Box::new);
+        (came_of_it.is_failed, self.around.visit.is_some())
     }
 
     /// Whether something is under way that the next record for the whole lane waits for.
     pub(crate) fn is_draining(&self) -> bool {
-        self.timeline.is_draining() || self.visit.is_some()
-    }
-
-    /// What its clock reads.
-    pub(crate) fn now(&self, intake: Timestamp) -> Option<Timestamp> {
-        match self.config.clock {
-            ClockKind::System => Some(intake),
-            ClockKind::Manual => self.manual_now,
-        }
+        self.around.timeline.is_draining() || self.around.visit.is_some()
     }
 
     #[inline]
@@ -288,33 +245,9 @@ impl LaneNamespace {
         position: u64,
         intake: Timestamp,
     ) -> (&'a mut [Partition], Context<'a>) {
-        let now = self.now(intake);
-        let is_system = self.config.clock == ClockKind::System;
-        let is_live = shared.course != Course::Followed;
-        let cx = Context {
-            pools: &mut shared.pools,
-            entries: &mut shared.entries,
-            timeline: &mut self.timeline,
-            config: &self.config,
-            outputs: &mut self.outputs,
-            stats: &mut shared.stats,
-            operator: self.function.0.as_deref_mut(),
-            scratch: &mut shared.scratch,
-            visit: self.visit.as_deref_mut(),
-            near: is_system.then_some(&mut shared.near),
-            namespace: self.id,
-            lane,
-            group,
-            position,
-            now,
-            intake,
-            // A manual clock stands still: nobody could say when.
-            may_wait: is_live && is_system && self.config.on_error.backoff_ms > 0,
-            tries: self.tries,
-            trials: &mut self.trials,
-            stopped: &mut self.stopped,
-            is_paused: self.is_paused,
-        };
+        let now = self.around.now(intake);
+        let (around, namespace) = (&mut self.around, self.id);
+        let cx = Context { shared, around, namespace, lane, group, position, now, intake };
         (&mut self.partitions, cx)
     }
 
@@ -407,10 +340,10 @@ impl LaneNamespace {
         domain: Domain,
         mut each: impl FnMut(Cell),
     ) {
-        let time = self.timeline.of(domain);
+        let time = self.around.timeline.of(domain);
         // Where late timers wait, what is due between two advances is waiting.
         let waits = domain == Domain::Event
-            && self.config.late_timers == LateTimers::NextWatermark
+            && self.around.config.late_timers == LateTimers::NextWatermark
             && time.drain.is_none();
         let mut is_due = !waits;
         pools.for_each(slot, domain, |cell| {
@@ -430,9 +363,9 @@ impl LaneNamespace {
     /// Tells the namespace's gauge what has changed here.
     pub(super) fn publish_gauge(&mut self) {
         self.tell_gauge([
-            self.timeline.of(Domain::Event).counts.total(),
-            self.timeline.of(Domain::Processing).counts.total(),
-            self.timeline.keys,
+            self.around.timeline.of(Domain::Event).counts.total(),
+            self.around.timeline.of(Domain::Processing).counts.total(),
+            self.around.timeline.keys,
         ]);
     }
 
@@ -460,7 +393,7 @@ impl LaneNamespace {
         bucket: &mut Option<usize>,
         budget: &mut u32,
     ) -> bool {
-        let is_system = self.config.clock == ClockKind::System;
+        let is_system = self.around.config.clock == ClockKind::System;
         while let Some(partition) = self.partitions.last_mut() {
             let left = bucket.get_or_insert(partition.table().visit_len());
             while *left > 0 {
@@ -478,7 +411,7 @@ impl LaneNamespace {
             self.partitions.pop();
         }
         for domain in Domain::ALL {
-            self.timeline.of_mut(domain).wheel.clear(&mut shared.entries);
+            self.around.timeline.of_mut(domain).wheel.clear(&mut shared.entries);
         }
         true
     }

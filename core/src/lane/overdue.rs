@@ -54,13 +54,13 @@ impl Lane {
         let it = self.home_mut(home);
         let Some(batch) = batch else {
             // Nothing is due, unless the budget ended the search.
-            it.is_restarted = it.timeline.of(Domain::Processing).wake <= to;
+            it.is_restarted = it.around.timeline.of(Domain::Processing).wake <= to;
             return;
         };
         it.is_restarted = false;
         self.unpark(shared, home, Domain::Processing);
         let it = self.home(home);
-        let it = Overdue { namespace: it.id, from, to, policy: it.config.overdue };
+        let it = Overdue { namespace: it.id, from, to, policy: it.around.config.overdue };
         let mut record = Vec::new();
         encode_overdue(&mut record, &it);
         let position = self.take_position(&record);
@@ -70,7 +70,7 @@ impl Lane {
     /// No time passes in a namespace any more. Nothing of it is draining.
     pub(super) fn pause(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
-        it.is_paused = true;
+        it.around.is_paused = true;
         // What was due at a restart is decided with what falls due from now on.
         it.is_restarted = false;
         self.list_on_agenda(home);
@@ -86,10 +86,10 @@ impl Lane {
         position: u64,
     ) {
         let it = self.home_mut(home);
-        it.is_paused = false;
-        it.stopped = None;
+        it.around.is_paused = false;
+        it.around.stopped = None;
         it.is_stop_told = false;
-        let (id, policy) = (it.id, it.config.overdue);
+        let (id, policy) = (it.id, it.around.config.overdue);
         let Some((from, to)) = lost else {
             self.list_on_agenda(home);
             self.done.push(StepDone {
@@ -102,11 +102,12 @@ impl Lane {
             return;
         };
         it.settling = Some(number);
-        if it.config.clock == ClockKind::Manual {
-            it.manual_now = Some(to);
+        if it.around.config.clock == ClockKind::Manual {
+            it.around.manual_now = Some(to);
         }
         // Another lane's clock may have been ahead when this one heard of the pause.
-        let to = it.timeline.of(Domain::Processing).reached.map_or(to, |reached| reached.max(to));
+        let to =
+            it.around.timeline.of(Domain::Processing).reached.map_or(to, |reached| reached.max(to));
         let it = Overdue { namespace: id, from, to, policy };
         self.begin_overdue(home, &it, position, Vec::new());
     }
@@ -120,7 +121,7 @@ impl Lane {
         position: u64,
         batch: Vec<(Timestamp, u32)>,
     ) {
-        let time = self.home_mut(home).timeline.of_mut(Domain::Processing);
+        let time = self.home_mut(home).around.timeline.of_mut(Domain::Processing);
         time.held = Held::after(time.held.as_deref(), it.policy, it.from, it.to).map(Box::new);
         let mut drain = Drain::new(it.to, position);
         drain.overdue = Some(it.policy);

@@ -82,7 +82,7 @@ impl Lane {
 impl LaneNamespace {
     fn head(&self) -> NamespaceHead {
         let domains = Domain::ALL.map(|domain| {
-            let it = self.timeline.of(domain);
+            let it = self.around.timeline.of(domain);
             DomainHead {
                 reached: it.reached,
                 wheel_at: it.wheel.position(),
@@ -91,12 +91,12 @@ impl LaneNamespace {
         });
         NamespaceHead {
             id: self.id,
-            config: self.config.clone(),
+            config: self.around.config.clone(),
             applied_number: self.applied_number,
-            manual_now: self.manual_now,
-            is_paused: self.is_paused,
+            manual_now: self.around.manual_now,
+            is_paused: self.around.is_paused,
             is_closed: self.closed.is_some(),
-            stopped: self.stopped.clone(),
+            stopped: self.around.stopped.clone(),
             broadcast: self.broadcast.clone(),
             domains,
         }
@@ -111,18 +111,18 @@ impl LaneNamespace {
         let NamespaceHead { is_closed, broadcast, domains, .. } = head;
         let gauge = gauges.gauge(id);
         let mut it = Self::new(shared, id, config, applied_number, Timestamp::MIN, gauge)?;
-        it.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
+        it.around.timeline = Timeline::standing_at([domains[0].wheel_at, domains[1].wheel_at]);
         for (domain, head) in Domain::ALL.into_iter().zip(domains) {
-            let time = it.timeline.of_mut(domain);
+            let time = it.around.timeline.of_mut(domain);
             time.reached = head.reached;
             time.held = head.held.map(Box::new);
             if let Some(reached) = head.reached {
                 time.counts.advance(reached);
             }
         }
-        it.manual_now = manual_now;
-        it.is_paused = is_paused;
-        it.stopped = head.stopped;
+        it.around.manual_now = manual_now;
+        it.around.is_paused = is_paused;
+        it.around.stopped = head.stopped;
         if is_closed {
             it.closed = Some(Closed::default());
             it.publish_closed();

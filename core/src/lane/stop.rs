@@ -5,24 +5,13 @@
 //! position that is given back if it comes to nothing; a timer of an advance that has failed for good is
 //! left where it was, and what may stand behind that in the log does not touch it.
 
-use super::{HomeIndex, Lane, LaneNamespace, Shared};
+use super::{HomeIndex, Lane, LaneNamespace};
 use crate::error::Rejection;
 use crate::key_group::KeyGroup;
 use crate::namespace::{Stop, StopReport};
+use crate::partition::{Course, Shared};
 use crate::time::{Domain, Timestamp};
 use std::sync::Arc;
-
-/// How what is applied has come to a lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Course {
-    /// For the first time.
-    #[default]
-    New,
-    /// It was here before, and had to wait.
-    Again,
-    /// It stands in the log that is followed: nothing waits.
-    Followed,
-}
 
 impl LaneNamespace {
     /// Why an operation is refused before it gets a position, if it is. What waits of a
@@ -34,7 +23,7 @@ impl LaneNamespace {
         group: KeyGroup,
         now: Timestamp,
     ) -> Option<Rejection> {
-        if self.stopped.is_none() && self.trials.is_empty() {
+        if self.around.stopped.is_none() && self.around.trials.is_empty() {
             return None;
         }
         self.refuse_here(course, group, now)
@@ -47,12 +36,12 @@ impl LaneNamespace {
         group: KeyGroup,
         now: Timestamp,
     ) -> Option<Rejection> {
-        if let Some(stop) = &self.stopped {
+        if let Some(stop) = &self.around.stopped {
             return Some(Rejection::NamespaceStopped { detail: stop.to_string() });
         }
-        let at = self.trials.due(group)?;
+        let at = self.around.trials.due(group)?;
         if course == Course::Again && at <= now {
-            self.tries = self.trials.take(group);
+            self.around.tries = self.around.trials.take(group);
             return None;
         }
         Some(Rejection::FunctionRetries { retry_after_ms: at.saturating_since(now).max(1) as u64 })
@@ -71,15 +60,15 @@ impl Lane {
 
     /// What an advance has left of a domain is looked at by the one that begins.
     pub(super) fn unpark(&mut self, shared: &mut Shared, home: HomeIndex, domain: Domain) {
-        self.home_mut(home).timeline.unpark(&mut shared.entries, domain);
+        self.home_mut(home).around.timeline.unpark(&mut shared.entries, domain);
     }
 
     /// The namespace has stopped, on this lane or on another one. Nothing of it is draining.
     pub(super) fn stop(&mut self, home: HomeIndex, stop: Arc<Stop>) {
         let it = self.home_mut(home);
-        it.stopped.get_or_insert(stop);
+        it.around.stopped.get_or_insert(stop);
         it.is_stop_told = true;
-        it.trials.clear();
+        it.around.trials.clear();
         self.pause(home);
     }
 
@@ -97,9 +86,9 @@ impl Lane {
         for place in 0..self.changed.len() {
             let home = self.changed[place];
             let it = self.home_mut(home);
-            if let Some(stop) = it.stopped.clone().filter(|_| !it.is_stop_told) {
+            if let Some(stop) = it.around.stopped.clone().filter(|_| !it.is_stop_told) {
                 it.is_stop_told = true;
-                it.trials.clear();
+                it.around.trials.clear();
                 let (namespace, applied_number) = (it.id, it.applied_number);
                 reports.push(StopReport { namespace, applied_number, stop });
             }
@@ -110,7 +99,7 @@ impl Lane {
     /// After a start: what has stopped here is told again, since nobody knows whether it was.
     pub(crate) fn tell_stops_again(&mut self) {
         let stopped = |(index, it): (usize, &Option<Box<LaneNamespace>>)| {
-            it.as_ref().filter(|it| it.stopped.is_some()).map(|_| HomeIndex(index as u32))
+            it.as_ref().filter(|it| it.around.stopped.is_some()).map(|_| HomeIndex(index as u32))
         };
         let stopped: Vec<HomeIndex> = self.homes.iter().enumerate().filter_map(stopped).collect();
         for home in stopped {

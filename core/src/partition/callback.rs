@@ -169,7 +169,7 @@ impl Context<'_> {
         about: About<'_>,
         waited: Option<u32>,
     ) -> Result<(), Verdict> {
-        let OnError { retry, then, .. } = self.config.on_error;
+        let OnError { retry, then, .. } = self.around.config.on_error;
         let mut tries = waited.unwrap_or(0);
         loop {
             set_tried(tries);
@@ -187,7 +187,7 @@ impl Context<'_> {
                     }
                 });
             }
-            self.stats.retries += 1;
+            self.shared.stats.retries += 1;
             if waited.is_some() {
                 return Err(Verdict::Wait);
             }
@@ -203,36 +203,36 @@ impl Context<'_> {
         about: &About<'_>,
         error: &FunctionError,
     ) {
-        let key = slot.map_or(key, |slot| self.pools.key(slot)).to_vec();
+        let key = slot.map_or(key, |slot| self.shared.pools.key(slot)).to_vec();
         let stop = Stop::new(self.intake, key, about.stop_at(), error.message());
-        self.stopped.get_or_insert_with(|| Arc::new(stop));
+        self.around.stopped.get_or_insert_with(|| Arc::new(stop));
     }
 
     /// Why nothing more is taken in.
     pub(super) fn refusal(&self) -> Rejection {
-        let detail = self.stopped.as_ref().map(ToString::to_string);
+        let detail = self.around.stopped.as_ref().map(ToString::to_string);
         Rejection::NamespaceStopped { detail: detail.unwrap_or_default() }
     }
 
     /// The function is called again later for the operation at hand, which has failed so often.
     pub(super) fn wait(&mut self, tries: u32, at: Timestamp) -> Rejection {
-        self.trials.wait(self.group, tries, at);
+        self.around.trials.wait(self.group, tries, at);
         let retry_after_ms = at.saturating_since(self.intake).max(1) as u64;
         Rejection::FunctionRetries { retry_after_ms }
     }
 
     /// When what has failed by now is tried again.
     pub(super) fn retry_at(&self) -> Timestamp {
-        self.intake.saturating_add(self.config.on_error.backoff_ms)
+        self.intake.saturating_add(self.around.config.on_error.backoff_ms)
     }
 
     /// Of which domain nothing more can be waited for: at the final watermark a timer's callback ends,
     /// and at the end of the clock.
     pub(super) fn is_over(&self, about: &About<'_>, run: &Run) -> [bool; 2] {
         let is_final = about.domain().is_some()
-            && self.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
+            && self.around.timeline.of(Domain::Event).reached == Some(Timestamp::MAX);
         // What is left of a piece of work is still done.
-        [is_final, run.is_ending].map(|is_over| is_over && !self.scratch.goes_on())
+        [is_final, run.is_ending].map(|is_over| is_over && !self.shared.scratch.goes_on())
     }
 
     fn call_once(
@@ -243,28 +243,28 @@ impl Context<'_> {
         about: About<'_>,
     ) -> Result<(), FunctionError> {
         let is_clock_still = self.is_clock_still(slot);
-        let Some(operator) = self.operator.as_deref_mut() else {
+        let Some(operator) = self.around.function.0.as_deref_mut() else {
             return Err(FunctionError::new("the namespace has no function"));
         };
-        let pools = &*self.pools;
+        let pools = &self.shared.pools;
         let timers = SlotTimers { pools, slot, is_clock_still };
         let at = CallAt {
             key: slot.map_or(key, |slot| pools.key(slot)),
             timestamp: about.timestamp(),
             domain: about.domain(),
-            watermark: self.timeline.of(Domain::Event).reached,
+            watermark: self.around.timeline.of(Domain::Event).reached,
             processing_time: run.clock,
             is_ending: run.is_ending,
-            lateness_ms: self.config.lateness_ms,
+            lateness_ms: self.around.config.lateness_ms,
             state: slot.and_then(|slot| pools.state(slot)),
         };
         match about {
             About::Element(element) => {
-                process_element(operator, at, &timers, self.scratch, *element)
+                process_element(operator, at, &timers, &mut self.shared.scratch, *element)
             }
             About::Timer { domain, time, name } => {
                 let timer = TimerFired { domain, time, id: TimerId::of_stored(name) };
-                on_timer(operator, at, &timers, self.scratch, timer)
+                on_timer(operator, at, &timers, &mut self.shared.scratch, timer)
             }
         }
     }
@@ -276,7 +276,8 @@ impl Context<'_> {
             let release = self.release(slot, domain);
             release.is_some_and(|release| Some(release) > self.now)
         };
-        self.is_paused || self.timeline.of(domain).held.is_some() && slot.is_some_and(is_held_back)
+        self.around.is_paused
+            || self.around.timeline.of(domain).held.is_some() && slot.is_some_and(is_held_back)
     }
 
     /// Whether what a callback asks for can be had.
@@ -287,14 +288,14 @@ impl Context<'_> {
         about: &About<'_>,
     ) -> Result<(), FunctionError> {
         let is_over = self.is_over(about, run);
-        let registrations = self.scratch.registrations();
+        let registrations = self.shared.scratch.registrations();
         if registrations == 0 {
             return Ok(());
         }
-        let limit = self.config.limits.timers_per_key as usize;
-        let timers = SlotTimers { pools: self.pools, slot, is_clock_still: false };
+        let limit = self.around.config.limits.timers_per_key as usize;
+        let timers = SlotTimers { pools: &self.shared.pools, slot, is_clock_still: false };
         if timers.count() + registrations > limit {
-            let count = self.scratch.count(&timers);
+            let count = self.shared.scratch.count(&timers);
             if count > limit {
                 return Err(FunctionError::new(format!(
                     "the key would have {count} timers, allowed are {limit}"
@@ -303,12 +304,16 @@ impl Context<'_> {
         }
         let is_due_at_once = |change: &TimerChange<'_>| match change {
             TimerChange::Register { domain, .. } if is_over[*domain as usize] => false,
-            TimerChange::Register { domain, time, .. } => self.timeline.is_due(*domain, *time),
+            TimerChange::Register { domain, time, .. } => {
+                self.around.timeline.is_due(*domain, *time)
+            }
             TimerChange::Delete { .. } | TimerChange::DeleteAll => false,
         };
-        let changes = (0..self.scratch.changes_count()).map(|index| self.scratch.change(index));
+        let changes =
+            (0..self.shared.scratch.changes_count()).map(|index| self.shared.scratch.change(index));
         // What is left of a piece of work is no loop: it has an end.
-        let due = if self.scratch.goes_on() { 0 } else { changes.filter(is_due_at_once).count() };
+        let due =
+            if self.shared.scratch.goes_on() { 0 } else { changes.filter(is_due_at_once).count() };
         let due = run.progress.due_at_once.saturating_add(due as u32);
         if due > DUE_AT_ONCE_MAX {
             return Err(FunctionError::new(format!(
@@ -322,15 +327,15 @@ impl Context<'_> {
 
     /// Takes a timer out, if it is there; the wheel is told later.
     pub(super) fn take_quietly(&mut self, slot: SlotIndex, domain: Domain, identity: Identity<'_>) {
-        if let Some(cell) = self.pools.take(slot, domain, identity) {
-            self.pools.free_blob(cell);
+        if let Some(cell) = self.shared.pools.take(slot, domain, identity) {
+            self.shared.pools.free_blob(cell);
             self.uncounted(domain, cell.time);
         }
     }
 
     /// What the callbacks of a key run under that the advance of a domain brings about.
     pub(super) fn run_of_drain(&self, domain: Domain, hash: u64) -> Option<Run> {
-        let time = self.timeline.of(domain);
+        let time = self.around.timeline.of(domain);
         let drain = time.drain.as_ref()?;
         Some(Run {
             position: drain.position,
@@ -354,7 +359,7 @@ impl Context<'_> {
     ) -> bool {
         // What a record brings about has nothing to do with an advance that is still under way.
         let advanced = run.advanced == Some(domain);
-        let drain = self.timeline.of(domain).drain.as_ref().filter(|_| advanced);
+        let drain = self.around.timeline.of(domain).drain.as_ref().filter(|_| advanced);
         drain.is_some_and(|drain| {
             drain.ending == Some(Ending::Discard)
                 || drain.overdue == Some(OverduePolicy::Drop) && !self.was_left(slot, domain, cell)
@@ -363,9 +368,9 @@ impl Context<'_> {
 
     /// Whether an earlier advance has made a timer due already, at which its callback failed.
     fn was_left(&self, slot: SlotIndex, domain: Domain, cell: Cell) -> bool {
-        let time = self.timeline.of(domain);
+        let time = self.around.timeline.of(domain);
         let before = time.drain.as_ref().and_then(|drain| drain.before);
-        Some(time.release_at(self.pools, slot, cell.time)) <= before
+        Some(time.release_at(&self.shared.pools, slot, cell.time)) <= before
     }
 
     /// A timer is gone: it has fired, or was passed over or dropped.
@@ -373,39 +378,39 @@ impl Context<'_> {
         self.uncounted(domain, cell.time);
         if run.advanced == Some(domain) {
             let was_left = self.was_left(slot, domain, cell);
-            let it = self.timeline.of_mut(domain);
+            let it = self.around.timeline.of_mut(domain);
             let until = it.held.as_deref().map(crate::held::Held::until);
             if let Some(drain) = &mut it.drain {
                 let overdue = drain.overdue.filter(|_| !was_left);
                 if let Some(policy) = overdue {
-                    self.stats.overdue_at_restart[policy.index()] += 1;
+                    self.shared.stats.overdue_at_restart[policy.index()] += 1;
                 }
                 if overdue != Some(OverduePolicy::Drop) {
                     drain.fired += 1;
-                    self.stats.discarded += u64::from(drain.ending == Some(Ending::Discard));
+                    self.shared.stats.discarded += u64::from(drain.ending == Some(Ending::Discard));
                     let was_held = until.is_some_and(|until| cell.time <= until);
                     run.is_restart = drain.overdue.is_some() || was_held;
                 }
             }
         }
-        self.pools.free_blob(cell);
+        self.shared.pools.free_blob(cell);
     }
 
     /// A key whose callback has failed stands aside until it is called again in this advance.
     pub(super) fn set_aside(&mut self, slot: SlotIndex, domain: Domain) {
-        let (hash, retry_at) = (self.pools.hash(slot), self.retry_at());
+        let (hash, retry_at) = (self.shared.pools.hash(slot), self.retry_at());
         let Some(time) = self.release(slot, domain) else { return };
-        if let Some(drain) = &mut self.timeline.of_mut(domain).drain {
+        if let Some(drain) = &mut self.around.timeline.of_mut(domain).drain {
             drain.set_aside(hash, (time, slot.0), retry_at);
         }
-        self.pools.set_armed(slot, domain, Some(time));
+        self.shared.pools.set_armed(slot, domain, Some(time));
     }
 
     /// A key whose callback has failed for good waits for the next advance.
     pub(super) fn leave(&mut self, slot: SlotIndex, domain: Domain) {
         let Some(time) = self.release(slot, domain) else { return };
-        self.timeline.of_mut(domain).parked.insert((time, slot.0));
-        self.pools.set_armed(slot, domain, Some(time));
+        self.around.timeline.of_mut(domain).parked.insert((time, slot.0));
+        self.shared.pools.set_armed(slot, domain, Some(time));
     }
 
     /// A callback has failed for good, and is passed over.
@@ -448,7 +453,7 @@ impl Context<'_> {
         error: &FunctionError,
     ) {
         let text = json!({ "error": error.message(), "broadcast": json_of(element.value) });
-        let hash = slot.map_or(xxh3_64(&[]), |slot| self.pools.hash(slot));
+        let hash = slot.map_or(xxh3_64(&[]), |slot| self.shared.pools.hash(slot));
         self.emit_error(run, slot, &[], hash, &About::Element(element), &text.to_string());
     }
 
@@ -488,7 +493,7 @@ impl Context<'_> {
         let fire_at = about.timestamp();
         let record = OutputRecord {
             id,
-            key: slot.map_or(key, |slot| self.pools.key(slot)),
+            key: slot.map_or(key, |slot| self.shared.pools.key(slot)),
             name: None,
             domain: about.domain().unwrap_or(Domain::Event),
             fire_at,
@@ -498,11 +503,11 @@ impl Context<'_> {
         };
         if about.domain().is_none() || about.domain() != run.advanced || run.is_ending {
             // It has waited for nothing.
-            self.outputs.push_overdue(&record);
+            self.around.outputs.push_overdue(&record);
         } else if run.is_restart {
-            self.outputs.push_restarted(&record);
+            self.around.outputs.push_restarted(&record);
         } else {
-            self.outputs.push(&record);
+            self.around.outputs.push(&record);
         }
     }
 }

@@ -1,38 +1,23 @@
 //! What surrounds a partition while it works, and the small steps its operations are made of: how
 //! a time is settled, how the wheel is made to agree with a slot, how an output is written.
 
-use super::{KeyVisit, Trials};
+use super::{Course, Shared, Surroundings};
 use crate::due_counts::SecondCounts;
 use crate::error::Rejection;
-use crate::function::{Operator, Scratch};
 use crate::held::Held;
 use crate::key_group::KeyGroup;
 use crate::keyed::{Cell, Identity, Pools, SlotIndex};
-use crate::namespace::{LateTimers, NamespaceConfig, OverduePolicy, Stop};
+use crate::namespace::{ClockKind, LateTimers, OverduePolicy};
 use crate::op::{Applied, Payload, ResultKind};
 use crate::output::{NamespaceId, OutputId, OutputKind, OutputRecord, OutputWriter};
 use crate::stats::Stats;
 use crate::time::{Domain, Timestamp, spread_offset};
-use crate::timeline::{Armed, DomainTime, Ending, Timeline};
-use crate::wheel::EntryPool;
-use std::sync::Arc;
+use crate::timeline::{Armed, DomainTime, Ending};
 
 /// What surrounds a partition while it works.
 pub(crate) struct Context<'a> {
-    pub(crate) pools: &'a mut Pools,
-    pub(crate) entries: &'a mut EntryPool,
-    pub(crate) timeline: &'a mut Timeline,
-    pub(crate) config: &'a NamespaceConfig,
-    pub(crate) outputs: &'a mut OutputWriter,
-    pub(crate) stats: &'a mut Stats,
-    /// The function that the namespace runs, if it does.
-    pub(crate) operator: Option<&'a mut (dyn Operator + 'static)>,
-    /// What its callbacks ask for.
-    pub(crate) scratch: &'a mut Scratch,
-    /// The visit of all keys that is under way.
-    pub(crate) visit: Option<&'a mut KeyVisit>,
-    /// Processing timers on the system clock by second, over all namespaces of the shard.
-    pub(crate) near: Option<&'a mut SecondCounts>,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) around: &'a mut Surroundings,
     pub(crate) namespace: NamespaceId,
     pub(crate) lane: u16,
     /// Which partition it is.
@@ -43,16 +28,6 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Option<Timestamp>,
     /// The intake clock.
     pub(crate) intake: Timestamp,
-    /// A callback that fails is not called again at once, but later.
-    pub(crate) may_wait: bool,
-    /// How often the element at hand was refused because the function failed at it.
-    pub(crate) tries: u32,
-    /// Partitions for whose operations the function is called again later.
-    pub(crate) trials: &'a mut Trials,
-    /// Why the namespace has stopped on this lane, if it has.
-    pub(crate) stopped: &'a mut Option<Arc<Stop>>,
-    /// Time stands still.
-    pub(crate) is_paused: bool,
 }
 
 /// The record that an output is due to.
@@ -76,6 +51,28 @@ enum Lateness {
 }
 
 impl Context<'_> {
+    /// Whether the namespace runs a function.
+    #[inline]
+    pub(super) fn runs_function(&self) -> bool {
+        self.around.function.0.is_some()
+    }
+
+    /// Whether a callback that fails is not called again at once, but later.
+    pub(super) fn may_wait(&self) -> bool {
+        // A manual clock stands still: nobody could say when.
+        let config = &self.around.config;
+        self.shared.course != Course::Followed
+            && config.clock == ClockKind::System
+            && config.on_error.backoff_ms > 0
+    }
+
+    /// The counts by second, if timers of this domain belong there: those of the system's clock.
+    #[inline]
+    fn near(&mut self, domain: Domain) -> Option<&mut SecondCounts> {
+        let is_near = domain == Domain::Processing && self.around.config.clock == ClockKind::System;
+        is_near.then_some(&mut self.shared.near)
+    }
+
     /// Takes one timer out, if it is there.
     pub(super) fn cancel(
         &mut self,
@@ -83,11 +80,11 @@ impl Context<'_> {
         domain: Domain,
         identity: Identity<'_>,
     ) -> bool {
-        let prior = self.pools.armed(slot, domain);
-        let Some(cell) = self.pools.take(slot, domain, identity) else {
+        let prior = self.shared.pools.armed(slot, domain);
+        let Some(cell) = self.shared.pools.take(slot, domain, identity) else {
             return false;
         };
-        self.pools.free_blob(cell);
+        self.shared.pools.free_blob(cell);
         self.uncounted(domain, cell.time);
         self.settle(slot, domain, prior);
         true
@@ -96,36 +93,36 @@ impl Context<'_> {
     /// When the key's earliest timer is let go.
     #[inline]
     pub(super) fn release(&self, slot: SlotIndex, domain: Domain) -> Option<Timestamp> {
-        self.timeline.release(self.pools, slot, domain)
+        self.around.timeline.release(&self.shared.pools, slot, domain)
     }
 
     /// Fires the earliest timer of a key, which is due in the advance under way. `more`: others of
     /// the key may follow under the same record.
     #[inline]
     pub(super) fn fire_earliest(&mut self, slot: SlotIndex, hash: u64, domain: Domain, more: bool) {
-        let Some(cell) = self.pools.take_earliest(slot, domain) else {
+        let Some(cell) = self.shared.pools.take_earliest(slot, domain) else {
             return;
         };
         let next_release = if more { self.release(slot, domain) } else { None };
-        let DomainTime { drain, held, .. } = self.timeline.of_mut(domain);
+        let DomainTime { drain, held, .. } = self.around.timeline.of_mut(domain);
         let Some(drain) = drain else {
             return;
         };
         let (position, due_by) = (drain.position, drain.until);
         if let Some(policy) = drain.overdue {
-            self.stats.overdue_at_restart[policy.index()] += 1;
+            self.shared.stats.overdue_at_restart[policy.index()] += 1;
             if policy == OverduePolicy::Drop {
                 self.uncounted(domain, cell.time);
-                self.pools.free_blob(cell);
+                self.shared.pools.free_blob(cell);
                 return;
             }
         }
         drain.fired += 1;
         let ending = drain.ending;
         if ending == Some(Ending::Discard) {
-            self.stats.discarded += 1;
+            self.shared.stats.discarded += 1;
             self.uncounted(domain, cell.time);
-            self.pools.free_blob(cell);
+            self.shared.pools.free_blob(cell);
             return;
         }
         let mut cause = Cause { position, ordinal: 0, due_by, lateness: Lateness::Own };
@@ -149,7 +146,7 @@ impl Context<'_> {
         }
         self.uncounted(domain, cell.time);
         self.emit_cell(slot, hash, domain, cell, cause);
-        self.pools.free_blob(cell);
+        self.shared.pools.free_blob(cell);
     }
 
     /// Now (or the watermark) and so much more.
@@ -157,7 +154,7 @@ impl Context<'_> {
         let from = match domain {
             Domain::Processing => self.now.ok_or(Rejection::ClockUnset)?,
             Domain::Event => {
-                self.timeline.of(Domain::Event).reached.ok_or(Rejection::WatermarkUnset)?
+                self.around.timeline.of(Domain::Event).reached.ok_or(Rejection::WatermarkUnset)?
             }
         };
         from.checked_add(after_ms).ok_or(Rejection::TimeOverflow { field: "after" })
@@ -177,8 +174,8 @@ impl Context<'_> {
             // "At the final watermark": neither rounding nor spreading may move that.
             return Some(time);
         }
-        let floored = time.floor_to(resolution_ms.unwrap_or(self.config.resolution_ms));
-        let spread_ms = spread_ms.unwrap_or(self.config.spread_ms);
+        let floored = time.floor_to(resolution_ms.unwrap_or(self.around.config.resolution_ms));
+        let spread_ms = spread_ms.unwrap_or(self.around.config.spread_ms);
         if spread_ms == 0 {
             return Some(floored);
         }
@@ -186,9 +183,9 @@ impl Context<'_> {
     }
 
     pub(super) fn check_room(&self, slot: Option<SlotIndex>) -> Result<(), Rejection> {
-        let limit = self.config.limits.timers_per_key;
+        let limit = self.around.config.limits.timers_per_key;
         match slot {
-            Some(slot) if self.pools.count(slot) >= limit as usize => {
+            Some(slot) if self.shared.pools.count(slot) >= limit as usize => {
                 Err(Rejection::TimersPerKeyExceeded { limit })
             }
             _ => Ok(()),
@@ -202,49 +199,43 @@ impl Context<'_> {
         result: ResultKind,
         fire_at: Option<Timestamp>,
     ) -> Applied {
-        self.stats.registered[domain as usize][result as usize] += 1;
+        self.shared.stats.registered[domain as usize][result as usize] += 1;
         let reads = match domain {
             Domain::Processing => self.now,
-            Domain::Event => self.timeline.of(Domain::Event).reached,
+            Domain::Event => self.around.timeline.of(Domain::Event).reached,
         };
         let overdue = fire_at.is_some_and(|time| reads.is_some_and(|reads| time <= reads));
         Applied { result, fire_at, cancelled: 0, overdue }
     }
 
     pub(super) fn cancelled(&mut self, cancelled: u32) -> Applied {
-        self.stats.cancelled += cancelled as u64;
+        self.shared.stats.cancelled += cancelled as u64;
         let result = if cancelled == 0 { ResultKind::Absent } else { ResultKind::Cancelled };
         Applied { result, fire_at: None, cancelled, overdue: false }
     }
 
     #[inline]
     pub(super) fn counted(&mut self, domain: Domain, time: Timestamp) {
-        self.timeline.of_mut(domain).counts.add(time);
-        self.stats.pending[domain as usize] += 1;
-        if domain == Domain::Processing
-            && let Some(near) = &mut self.near
-        {
+        self.around.timeline.of_mut(domain).counts.add(time);
+        self.shared.stats.pending[domain as usize] += 1;
+        if let Some(near) = self.near(domain) {
             near.add(time);
         }
     }
 
     #[inline]
     pub(super) fn uncounted(&mut self, domain: Domain, time: Timestamp) {
-        self.timeline.of_mut(domain).counts.remove(time);
-        self.stats.pending[domain as usize] -= 1;
-        if domain == Domain::Processing
-            && let Some(near) = &mut self.near
-        {
+        self.around.timeline.of_mut(domain).counts.remove(time);
+        self.shared.stats.pending[domain as usize] -= 1;
+        if let Some(near) = self.near(domain) {
             near.remove(time);
         }
     }
 
     #[inline]
     pub(super) fn shifted(&mut self, domain: Domain, from: Timestamp, to: Timestamp) {
-        self.timeline.of_mut(domain).counts.shift(from, to);
-        if domain == Domain::Processing
-            && let Some(near) = &mut self.near
-        {
+        self.around.timeline.of_mut(domain).counts.shift(from, to);
+        if let Some(near) = self.near(domain) {
             near.shift(from, to);
         }
     }
@@ -266,10 +257,10 @@ impl Context<'_> {
             (Some(armed), Some(time))
                 if armed <= time && time.saturating_since(armed) <= Pools::LAG_MS_MAX =>
             {
-                self.pools.set_armed(slot, domain, prior);
+                self.shared.pools.set_armed(slot, domain, prior);
             }
             (Some(armed), release) => {
-                self.pools.set_armed(slot, domain, release);
+                self.shared.pools.set_armed(slot, domain, release);
                 self.strand(slot, domain, armed);
                 if let Some(time) = release {
                     self.arm(slot, domain, time);
@@ -281,10 +272,10 @@ impl Context<'_> {
     /// The slot means its entry at `armed` no longer, and says so already.
     #[inline]
     fn strand(&mut self, slot: SlotIndex, domain: Domain, armed: Timestamp) {
-        let owner = Armed { pools: self.pools, domain };
-        let it = self.timeline.of_mut(domain);
+        let owner = Armed { pools: &self.shared.pools, domain };
+        let it = self.around.timeline.of_mut(domain);
         if it.parked.is_empty() || !it.parked.remove(&(armed, slot.0)) {
-            it.wheel.strand(self.entries, &owner, armed, slot.0);
+            it.wheel.strand(&mut self.shared.entries, &owner, armed, slot.0);
         }
     }
 
@@ -295,7 +286,7 @@ impl Context<'_> {
         if let Some(armed) = prior
             && armed != time
         {
-            self.pools.set_armed(slot, Domain::Event, Some(time));
+            self.shared.pools.set_armed(slot, Domain::Event, Some(time));
             self.strand(slot, Domain::Event, armed);
         }
         self.park(slot, Domain::Event, time);
@@ -304,32 +295,32 @@ impl Context<'_> {
     /// Puts an entry for the key into the wheel, at the time when its earliest timer is let go.
     #[inline]
     fn arm(&mut self, slot: SlotIndex, domain: Domain, time: Timestamp) {
-        let it = self.timeline.of_mut(domain);
-        it.wheel.insert(self.entries, time, slot.0);
+        let it = self.around.timeline.of_mut(domain);
+        it.wheel.insert(&mut self.shared.entries, time, slot.0);
         if time < it.wake {
             it.wake = time;
         }
-        self.pools.set_armed(slot, domain, Some(time));
+        self.shared.pools.set_armed(slot, domain, Some(time));
     }
 
     /// Whether a timer that is due waits for the next watermark.
     #[inline]
     pub(super) fn waits_for_watermark(&self, domain: Domain, time: Timestamp) -> bool {
         domain == Domain::Event
-            && self.config.late_timers == LateTimers::NextWatermark
-            && self.timeline.is_due(domain, time)
+            && self.around.config.late_timers == LateTimers::NextWatermark
+            && self.around.timeline.is_due(domain, time)
     }
 
     /// Lets a key, whose earliest timer is due, wait for the next advance; also if one is under way.
     #[cold]
     pub(super) fn park(&mut self, slot: SlotIndex, domain: Domain, time: Timestamp) {
-        let hash = self.pools.hash(slot);
-        let it = self.timeline.of_mut(domain);
+        let hash = self.shared.pools.hash(slot);
+        let it = self.around.timeline.of_mut(domain);
         it.parked.insert((time, slot.0));
         if let Some(drain) = &mut it.drain {
             drain.pass_by(hash);
         }
-        self.pools.set_armed(slot, domain, Some(time));
+        self.shared.pools.set_armed(slot, domain, Some(time));
     }
 
     /// Puts an entry that was taken off the wheel back, at the time when the key's earliest timer is
@@ -337,19 +328,19 @@ impl Context<'_> {
     #[inline]
     pub(super) fn rearm(&mut self, slot: SlotIndex, domain: Domain) {
         let Some(time) = self.release(slot, domain) else {
-            self.pools.set_armed(slot, domain, None);
+            self.shared.pools.set_armed(slot, domain, None);
             return;
         };
-        if self.timeline.of(domain).held.is_some() {
+        if self.around.timeline.of(domain).held.is_some() {
             self.count_held(slot, domain, time);
         }
-        let it = self.timeline.of_mut(domain);
+        let it = self.around.timeline.of_mut(domain);
         if let Some(drain) = &mut it.drain
             && time <= it.wheel.position()
         {
             let place = drain.batch[drain.next..].partition_point(|(at, _)| *at <= time);
             drain.batch.insert(drain.next + place, (time, slot.0));
-            self.pools.set_armed(slot, domain, Some(time));
+            self.shared.pools.set_armed(slot, domain, Some(time));
         } else {
             self.arm(slot, domain, time);
         }
@@ -358,13 +349,15 @@ impl Context<'_> {
     /// Counts what is held of a key that the advance of a restart has come across.
     #[cold]
     fn count_held(&mut self, slot: SlotIndex, domain: Domain, release: Timestamp) {
-        let Some(drain) = &self.timeline.of(domain).drain else { return };
+        let Some(drain) = &self.around.timeline.of(domain).drain else { return };
         let until = drain.until;
         if let Some(policy @ (OverduePolicy::Spread { .. } | OverduePolicy::Shift)) = drain.overdue
             && release > until
         {
-            let count = &mut self.stats.overdue_at_restart[policy.index()];
-            self.pools.for_each(slot, domain, |cell| *count += u64::from(cell.time <= until));
+            let count = &mut self.shared.stats.overdue_at_restart[policy.index()];
+            self.shared
+                .pools
+                .for_each(slot, domain, |cell| *count += u64::from(cell.time <= until));
         }
     }
 
@@ -372,19 +365,19 @@ impl Context<'_> {
     /// being the ordinal of the first.
     pub(super) fn fire_freed(&mut self, slot: SlotIndex, hash: u64, first: u32) -> bool {
         let domain = Domain::Processing;
-        let reached = self.timeline.of(domain).reached;
-        let prior = self.pools.armed(slot, domain);
+        let reached = self.around.timeline.of(domain).reached;
+        let prior = self.shared.pools.armed(slot, domain);
         let mut cause = None;
         while let Some(release) = self.release(slot, domain)
             && Some(release) <= reached
-            && let Some(cell) = self.pools.take_earliest(slot, domain)
+            && let Some(cell) = self.shared.pools.take_earliest(slot, domain)
         {
             let lateness = Lateness::Restart;
             let own = Cause { ordinal: first, lateness, ..self.own_cause(domain) };
             let cause = cause.get_or_insert(own);
             self.uncounted(domain, cell.time);
             self.emit_cell(slot, hash, domain, cell, *cause);
-            self.pools.free_blob(cell);
+            self.shared.pools.free_blob(cell);
             cause.ordinal += 1;
         }
         if cause.is_some() {
@@ -395,7 +388,7 @@ impl Context<'_> {
 
     /// An output caused by the record that is applied.
     fn own_cause(&self, domain: Domain) -> Cause {
-        let reached = self.timeline.of(domain).reached;
+        let reached = self.around.timeline.of(domain).reached;
         let reads = if domain == Domain::Processing { self.now } else { None };
         let due_by =
             reached.max(reads).expect("something is due only once time has come somewhere");
@@ -411,26 +404,26 @@ impl Context<'_> {
         domain: Domain,
         fire_at: Timestamp,
     ) -> bool {
-        if domain == Domain::Event && self.config.late_timers == LateTimers::NextWatermark {
+        if domain == Domain::Event && self.around.config.late_timers == LateTimers::NextWatermark {
             return false;
         }
         // What is due has fired already, unless it is held back.
-        let is_due = self.timeline.is_due(domain, fire_at);
-        if is_due && self.timeline.of(domain).held.is_none() {
+        let is_due = self.around.timeline.is_due(domain, fire_at);
+        if is_due && self.around.timeline.of(domain).held.is_none() {
             return true;
         }
         (is_due || domain == Domain::Processing && self.now.is_some_and(|now| fire_at <= now))
             && slot
-                .and_then(|slot| self.pools.earliest(slot, domain))
+                .and_then(|slot| self.shared.pools.earliest(slot, domain))
                 .is_none_or(|earliest| fire_at < earliest)
     }
 
     /// Emits a timer that was taken out of its slot.
     #[inline]
     fn emit_cell(&mut self, slot: SlotIndex, hash: u64, domain: Domain, cell: Cell, cause: Cause) {
-        let (name, payload) = self.pools.blob(cell);
+        let (name, payload) = self.shared.pools.blob(cell);
         let id = self.output_id(hash, cause);
-        let key = self.pools.key(slot);
+        let key = self.shared.pools.key(slot);
         let (fire_at, due_by) = (cell.time, cause.due_by);
         let record = OutputRecord {
             id,
@@ -442,7 +435,7 @@ impl Context<'_> {
             payload,
             kind: OutputKind::Fire,
         };
-        emit(self.outputs, self.stats, &record, cause.lateness);
+        emit(&mut self.around.outputs, &mut self.shared.stats, &record, cause.lateness);
     }
 
     /// Emits a timer that was taken out of its slot and is due already where it was to go.
@@ -478,7 +471,7 @@ impl Context<'_> {
             payload,
             kind: OutputKind::Fire,
         };
-        emit(self.outputs, self.stats, &record, cause.lateness);
+        emit(&mut self.around.outputs, &mut self.shared.stats, &record, cause.lateness);
     }
 
     fn output_id(&self, key_hash: u64, cause: Cause) -> OutputId {

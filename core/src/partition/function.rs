@@ -33,7 +33,7 @@ pub(super) struct Armed([Option<Timestamp>; 2]);
 
 impl Armed {
     pub(super) fn of(cx: &Context<'_>, slot: Option<SlotIndex>) -> Self {
-        Self(Domain::ALL.map(|domain| cx.pools.armed(slot?, domain)))
+        Self(Domain::ALL.map(|domain| cx.shared.pools.armed(slot?, domain)))
     }
 }
 
@@ -58,7 +58,7 @@ impl Partition {
         hash: u64,
         element: &Element<'_>,
     ) -> Outcome {
-        let Some(operator) = &cx.operator else {
+        let Some(operator) = &cx.around.function.0 else {
             return Err(Rejection::ElementsUnwanted);
         };
         let inputs = operator.inputs();
@@ -66,10 +66,11 @@ impl Partition {
             return Err(Rejection::InputUnknown { input: element.input, inputs });
         }
         let judges_lateness = operator.judges_lateness();
-        let reached = cx.timeline.of(Domain::Event).reached;
+        let reached = cx.around.timeline.of(Domain::Event).reached;
         let is_late = !judges_lateness
-            && reached
-                .is_some_and(|watermark| element.timestamp <= watermark - cx.config.lateness_ms);
+            && reached.is_some_and(|watermark| {
+                element.timestamp <= watermark - cx.around.config.lateness_ms
+            });
         let mut run = Run {
             position: cx.position,
             advanced: None,
@@ -79,29 +80,29 @@ impl Partition {
             progress: Progress::default(),
             at_once: BTreeSet::new(),
         };
-        if is_late && cx.config.late_elements != LateElements::Process {
+        if is_late && cx.around.config.late_elements != LateElements::Process {
             return Ok(late(cx, &mut run, key, hash, element));
         }
         let armed = Armed::of(cx, slot);
-        let waited = cx.may_wait.then_some(cx.tries);
+        let waited = cx.may_wait().then_some(cx.around.tries);
         let called = cx.call(slot, key, &mut run, About::Element(element), waited);
         match &called {
-            Err(Verdict::Wait) => return Err(cx.wait(cx.tries + 1, cx.retry_at())),
+            Err(Verdict::Wait) => return Err(cx.wait(cx.around.tries + 1, cx.retry_at())),
             Err(Verdict::Stop) => return Err(cx.refusal()),
             Ok(()) | Err(Verdict::PassOver(_)) => {}
         }
-        cx.stats.late_elements += u64::from(is_late);
+        cx.shared.stats.late_elements += u64::from(is_late);
         if let Err(Verdict::PassOver(error)) = called {
-            cx.stats.elements[1] += 1;
+            cx.shared.stats.elements[1] += 1;
             cx.fail(&mut run, key, hash, &About::Element(element), &error);
             return Ok(applied_as(ResultKind::Failed));
         }
         let slot = self.apply_asked(cx, slot, key, hash, &mut run, &About::Element(element));
-        let result = if cx.scratch.is_late() {
+        let result = if cx.shared.scratch.is_late() {
             // Whatever the namespace wants: the function has not processed it.
             late(cx, &mut run, key, hash, element)
         } else {
-            cx.stats.elements[0] += 1;
+            cx.shared.stats.elements[0] += 1;
             applied_as(ResultKind::Processed)
         };
         if let Some(slot) = slot {
@@ -122,7 +123,7 @@ impl Partition {
     ) -> Result<Option<SlotIndex>, Rejection> {
         for domain in Domain::ALL {
             let Some(mut run) = cx.run_of_drain(domain, hash) else { continue };
-            let drain = cx.timeline.of(domain).drain.as_ref();
+            let drain = cx.around.timeline.of(domain).drain.as_ref();
             if let Some(drain) = drain.filter(|drain| drain.tries_of(hash) > 0) {
                 let retry_at = drain.retry_at;
                 return Err(cx.wait(0, retry_at));
@@ -134,12 +135,14 @@ impl Partition {
             // In the same order as if the wheel had given them out.
             let mut is_through = true;
             while is_through
-                && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
+                && cx
+                    .release(slot, domain)
+                    .is_some_and(|time| cx.around.timeline.is_due(domain, time))
             {
                 is_through = self.fire_one(cx, slot, hash, &mut run, domain, false) == Fired::Over
                     && self.fire_all(cx, slot, hash, &mut run, Some(domain));
             }
-            if let Some(drain) = &mut cx.timeline.of_mut(domain).drain {
+            if let Some(drain) = &mut cx.around.timeline.of_mut(domain).drain {
                 drain.keep_progress(hash, (!is_through).then_some(run.progress));
             }
             let is_gone = self.finish(cx, slot, hash, armed, None);
@@ -164,13 +167,13 @@ impl Partition {
     ) {
         let Some(mut run) = cx.run_of_drain(domain, hash) else { return };
         let armed = Armed::of(cx, Some(slot));
-        let fired = self.fire_one(cx, slot, hash, &mut run, domain, cx.may_wait);
+        let fired = self.fire_one(cx, slot, hash, &mut run, domain, cx.may_wait());
         if fired == Fired::Over {
             self.fire_all(cx, slot, hash, &mut run, Some(domain));
         }
-        let until = cx.timeline.of(domain).drain.as_ref().map(|drain| drain.until);
+        let until = cx.around.timeline.of(domain).drain.as_ref().map(|drain| drain.until);
         let has_more = cx.release(slot, domain).is_some_and(|time| Some(time) <= until);
-        if let Some(drain) = &mut cx.timeline.of_mut(domain).drain {
+        if let Some(drain) = &mut cx.around.timeline.of_mut(domain).drain {
             drain.keep_progress(hash, has_more.then_some(run.progress));
             if fired != Fired::Waits {
                 drain.forget_tries(hash);
@@ -195,8 +198,8 @@ impl Partition {
     /// waits for the next one. So it is where late timers wait, once something has come behind the
     /// advance.
     pub(super) fn is_through(cx: &Context<'_>, hash: u64) -> bool {
-        let drain = cx.timeline.of(Domain::Event).drain.as_ref();
-        cx.config.late_timers == LateTimers::NextWatermark
+        let drain = cx.around.timeline.of(Domain::Event).drain.as_ref();
+        cx.around.config.late_timers == LateTimers::NextWatermark
             && drain.is_some_and(|drain| drain.passes_by(hash))
     }
 
@@ -212,12 +215,14 @@ impl Partition {
         run: &mut Run,
         but: Option<Domain>,
     ) -> bool {
-        let waits = cx.config.late_timers == LateTimers::NextWatermark;
+        let waits = cx.around.config.late_timers == LateTimers::NextWatermark;
         let is_due = |cx: &Context<'_>, run: &Run, domain: Domain| {
             Some(domain) != but
                 && !(waits && domain == Domain::Event && !run.progress.goes_on)
-                && cx.release(slot, domain).is_some_and(|time| cx.timeline.is_due(domain, time))
-                || domain == Domain::Processing && run.is_at_once(cx.pools, slot)
+                && cx
+                    .release(slot, domain)
+                    .is_some_and(|time| cx.around.timeline.is_due(domain, time))
+                || domain == Domain::Processing && run.is_at_once(&cx.shared.pools, slot)
         };
         while let Some(domain) = Domain::ALL.into_iter().find(|domain| is_due(cx, run, *domain)) {
             if self.fire_one(cx, slot, hash, run, domain, false) != Fired::Over {
@@ -238,34 +243,35 @@ impl Partition {
         domain: Domain,
         may_wait: bool,
     ) -> Fired {
-        let Some(cell) = cx.pools.take_earliest(slot, domain) else { return Fired::Over };
+        let Some(cell) = cx.shared.pools.take_earliest(slot, domain) else { return Fired::Over };
         self.is_dirty = true;
         if !run.at_once.is_empty() && domain == Domain::Processing {
-            run.at_once.remove(&owned(cx.pools, cell));
+            run.at_once.remove(&owned(&cx.shared.pools, cell));
         }
         if cx.is_dropped(slot, domain, cell, run) {
             cx.over(slot, domain, cell, run);
             return Fired::Over;
         }
         // The name has to outlive the timer.
-        let mut buffer = cx.scratch.take_name();
-        let name = cx.pools.blob(cell).0.map(|name| {
+        let mut buffer = cx.shared.scratch.take_name();
+        let name = cx.shared.pools.blob(cell).0.map(|name| {
             buffer.push_str(name);
             &*buffer
         });
         let about = About::Timer { domain, time: cell.time, name };
         run.progress.goes_on = false;
-        let tries = || cx.timeline.of(domain).drain.as_ref().map_or(0, |it| it.tries_of(hash));
+        let tries =
+            || cx.around.timeline.of(domain).drain.as_ref().map_or(0, |it| it.tries_of(hash));
         let waited = may_wait.then(tries);
         let called = cx.call(Some(slot), &[], run, about, waited);
         let fired = match &called {
             Ok(()) | Err(Verdict::PassOver(_)) => {
                 cx.over(slot, domain, cell, run);
-                cx.stats.fired[domain as usize] += 1;
+                cx.shared.stats.fired[domain as usize] += 1;
                 Fired::Over
             }
             Err(verdict) => {
-                cx.pools.insert(slot, domain, cell);
+                cx.shared.pools.insert(slot, domain, cell);
                 if matches!(verdict, Verdict::Wait) { Fired::Waits } else { Fired::Left }
             }
         };
@@ -274,13 +280,13 @@ impl Partition {
                 self.apply_asked(cx, Some(slot), &[], hash, run, &about);
             }
             Err(Verdict::PassOver(error)) => {
-                cx.stats.timers_failed += 1;
-                let key = cx.pools.key(slot).to_vec();
+                cx.shared.stats.timers_failed += 1;
+                let key = cx.shared.pools.key(slot).to_vec();
                 cx.fail(run, &key, hash, &about, &error);
             }
             Err(Verdict::Wait | Verdict::Stop) => {}
         }
-        cx.scratch.give_name(buffer);
+        cx.shared.scratch.give_name(buffer);
         fired
     }
 
@@ -294,18 +300,18 @@ impl Partition {
         run: &mut Run,
         about: &About<'_>,
     ) -> Option<SlotIndex> {
-        run.progress.goes_on = cx.scratch.goes_on();
+        run.progress.goes_on = cx.shared.scratch.goes_on();
         // What would never end, ends.
         let is_over = cx.is_over(about, run);
-        let scratch = std::mem::take(cx.scratch);
+        let scratch = std::mem::take(&mut cx.shared.scratch);
         let slot = self.apply_changes(cx, slot, key, hash, &scratch, run, is_over);
         if let Some(slot) = slot.filter(|_| !run.at_once.is_empty()) {
-            run.wait_behind_held(cx.pools, slot);
+            run.wait_behind_held(&cx.shared.pools, slot);
         }
         for value in scratch.outputs() {
             cx.emit_value(run, slot, key, hash, about, &value);
         }
-        *cx.scratch = scratch;
+        cx.shared.scratch = scratch;
         slot
     }
 
@@ -327,34 +333,37 @@ impl Partition {
             (NewState::Keep, _) | (NewState::Clear, None) => {}
             (NewState::Clear, Some(slot)) => {
                 self.is_dirty = true;
-                cx.pools.clear_state(slot);
+                cx.shared.pools.clear_state(slot);
             }
             (NewState::Set(state), _) => {
                 self.is_dirty = true;
                 let slot = *slot.get_or_insert_with(|| self.add_key(cx, key, hash));
-                cx.pools.set_state(slot, state);
+                cx.shared.pools.set_state(slot, state);
             }
         }
         for index in 0..scratch.changes_count() {
             self.is_dirty = true;
             match scratch.change(index) {
                 TimerChange::Register { domain, .. } if is_over[domain as usize] => {
-                    cx.stats.refused_at_the_end += 1;
+                    cx.shared.stats.refused_at_the_end += 1;
                 }
                 TimerChange::Register { domain, time, name } => {
                     let slot = *slot.get_or_insert_with(|| self.add_key(cx, key, hash));
-                    let standing = cx.pools.timer(slot, domain, identity(StoredId::of(time, name)));
+                    let standing =
+                        cx.shared.pools.timer(slot, domain, identity(StoredId::of(time, name)));
                     if standing.is_some_and(|standing| standing.time == time) {
                         continue;
                     }
                     if let Some(name) = name {
                         cx.take_quietly(slot, domain, Identity::Name(name));
                     }
-                    let link = cx.pools.store_blob(name, None);
+                    let link = cx.shared.pools.store_blob(name, None);
                     let cell = Cell { time, name: NameClass::of(name), link };
-                    cx.pools.insert(slot, domain, cell);
+                    cx.shared.pools.insert(slot, domain, cell);
                     cx.counted(domain, time);
-                    if cx.timeline.of(domain).held.is_some() && cx.timeline.is_due(domain, time) {
+                    if cx.around.timeline.of(domain).held.is_some()
+                        && cx.around.timeline.is_due(domain, time)
+                    {
                         run.at_once.insert((time, name.map(str::to_owned)));
                     }
                 }
@@ -366,8 +375,8 @@ impl Partition {
                 TimerChange::DeleteAll => {
                     let Some(slot) = slot else { continue };
                     for domain in Domain::ALL {
-                        while let Some(cell) = cx.pools.take_earliest(slot, domain) {
-                            cx.pools.free_blob(cell);
+                        while let Some(cell) = cx.shared.pools.take_earliest(slot, domain) {
+                            cx.shared.pools.free_blob(cell);
                             cx.uncounted(domain, cell.time);
                         }
                     }
@@ -378,9 +387,9 @@ impl Partition {
     }
 
     fn add_key(&mut self, cx: &mut Context<'_>, key: &[u8], hash: u64) -> SlotIndex {
-        cx.stats.keys += 1;
-        cx.timeline.keys += 1;
-        cx.pools.add(&mut self.table, key, hash)
+        cx.shared.stats.keys += 1;
+        cx.around.timeline.keys += 1;
+        cx.shared.pools.add(&mut self.table, key, hash)
     }
 
     /// Makes the wheels agree with a key, whose entries stood as `armed` says, and drops it if nothing
@@ -395,10 +404,10 @@ impl Partition {
     ) -> bool {
         settle_all(cx, slot, armed, taken);
         if let Some(domain) = taken {
-            if cx.pools.earliest(slot, domain).is_some() {
+            if cx.shared.pools.earliest(slot, domain).is_some() {
                 cx.rearm(slot, domain);
             } else {
-                cx.pools.set_armed(slot, domain, None);
+                cx.shared.pools.set_armed(slot, domain, None);
             }
         }
         self.drop_if_idle(cx, slot, hash)
@@ -409,9 +418,9 @@ impl Partition {
 fn settle_all(cx: &mut Context<'_>, slot: SlotIndex, armed: Armed, but: Option<Domain>) {
     for domain in Domain::ALL.into_iter().filter(|domain| Some(*domain) != but) {
         let prior = armed.0[domain as usize];
-        if prior.is_none() && cx.pools.earliest(slot, domain).is_none() {
+        if prior.is_none() && cx.shared.pools.earliest(slot, domain).is_none() {
             // What stood there for a while has left a trace.
-            cx.pools.set_armed(slot, domain, None);
+            cx.shared.pools.set_armed(slot, domain, None);
         } else {
             cx.settle(slot, domain, prior);
         }
@@ -430,8 +439,8 @@ fn late(
     hash: u64,
     element: &Element<'_>,
 ) -> Applied {
-    cx.stats.late_elements += 1;
-    if cx.config.late_elements == LateElements::SideOutput {
+    cx.shared.stats.late_elements += 1;
+    if cx.around.config.late_elements == LateElements::SideOutput {
         let (tag, timestamp) = (Some(TAG_LATE), Some(element.timestamp));
         let value = EmittedValue { tag, timestamp, value: element.value };
         cx.emit_value(run, None, key, hash, &About::Element(element), &value);

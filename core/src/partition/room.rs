@@ -51,9 +51,10 @@ impl Partition {
         if record.produced.as_ref().is_some_and(|produced| self.producers.has_taken(produced)) {
             return false;
         }
-        let slot = cx.pools.find(&self.table, op.key, hash);
+        let slot = cx.shared.pools.find(&self.table, op.key, hash);
         let identity = name.map_or(Identity::Time(fire_at), Identity::Name);
-        let is_standing = slot.is_some_and(|slot| cx.pools.timer(slot, domain, identity).is_some());
+        let is_standing =
+            slot.is_some_and(|slot| cx.shared.pools.timer(slot, domain, identity).is_some());
         !is_standing && cx.check_room(slot).is_ok() && !cx.fires_at_once(slot, domain, fire_at)
     }
 }

@@ -173,32 +173,32 @@ impl Partition {
         let mut reader = PartitionReader::open(what, bytes)?;
         // What it says of its keys is believed as far as its bytes can hold them.
         let keys = (reader.keys() as usize).min(bytes.len() / KEY_ENTRY_BYTES_MIN);
-        cx.pools.reserve_table(&mut self.table, keys);
+        cx.shared.pools.reserve_table(&mut self.table, keys);
         while let Some((key, timers)) = reader.next_key()? {
             let hash = xxh3_64(key);
             if layout.group_of(hash) != group {
                 return Err(reader.fault("a key belongs to another key group"));
             }
-            if cx.pools.find(&self.table, key, hash).is_some() {
+            if cx.shared.pools.find(&self.table, key, hash).is_some() {
                 return Err(reader.fault("a key stands twice"));
             }
-            let slot = cx.pools.add(&mut self.table, key, hash);
-            cx.stats.keys += 1;
-            cx.timeline.keys += 1;
+            let slot = cx.shared.pools.add(&mut self.table, key, hash);
+            cx.shared.stats.keys += 1;
+            cx.around.timeline.keys += 1;
             if let Some(state) = reader.state() {
-                cx.pools.set_state(slot, state);
+                cx.shared.pools.set_state(slot, state);
             }
             for _ in 0..timers {
                 let timer = reader.next_timer()?;
                 if let Some(name) = timer.name
                     && timers > 1
-                    && cx.pools.timer(slot, timer.domain, Identity::Name(name)).is_some()
+                    && cx.shared.pools.timer(slot, timer.domain, Identity::Name(name)).is_some()
                 {
                     return Err(reader.fault("a name stands twice"));
                 }
-                let link = cx.pools.store_blob(timer.name, timer.payload);
+                let link = cx.shared.pools.store_blob(timer.name, timer.payload);
                 let cell = Cell { time: timer.time, name: NameClass::of(timer.name), link };
-                cx.pools.insert(slot, timer.domain, cell);
+                cx.shared.pools.insert(slot, timer.domain, cell);
                 cx.counted(timer.domain, timer.time);
             }
             for domain in Domain::ALL {

@@ -95,14 +95,14 @@ impl Context<'_> {
         let mut visits = Vec::new();
         let mut run = run_of(self.position, self.now, 0);
         let called = self.call_broadcast(it, state, is_home, &mut visits);
-        self.stats.elements[usize::from(called.is_err())] += u64::from(is_home);
+        self.shared.stats.elements[usize::from(called.is_err())] += u64::from(is_home);
         if let Err(error) = called {
             if is_home {
                 self.fail_broadcast(&mut run, None, &element(it), &error);
             }
             return Broadcasted { state: None, visit: None, is_failed: true };
         }
-        let scratch = std::mem::take(self.scratch);
+        let scratch = std::mem::take(&mut self.shared.scratch);
         let new_state = match scratch.new_state() {
             NewState::Keep => None,
             NewState::Set(bytes) => Some(Some(Arc::from(bytes))),
@@ -117,7 +117,7 @@ impl Context<'_> {
                 self.emit_value(&mut run, None, &[], hash, &About::Element(&element), &value);
             }
         }
-        *self.scratch = scratch;
+        self.shared.scratch = scratch;
         let visit = (!visits.is_empty()).then(|| KeyVisit {
             position: self.position,
             next_group: 0,
@@ -133,7 +133,8 @@ impl Context<'_> {
 
     /// The function goes by this broadcast state from now on, if it takes broadcasts.
     pub(crate) fn load_broadcast(&mut self, state: Option<&[u8]>) {
-        if let Some(side) = self.operator.as_deref_mut().and_then(|it| it.broadcast_side()) {
+        if let Some(side) = self.around.function.0.as_deref_mut().and_then(|it| it.broadcast_side())
+        {
             side.load(state);
         }
     }
@@ -149,24 +150,25 @@ impl Context<'_> {
             key: &[],
             timestamp: it.timestamp,
             domain: None,
-            watermark: self.timeline.of(Domain::Event).reached,
+            watermark: self.around.timeline.of(Domain::Event).reached,
             processing_time: it.now,
             is_ending: false,
-            lateness_ms: self.config.lateness_ms,
+            lateness_ms: self.around.config.lateness_ms,
             state,
         };
         let mut tries = 0;
         loop {
-            let Some(operator) = self.operator.as_deref_mut() else {
+            let Some(operator) = self.around.function.0.as_deref_mut() else {
                 return Err(FunctionError::new("the namespace has no function"));
             };
             set_tried(tries);
-            let outcome = process_broadcast(operator, at, self.scratch, visits, element(it));
+            let outcome =
+                process_broadcast(operator, at, &mut self.shared.scratch, visits, element(it));
             tries += 1;
-            if outcome.is_ok() || tries > self.config.on_error.retry {
+            if outcome.is_ok() || tries > self.around.config.on_error.retry {
                 return outcome;
             }
-            self.stats.retries += u64::from(is_home);
+            self.shared.stats.retries += u64::from(is_home);
         }
     }
 
@@ -178,24 +180,24 @@ impl Context<'_> {
         timestamp: Timestamp,
     ) -> Result<(), FunctionError> {
         let at = CallAt {
-            key: self.pools.key(slot),
+            key: self.shared.pools.key(slot),
             timestamp,
             domain: None,
-            watermark: self.timeline.of(Domain::Event).reached,
+            watermark: self.around.timeline.of(Domain::Event).reached,
             processing_time: run.clock,
             is_ending: false,
-            lateness_ms: self.config.lateness_ms,
-            state: self.pools.state(slot),
+            lateness_ms: self.around.config.lateness_ms,
+            state: self.shared.pools.state(slot),
         };
         let mut tries = 0;
         loop {
             set_tried(tries);
-            let outcome = visit_key(visit, at, self.scratch);
+            let outcome = visit_key(visit, at, &mut self.shared.scratch);
             tries += 1;
-            if outcome.is_ok() || tries > self.config.on_error.retry {
+            if outcome.is_ok() || tries > self.around.config.on_error.retry {
                 return outcome;
             }
-            self.stats.retries += 1;
+            self.shared.stats.retries += 1;
         }
     }
 }
@@ -232,7 +234,7 @@ impl Partition {
         }
         // A snapshot that began before the broadcast may want it held still.
         self.table.hold(self.is_written_by_buckets());
-        while cx.pools.catch_up(&mut self.table) {
+        while cx.shared.pools.catch_up(&mut self.table) {
             *budget = budget.saturating_sub(1);
             if *budget == 0 {
                 return false;
@@ -259,28 +261,28 @@ impl Partition {
 
     /// Visits the keys of a bucket that have a state, and returns how many they are.
     fn visit_bucket(&mut self, cx: &mut Context<'_>, bucket: usize) -> u32 {
-        let Some(visit) = cx.visit.take() else { return 0 };
+        let Some(mut visit) = cx.around.visit.take() else { return 0 };
         let mut slots = std::mem::take(&mut visit.slots);
         slots.clear();
-        cx.pools.visit(&self.table, bucket, |slot| slots.push(slot));
-        slots.retain(|slot| cx.pools.state(*slot).is_some());
+        cx.shared.pools.visit(&self.table, bucket, |slot| slots.push(slot));
+        slots.retain(|slot| cx.shared.pools.state(*slot).is_some());
         // Where a key stands in its bucket is chance.
-        let place = |slot: &SlotIndex| (cx.pools.hash(*slot), cx.pools.key(*slot));
+        let place = |slot: &SlotIndex| (cx.shared.pools.hash(*slot), cx.shared.pools.key(*slot));
         slots.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
         let mut before = (xxh3_64(&[]), visit.keyless);
         for slot in &slots {
-            let hash = cx.pools.hash(*slot);
+            let hash = cx.shared.pools.hash(*slot);
             // Two keys of one hash share the ordinals of their outputs.
             let keyless = if hash == xxh3_64(&[]) { visit.keyless } else { 0 };
             let ordinal = if before.0 == hash { before.1 } else { keyless };
             let mut run = run_of(visit.position, visit.clock, ordinal);
-            self.visit(cx, visit, *slot, hash, &mut run);
+            self.visit(cx, &visit, *slot, hash, &mut run);
             before = (hash, run.progress.ordinal);
         }
         let visited = slots.len() as u32;
         visit.visited += u64::from(visited);
         visit.slots = slots;
-        cx.visit = Some(visit);
+        cx.around.visit = Some(visit);
         visited
     }
 
@@ -293,7 +295,7 @@ impl Partition {
         run: &mut Run,
     ) {
         if self.is_writing() {
-            self.write_first(cx.pools, hash);
+            self.write_first(&cx.shared.pools, hash);
         }
         let (armed, element) = (Armed::of(cx, Some(slot)), element(&visit.it));
         for each in &visit.visits {
@@ -304,7 +306,7 @@ impl Partition {
                     self.apply_asked(cx, Some(slot), &[], hash, run, &about);
                 }
                 Err(error) => {
-                    cx.stats.elements[1] += 1;
+                    cx.shared.stats.elements[1] += 1;
                     cx.fail_broadcast(run, Some(slot), &element, &error);
                 }
             }

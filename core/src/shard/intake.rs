@@ -2,8 +2,8 @@
 
 use super::turn::NoMoreRoom;
 use super::{Message, Shard};
-use crate::lane::Course;
 use crate::log::BLOCK_OVERHEAD_BYTES;
+use crate::partition::Course;
 use crate::time::Timestamp;
 
 impl Shard {

@@ -5,10 +5,10 @@ use super::held::Waiting;
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
 use crate::keyed::Ahead;
-use crate::lane::{Course, HomeIndex};
+use crate::lane::HomeIndex;
 use crate::log::{Peeked, Record, peek_operation, split_record};
 use crate::op::Outcome;
-use crate::partition::Partition;
+use crate::partition::{Course, Partition};
 use crate::time::Timestamp;
 
 /// A part that is worked through.

@@ -143,7 +143,7 @@ impl Shard {
             for namespace in head.namespaces.iter().map(|it| it.id) {
                 let Some(home) = lane.find(namespace) else { continue };
                 let it = lane.home_mut(home);
-                counts.push((namespace, it.timeline.keys, it.timeline.pending()));
+                counts.push((namespace, it.around.timeline.keys, it.around.timeline.pending()));
                 for group in groups.clone().map(KeyGroup) {
                     let Some(partition) = it.partition_mut(group) else { continue };
                     if partition.is_bare() {

@@ -264,7 +264,7 @@ impl World {
 
     fn is_draining(&self, place: usize) -> bool {
         let home = self.lane.find(IDS[place]).expect("it is configured");
-        self.lane.home(home).timeline.is_draining()
+        self.lane.home(home).around.timeline.is_draining()
     }
 
     fn settle(&mut self) {
@@ -367,12 +367,13 @@ impl World {
             }
             let home = |it: &Self| it.lane.find(namespace).expect("it is there");
             let (own, theirs) = (self.lane.home(home(self)), other.lane.home(home(other)));
-            assert_eq!(own.timeline.keys, theirs.timeline.keys);
-            assert_eq!(own.config, theirs.config);
+            assert_eq!(own.around.timeline.keys, theirs.around.timeline.keys);
+            assert_eq!(own.around.config, theirs.around.config);
             assert_eq!(own.closed.is_some(), theirs.closed.is_some());
-            assert_eq!(own.now(self.now), theirs.now(other.now));
+            assert_eq!(own.around.now(self.now), theirs.around.now(other.now));
             for domain in Domain::ALL {
-                let (own, theirs) = (own.timeline.of(domain), theirs.timeline.of(domain));
+                let (own, theirs) =
+                    (own.around.timeline.of(domain), theirs.around.timeline.of(domain));
                 assert_eq!((own.reached, &own.held), (theirs.reached, &theirs.held));
                 let minute = MinuteCounts::step_of(self.now);
                 for range in [i64::MIN..minute, minute..minute + 1, minute + 1..i64::MAX] {

@@ -277,7 +277,8 @@ impl World {
                 };
                 let (mine, its) = (mine.home(home), its.home(its.find(*id).expect("it is there")));
                 for domain in Domain::ALL {
-                    let (mine, its) = (mine.timeline.of(domain), its.timeline.of(domain));
+                    let (mine, its) =
+                        (mine.around.timeline.of(domain), its.around.timeline.of(domain));
                     assert_eq!((mine.reached, &mine.held), (its.reached, &its.held));
                     assert_eq!(mine.counts.total(), its.counts.total());
                 }
@@ -328,7 +329,7 @@ impl World {
             assert_eq!(self.fires(*namespace), fires);
             let lanes = self.shard.lanes.iter();
             let homes = lanes.filter_map(|lane| Some(lane.home(lane.find(*namespace)?)));
-            assert_eq!(homes.map(|home| home.timeline.pending()).sum::<u64>(), pending);
+            assert_eq!(homes.map(|home| home.around.timeline.pending()).sum::<u64>(), pending);
         }
         oracles.values().fold([0; 6], |sum, oracle| add(sum, oracle.met))
     }

@@ -98,7 +98,7 @@ impl World {
         let pending = |world: &World| -> u64 {
             let lanes = world.shard.lanes.iter();
             let homes = lanes.filter_map(|lane| Some(lane.home(lane.find(namespace)?)));
-            homes.map(|home| home.timeline.pending()).sum()
+            homes.map(|home| home.around.timeline.pending()).sum()
         };
         assert_eq!((pending(&self), pending(&other)), (0, 0));
         for world in [&self, &other] {
