@@ -151,14 +151,13 @@ impl Lane {
         bytes: &[u8],
         now: Timestamp,
     ) -> Outcome {
-        if let Some(rejection) = self.home_mut(home).refuse(shared.course, group, now) {
-            return Err(rejection);
+        if self.home(home).may_refuse() {
+            self.home_mut(home).refuse(shared.course, group, now)?;
         }
         let position = self.take_position(bytes);
         let outcome = self.apply_at(shared, home, group, hash, record, position, now);
-        if let Err(Rejection::NamespaceStopped { .. } | Rejection::FunctionRetries { .. }) = outcome
-        {
-            self.give_position_back(bytes);
+        if let Err(rejection) = &outcome {
+            self.give_position_back(rejection, bytes);
         }
         if shared.course == Course::Again {
             self.home_mut(home).around.tries = 0;
@@ -184,15 +183,18 @@ impl Lane {
         let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
             partition.take(cx, hash, record)
         });
-        if it.around.timeline.of(Domain::Processing).wake < it.listed_at
-            || it.around.stopped.is_some()
-        {
+        let is_early = it.around.timeline.of(Domain::Processing).wake < it.listed_at;
+        if !it.is_changed {
+            it.is_changed = true;
+            self.changed.push(home);
+        }
+        if is_early || it.around.stopped.is_some() {
             self.list_on_agenda(home);
         }
-        self.mark_changed(home);
         outcome
     }
 
+    #[inline]
     fn take_position(&mut self, bytes: &[u8]) -> u64 {
         let position = self.position;
         self.position += 1;

@@ -10,7 +10,7 @@ use super::{Course, HomeIndex, Lane, Shared};
 use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
 use crate::keyed::{Ahead, KeyTable};
-use crate::log::{LaneBlock, Record, peek_operation, split_record};
+use crate::log::{LaneBlock, Record, peek_operation, split_operation, split_record};
 use crate::namespace::{ControlRecord, Step};
 use crate::output::{NamespaceId, OutputBytes};
 use crate::partition::Partition;
@@ -174,7 +174,7 @@ impl Lane {
     ) -> Result<(), ReplayFault> {
         let Placed { position, bytes, place } = *it;
         let lane = self.index;
-        let Some((Record::Key(record), _)) = split_record(bytes) else {
+        let Some((record, _)) = split_operation(bytes) else {
             return Err(ReplayFault::RecordUnreadable { lane, position });
         };
         self.position = position + 1;

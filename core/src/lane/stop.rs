@@ -14,44 +14,45 @@ use crate::time::{Domain, Timestamp};
 use std::sync::Arc;
 
 impl LaneNamespace {
-    /// Why an operation is refused before it gets a position, if it is. What waits of a
-    /// partition goes before what comes new.
+    /// Whether operations may be refused before they get a position.
     #[inline]
+    pub(super) fn may_refuse(&self) -> bool {
+        self.around.stopped.is_some() || !self.around.trials.is_empty()
+    }
+
+    /// Refuses an operation before it gets a position, if that is to be. What waits of a
+    /// partition goes before what comes new.
+    #[cold]
     pub(super) fn refuse(
         &mut self,
         course: Course,
         group: KeyGroup,
         now: Timestamp,
-    ) -> Option<Rejection> {
-        if self.around.stopped.is_none() && self.around.trials.is_empty() {
-            return None;
-        }
-        self.refuse_here(course, group, now)
-    }
-
-    #[cold]
-    fn refuse_here(
-        &mut self,
-        course: Course,
-        group: KeyGroup,
-        now: Timestamp,
-    ) -> Option<Rejection> {
+    ) -> Result<(), Rejection> {
         if let Some(stop) = &self.around.stopped {
-            return Some(Rejection::NamespaceStopped { detail: stop.to_string() });
+            return Err(Rejection::NamespaceStopped { detail: stop.to_string() });
         }
-        let at = self.around.trials.due(group)?;
+        let Some(at) = self.around.trials.due(group) else { return Ok(()) };
         if course == Course::Again && at <= now {
             self.around.tries = self.around.trials.take(group);
-            return None;
+            return Ok(());
         }
-        Some(Rejection::FunctionRetries { retry_after_ms: at.saturating_since(now).max(1) as u64 })
+        let retry_after_ms = at.saturating_since(now).max(1) as u64;
+        Err(Rejection::FunctionRetries { retry_after_ms })
     }
 }
 
 impl Lane {
-    /// The newest record has come to nothing.
+    /// The newest record was refused: if that is because the function has failed, it comes to nothing.
     #[cold]
-    pub(super) fn give_position_back(&mut self, bytes: &[u8]) {
+    pub(super) fn give_position_back(&mut self, rejection: &Rejection, bytes: &[u8]) {
+        let is_failure = matches!(
+            rejection,
+            Rejection::NamespaceStopped { .. } | Rejection::FunctionRetries { .. }
+        );
+        if !is_failure {
+            return;
+        }
         self.position -= 1;
         self.block.count -= 1;
         let length = self.block.bytes.len() - bytes.len();

@@ -12,7 +12,7 @@ pub(crate) mod segment;
 
 pub(crate) use record::{
     KeyRecord, Overdue, Peeked, Produced, Record, encode_control, encode_op, encode_overdue,
-    encode_produced, encode_step, encode_tick, peek_operation, split_record,
+    encode_produced, encode_step, encode_tick, peek_operation, split_operation, split_record,
 };
 
 /// What a block costs on disk besides its records: its head, and up to seven bytes of padding.

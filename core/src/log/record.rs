@@ -325,24 +325,8 @@ fn peek_alone(bytes: &[u8]) -> Option<Peeked<'_>> {
 
 /// Takes the first record off. The bytes are ones that this module wrote; what comes from a disk
 /// has passed its checksum before it comes here.
-#[inline]
 pub(crate) fn split_record(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (head, rest) = Head::read(bytes)?;
-    if head.kind == RecordKind::Produced as u8 {
-        let (producer, rest) = rest.split_at_checked(head.key_len)?;
-        let producer = std::str::from_utf8(producer).ok()?;
-        let (sequence, index) = (head.time as u64, head.body);
-        let (mut record, rest) = split_record_alone(rest)?;
-        let Record::Key(it) = &mut record else { return None };
-        it.produced = Some(Produced { producer, sequence, index });
-        return Some((record, rest));
-    }
-    split_record_alone(bytes)
-}
-
-#[inline]
-fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
-    let (head, mut rest) = Head::read(bytes)?;
     if head.kind == RecordKind::Tick as u8 {
         let (body, rest) = rest.split_at_checked(head.body as usize)?;
         let namespaces = body
@@ -363,6 +347,34 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     if head.kind == RecordKind::Overdue as u8 {
         return split_overdue(&head, rest);
     }
+    let (record, rest) = split_operation(bytes)?;
+    Some((Record::Key(record), rest))
+}
+
+/// Takes an operation on a key off; `None` if the first record is something else.
+#[inline]
+pub(crate) fn split_operation(bytes: &[u8]) -> Option<(KeyRecord<'_>, &[u8])> {
+    let (head, rest) = Head::read(bytes)?;
+    if head.kind == RecordKind::Produced as u8 {
+        return split_produced(&head, rest);
+    }
+    let (op, rest) = split_op(&head, rest)?;
+    Some((KeyRecord { namespace: head.namespace, op, produced: None }, rest))
+}
+
+#[cold]
+fn split_produced<'a>(head: &Head, rest: &'a [u8]) -> Option<(KeyRecord<'a>, &'a [u8])> {
+    let (producer, rest) = rest.split_at_checked(head.key_len)?;
+    let producer = std::str::from_utf8(producer).ok()?;
+    let (sequence, index) = (head.time as u64, head.body);
+    let (head, rest) = Head::read(rest)?;
+    let (op, rest) = split_op(&head, rest)?;
+    let produced = Some(Produced { producer, sequence, index });
+    Some((KeyRecord { namespace: head.namespace, op, produced }, rest))
+}
+
+#[inline(always)]
+fn split_op<'a>(head: &Head, mut rest: &'a [u8]) -> Option<(Op<'a>, &'a [u8])> {
     let mut window = |flag: u8| {
         if head.flags & flag == 0 {
             return Some(None);
@@ -429,9 +441,7 @@ fn split_record_alone(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         }
         _ => return None,
     };
-    let op = Op { key, action };
-    let record = KeyRecord { namespace: head.namespace, op, produced: None };
-    Some((Record::Key(record), rest))
+    Some((Op { key, action }, rest))
 }
 
 const fn event_flag(domain: Domain) -> u8 {

@@ -6,7 +6,7 @@ use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::{KeyGroup, xxh3_64};
 use crate::keyed::Ahead;
 use crate::lane::HomeIndex;
-use crate::log::{Peeked, Record, peek_operation, split_record};
+use crate::log::{Peeked, peek_operation, split_operation};
 use crate::op::Outcome;
 use crate::partition::{Course, Partition};
 use crate::time::Timestamp;
@@ -115,7 +115,7 @@ impl Shard {
         now: Timestamp,
     ) -> Outcome {
         let Routed { bytes, group, place, home } = *it;
-        let Some((Record::Key(record), _)) = split_record(bytes) else {
+        let Some((record, _)) = split_operation(bytes) else {
             unreachable!("it was looked at when it was set on its way");
         };
         let (lane, shared) = (&mut self.lanes[place as usize], &mut self.shared);
