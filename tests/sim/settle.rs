@@ -30,7 +30,7 @@ impl Run {
     fn try_settle(&mut self) -> Result<(), Violation> {
         self.world.machine.calm();
         self.world.disk.set_capacity(u64::MAX);
-        if self.broken.is_some() {
+        if self.broken.is_some() || self.world.machine.is_down() {
             return Ok(());
         }
         if self.world.free_bytes.is_some() {

@@ -26,6 +26,7 @@ pub(crate) const JOURNAL_FOLDER: &str = "journal";
 pub(crate) const OUTPUT_FOLDER: &str = "outputs";
 /// The folder of what is ready for use.
 pub(crate) const SPARE_FOLDER: &str = "spare";
+const UNMADE: &str = ".new";
 
 const MAGIC: [u8; 8] = *b"SWSEGMT1";
 const VERSION: u32 = 1;
@@ -176,10 +177,17 @@ pub(crate) fn spare_path(number: u64) -> String {
     format!("{SPARE_FOLDER}/{number:010}")
 }
 
-/// The number of a spare segment, from its name without the folder.
-pub(crate) fn parse_spare(file_name: &str) -> Option<u64> {
-    let number = file_name.parse().ok()?;
-    (spare_path(number).ends_with(&format!("/{file_name}"))).then_some(number)
+/// The name of a spare segment while it is being made, with its folder: nobody takes it under this.
+pub(crate) fn unmade_path(number: u64) -> String {
+    format!("{}{UNMADE}", spare_path(number))
+}
+
+/// The number of a spare segment, from its name without the folder, and whether it is made.
+pub(crate) fn parse_spare(file_name: &str) -> Option<(u64, bool)> {
+    let made = file_name.strip_suffix(UNMADE);
+    let digits = made.unwrap_or(file_name);
+    let number = digits.parse().ok()?;
+    (spare_path(number).ends_with(&format!("/{digits}"))).then_some((number, made.is_none()))
 }
 
 #[cfg(test)]
@@ -240,7 +248,10 @@ mod tests {
         }
         assert_eq!(parse_output("0000000007.out"), Some(7));
         assert_eq!(parse_output("7.out"), None);
-        assert_eq!(parse_spare("0000000007"), Some(7));
+        assert_eq!(parse_spare("0000000007"), Some((7, true)));
+        assert_eq!(unmade_path(7), "spare/0000000007.new");
+        assert_eq!(parse_spare("0000000007.new"), Some((7, false)));
+        assert_eq!(parse_spare("7.new"), None);
         assert_eq!(parse_spare("07"), None);
         // A part of the folder is no part of the name.
         assert_eq!(parse_spare("e/0000000007"), None);

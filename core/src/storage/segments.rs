@@ -6,13 +6,15 @@
 //!
 //! A segment never stands under a name in `journal/` or `outputs/` before it is whole: its zeroes
 //! and its header are synced while it is a spare, and both folders are synced after the renaming.
+//! Nor is it a spare before its zeroes are synced: until then its name says so, since a file whose
+//! sync has failed looks whole to the next process, and is not.
 
 use super::{DiskFault, write_all};
 use crate::limits::{IDENTIFIER_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::log::block::{BLOCK_HEADER_BYTES, BlockSalt};
 use crate::log::segment::{
     JOURNAL_FOLDER, OUTPUT_FOLDER, SEGMENT_HEADER_BYTES, SPARE_FOLDER, SegmentHeader, parse_spare,
-    spare_path,
+    spare_path, unmade_path,
 };
 use crate::ports::{Disk, DiskFile};
 use std::collections::BTreeMap;
@@ -111,9 +113,9 @@ impl Segments {
         }
         for file in disk.list(SPARE_FOLDER).map_err(DiskFault::at(SPARE_FOLDER, "list"))? {
             let name = format!("{SPARE_FOLDER}/{file}");
-            let Some(number) = parse_spare(&file) else { continue };
+            let Some((number, is_made)) = parse_spare(&file) else { continue };
             state.next_spare = state.next_spare.max(number.saturating_add(1));
-            let is_whole = length_of(&*disk, &name)? == options.segment_bytes;
+            let is_whole = is_made && length_of(&*disk, &name)? == options.segment_bytes;
             if is_whole && state.spares.len() < options.spares {
                 state.spares.push(name);
             } else {
@@ -261,7 +263,7 @@ impl Segments {
                 && bytes == Some(self.options.segment_bytes)
                 && state.bytes(self.options.segment_bytes) + self.options.segment_bytes
                     <= self.options.bytes_max;
-            (is_kept.then(|| state.reserve()), folder_of(name))
+            (is_kept.then(|| spare_path(state.reserve())), folder_of(name))
         };
         let outcome = match &spare {
             Some(spare) => self.rename(name, spare),
@@ -289,7 +291,7 @@ impl Segments {
     /// Makes a spare: zeroes all over, synced, and so is its name.
     fn make(&self) -> Result<String, DiskFault> {
         let segment_bytes = self.options.segment_bytes;
-        let name = {
+        let number = {
             let mut state = self.state();
             if state.bytes(segment_bytes).saturating_add(segment_bytes) > self.options.bytes_max {
                 state.is_full = true;
@@ -298,11 +300,15 @@ impl Segments {
             }
             state.reserve()
         };
-        let outcome = self.fill(&name);
+        let (name, unmade) = (spare_path(number), unmade_path(number));
+        let outcome = self.fill(&unmade).and_then(|()| {
+            self.disk.rename(&unmade, &name).map_err(DiskFault::at(&unmade, "rename"))?;
+            self.sync_folder(SPARE_FOLDER)
+        });
         if outcome.is_err() {
             // What is half made is in the way when there is no room; that it cannot be removed
             // either is no worse than what is reported.
-            let _ = self.disk.remove(&name);
+            let _ = self.disk.remove(&unmade).or_else(|_| self.disk.remove(&name));
         }
         let mut state = self.state();
         state.in_making -= 1;
@@ -318,8 +324,7 @@ impl Segments {
         }
         let file = self.disk.create(name).map_err(DiskFault::at(name, "create"))?;
         zero(&*file, 0, self.options.segment_bytes).map_err(DiskFault::at(name, "write"))?;
-        file.sync().map_err(DiskFault::at(name, "sync"))?;
-        self.sync_folder(SPARE_FOLDER)
+        file.sync().map_err(DiskFault::at(name, "sync"))
     }
 
     /// Gives a spare its header and its name.
@@ -349,12 +354,11 @@ impl Segments {
 }
 
 impl State {
-    /// A name for a spare that is about to be there.
-    fn reserve(&mut self) -> String {
-        let name = spare_path(self.next_spare);
+    /// The number of a spare that is about to be there.
+    fn reserve(&mut self) -> u64 {
         self.next_spare += 1;
         self.in_making += 1;
-        name
+        self.next_spare - 1
     }
 }
 

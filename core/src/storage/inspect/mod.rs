@@ -16,7 +16,7 @@ use super::identity::{IDENTITY_FILE, Identity};
 use super::output_ids::Causes;
 use super::recovery::BlockRef;
 use super::{RecoveryOptions, SnapshotsSay, read_journals};
-use crate::log::segment::{JOURNAL_FOLDER, SPARE_FOLDER};
+use crate::log::segment::{JOURNAL_FOLDER, SPARE_FOLDER, parse_spare};
 use crate::ports::{Disk, SnapshotStore};
 use crate::snapshot::ManifestName;
 use serde::Serialize;
@@ -272,7 +272,10 @@ impl Inspection {
 
     fn look_at_spares(&mut self, disk: &dyn Disk) {
         match disk.list(SPARE_FOLDER) {
-            Ok(names) => self.spares = names.len(),
+            Ok(names) => {
+                let is_ready = |name: &&String| matches!(parse_spare(name), Some((_, true)));
+                self.spares = names.iter().filter(is_ready).count();
+            }
             Err(error) => {
                 let sentence = format!("cannot list {SPARE_FOLDER}/: {error}");
                 self.find(Weight::Stops, SPARE_FOLDER, None, sentence);

@@ -323,7 +323,7 @@ fn spares_are_made_up_to_the_target_and_the_bound() {
 
 #[test]
 fn no_room_while_a_spare_is_made_leaves_nothing_behind() {
-    for call in 0..4 {
+    for call in 0..5 {
         let disk = MemoryDisk::default();
         let segments = segments(&disk);
         disk.fail_at(call, Failure::Error(ErrorKind::StorageFull));
@@ -339,14 +339,34 @@ fn no_room_while_a_spare_is_made_leaves_nothing_behind() {
 fn spares_are_whole_and_of_this_size() {
     let disk = MemoryDisk::default();
     disk.put("spare/0000000003", vec![0; SEGMENT_BYTES_MIN as usize]);
+    disk.put("spare/0000000004.new", vec![0; SEGMENT_BYTES_MIN as usize]);
     disk.put("spare/0000000005", vec![0; 100]);
     disk.put("spare/stranger", vec![1]);
     let segments = segments(&disk);
     assert_eq!(segments.spares(), 1);
-    assert_eq!(disk.names().len(), 3, "looking changes nothing");
+    assert_eq!(disk.names().len(), 4, "looking changes nothing");
     segments.tidy().unwrap();
     assert!(segments.prepare().unwrap());
     assert_eq!(disk.names(), ["spare/0000000003", "spare/0000000006", "spare/stranger"]);
+}
+
+#[test]
+fn a_spare_whose_sync_has_failed_is_none_for_the_next_process() {
+    let disk = MemoryDisk::default();
+    let segments_before = segments(&disk);
+    disk.fail_at(2, Failure::Error(ErrorKind::Other));
+    disk.fail_at(3, Failure::Error(ErrorKind::Other));
+    assert!(segments_before.prepare().is_err());
+    assert_eq!(disk.names(), ["spare/0000000001.new"], "nor could it be removed");
+    // The process ends; the file reads back whole, and is not on the disk.
+    let disk = disk.kill();
+    let segments = segments(&disk);
+    segments.tidy().unwrap();
+    assert_eq!((segments.spares(), disk.names().len()), (0, 0));
+    let mut journal = journal(&segments, 1);
+    journal.append(&block(0, 1, 1, 100)).unwrap();
+    commit(&mut journal);
+    assert_eq!(content(&read(&disk.crash(None)).unwrap()).len(), 1);
 }
 
 #[test]
@@ -356,7 +376,8 @@ fn a_name_never_stands_before_its_content() {
     segments.prepare().unwrap();
     let _journal = journal(&segments, 1);
     let name = "spare/0000000001";
-    assert_eq!(disk.synced(), [name, "spare", name, "journal", "spare"]);
+    let unmade = "spare/0000000001.new";
+    assert_eq!(disk.synced(), [unmade, "spare", name, "journal", "spare"]);
 }
 
 #[test]
