@@ -25,9 +25,9 @@
 
 use crate::error::Rejection;
 use crate::function::Operators;
-use crate::key_group::{Layout, ShardIndex};
+use crate::key_group::{Layout, ShardIndex, xxh3_64};
 use crate::limits::{LANES_DEFAULT, MAX_PARALLELISM_DEFAULT};
-use crate::log::encode_op;
+use crate::log::Operations;
 use crate::namespace::{Asked, Command, DEFAULT_NAMESPACE, NamespaceConfig, SourceChange};
 use crate::op::{Op, Outcome};
 use crate::output::{NamespaceId, OutputRecord};
@@ -130,23 +130,22 @@ impl Solo {
         each: impl FnMut(OutputRecord<'_>) + Send,
     ) -> Vec<Outcome> {
         let namespace = self.id();
-        let mut bytes = Vec::with_capacity(self.bytes_hint);
+        let mut taken = Operations::with_capacity(ops.len(), self.bytes_hint);
         let mut refused = Vec::new();
         for (index, op) in ops.iter().enumerate() {
             match op.check(self.payload_bytes_max) {
-                Ok(()) => encode_op(&mut bytes, namespace, op),
+                Ok(()) => taken.push(namespace, op, xxh3_64(op.key), None),
                 Err(rejection) => refused.push((index, rejection)),
             }
         }
-        self.bytes_hint = self.bytes_hint.max(bytes.len());
+        self.bytes_hint = self.bytes_hint.max(taken.len_bytes());
         let answer = Arc::new(Mutex::new(Vec::new()));
         let mine = Arc::clone(&answer);
         let reply = Box::new(move |outcomes| {
             *mine.lock().unwrap_or_else(PoisonError::into_inner) = outcomes;
         });
-        let count = (ops.len() - refused.len()) as u32;
-        let ack = Ack::Accepted;
-        let part = OpsPart { namespace, bytes, count, ack, limit: self.timers_max, reply };
+        let (ack, limit) = (Ack::Accepted, self.timers_max);
+        let part = OpsPart { namespace, ops: taken, ack, limit, reply };
         self.work(Some(Message::Ops(part)), now, each);
         let mut outcomes =
             std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));

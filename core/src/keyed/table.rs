@@ -361,19 +361,39 @@ impl KeyTable {
         if new == 0 {
             return;
         }
-        let old = new - (1 << new.ilog2());
+        let bit = new.ilog2();
+        let old = new - (1 << bit);
         self.prefetch_splits(pool, slots, old);
-        let mut chain = std::mem::replace(pool.get_mut(self.at(old)), Bucket::zeroed());
+        let homes = [self.at(old), self.at(new)];
+        // Both halves are filled from the front; only what one bucket cannot hold begins a chain.
+        let mut halves = [Bucket::zeroed(); 2];
+        let mut filled = [0; 2];
+        let mut beyond = Vec::new();
+        let mut chain = *pool.get(homes[0]);
         loop {
-            for (tag, slot) in chain.tags.iter().zip(&chain.slots) {
-                if *tag != TAG_EMPTY {
-                    let slot = SlotIndex(*slot);
-                    self.put(pool, self.home(slots.hash(slot)), *tag, slot);
+            for (tag, slot) in chain.tags.into_iter().zip(chain.slots) {
+                if tag == TAG_EMPTY {
+                    continue;
+                }
+                let half = (slots.hash(SlotIndex(slot)) >> (HASH_SHIFT + bit)) as usize & 1;
+                let cell = filled[half];
+                filled[half] += 1;
+                if cell < CELLS {
+                    halves[half].tags[cell] = tag;
+                    halves[half].slots[cell] = slot;
+                } else {
+                    beyond.push((homes[half], tag, SlotIndex(slot)));
                 }
             }
-            let Some(next) = chain.next() else { return };
-            chain = std::mem::replace(pool.get_mut(next), Bucket::zeroed());
+            let Some(next) = chain.next() else { break };
+            chain = *pool.get(next);
             self.spare.push(next);
+        }
+        for (home, half) in homes.into_iter().zip(halves) {
+            *pool.get_mut(home) = half;
+        }
+        for (home, tag, slot) in beyond {
+            self.put(pool, home, tag, slot);
         }
     }
 }

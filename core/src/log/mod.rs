@@ -4,15 +4,19 @@
 
 #[allow(dead_code, reason = "driven by storage/")]
 pub(crate) mod block;
+mod operations;
 mod record;
 #[allow(dead_code, reason = "driven by storage/")]
 pub(crate) mod scan;
 #[allow(dead_code, reason = "driven by storage/")]
 pub(crate) mod segment;
 
+pub(crate) use operations::Operations;
+#[cfg(test)]
+pub(crate) use record::encode_op;
 pub(crate) use record::{
-    KeyRecord, Overdue, Peeked, Produced, Record, encode_control, encode_op, encode_overdue,
-    encode_produced, encode_step, encode_tick, peek_operation, split_operation, split_record,
+    KeyRecord, Overdue, Produced, Record, encode_control, encode_overdue, encode_step, encode_tick,
+    peek_operation, split_operation, split_record,
 };
 
 /// What a block costs on disk besides its records: its head, and up to seven bytes of padding.

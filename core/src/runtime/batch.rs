@@ -3,7 +3,7 @@
 use super::directory::NamespaceEntry;
 use crate::error::Rejection;
 use crate::key_group::{Layout, xxh3_64};
-use crate::log::{Produced, encode_op, encode_produced};
+use crate::log::{Operations, Produced};
 use crate::op::{Op, Outcome};
 use crate::shard::OpsPart;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ pub struct Batch {
 /// What goes to one shard.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    bytes: Vec<u8>,
+    ops: Operations,
     /// Which operation of the batch each one is.
     indexes: Vec<u32>,
 }
@@ -79,13 +79,14 @@ impl Batch {
         self.pushed += 1;
         op.check(self.payload_bytes_max)?;
         op.check_operator(self.namespace.config.runs_function())?;
-        let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key)));
+        let hash = xxh3_64(op.key);
+        let lane = self.layout.lane_of(self.layout.group_of(hash));
         let part = &mut self.parts[self.layout.shard_of(lane).0 as usize];
-        if let Some((producer, sequence)) = &self.producer {
-            let it = Produced { producer, sequence: *sequence, index };
-            encode_produced(&mut part.bytes, self.namespace.id, &it);
-        }
-        encode_op(&mut part.bytes, self.namespace.id, op);
+        let produced = self.producer.as_ref().map(|(producer, sequence)| {
+            let sequence = *sequence;
+            Produced { producer, sequence, index }
+        });
+        part.ops.push(self.namespace.id, op, hash, produced.as_ref());
         part.indexes.push(self.count as u32);
         self.count += 1;
         Ok(())
@@ -121,12 +122,12 @@ impl Batch {
             Arc::new(Gather { waiting: AtomicUsize::new(waiting), state })
         });
         for (shard, part) in parts.into_iter().enumerate() {
-            let Part { bytes, indexes } = part;
+            let Part { ops, indexes } = part;
             if indexes.is_empty() {
                 continue;
             }
             let limit = namespace.config.limits.timers;
-            let (cost, count) = (bytes.len(), indexes.len() as u32);
+            let cost = ops.len_bytes();
             let reply: Reply<Vec<Outcome>> = match (&gather, reply.take()) {
                 (Some(gather), _) => {
                     let gather = Arc::clone(gather);
@@ -136,7 +137,7 @@ impl Batch {
                 (None, Some(reply)) => reply,
                 (None, None) => return,
             };
-            let part = OpsPart { namespace: namespace.id, bytes, count, ack, limit, reply };
+            let part = OpsPart { namespace: namespace.id, ops, ack, limit, reply };
             if let Err((rejection, part)) = send(shard, cost, part) {
                 part.refuse(&rejection);
             }

@@ -5,6 +5,7 @@ use super::{Message, OpsPart, Shard};
 use crate::error::Rejection;
 use crate::key_group::LaneIndex;
 use crate::lane::Lane;
+use crate::log::Operations;
 use crate::namespace::{ControlRecord, Controls, StopReport};
 use crate::op::Outcome;
 use crate::time::Timestamp;
@@ -27,7 +28,7 @@ pub(super) struct HeldOps {
 /// The operations of a part that have to wait, while it is worked through.
 #[derive(Default)]
 pub(super) struct Waiting {
-    bytes: Vec<u8>,
+    ops: Operations,
     places: Vec<usize>,
     at: Option<Timestamp>,
 }
@@ -46,9 +47,10 @@ impl HeldOps {
 
 impl Waiting {
     /// The newest operation, of this record, has to wait for so long.
-    pub(super) fn push(&mut self, place: usize, bytes: &[u8], until: Timestamp) {
+    #[cold]
+    pub(super) fn push(&mut self, place: usize, record: &[u8], hash: u64, until: Timestamp) {
         self.places.push(place);
-        self.bytes.extend_from_slice(bytes);
+        self.ops.push_record(record, hash);
         self.at = Some(self.at.map_or(until, |at| at.min(until)));
     }
 }
@@ -66,7 +68,7 @@ impl Shard {
         }
         let part = held.parts.pop_front()?;
         held.round -= 1;
-        held.bytes -= part.bytes.len();
+        held.bytes -= part.ops.len_bytes();
         Some(Message::Ops(part))
     }
 
@@ -75,7 +77,7 @@ impl Shard {
         match message {
             Message::Ops(part) if self.deferred.is_some() => {
                 // It has waited before, and goes before the other one.
-                self.held.bytes += part.bytes.len();
+                self.held.bytes += part.ops.len_bytes();
                 self.held.round += 1;
                 self.held.parts.push_front(part);
             }
@@ -97,13 +99,12 @@ impl Shard {
         waiting: Waiting,
         mut outcomes: Vec<Outcome>,
     ) -> Option<(OpsPart, Vec<Outcome>)> {
-        let Waiting { bytes, places, at } = waiting;
-        if places.is_empty() || self.held.bytes + bytes.len() > HELD_BYTES_MAX {
+        let Waiting { ops, places, at } = waiting;
+        if places.is_empty() || self.held.bytes + ops.len_bytes() > HELD_BYTES_MAX {
             return Some((part, outcomes));
         }
         let OpsPart { namespace, ack, limit, reply, .. } = part;
-        let count = places.len() as u32;
-        self.held.bytes += bytes.len();
+        self.held.bytes += ops.len_bytes();
         self.held.at = self.held.at.into_iter().chain(at).min();
         let reply = Box::new(move |late: Vec<Outcome>| {
             for (place, outcome) in places.into_iter().zip(late) {
@@ -111,7 +112,7 @@ impl Shard {
             }
             reply(outcomes);
         });
-        self.held.parts.push_back(OpsPart { namespace, bytes, count, ack, limit, reply });
+        self.held.parts.push_back(OpsPart { namespace, ops, ack, limit, reply });
         None
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex};
+use crate::log::Operations;
 use crate::namespace::{Asked, Change, CommandReply, NamespaceStatus, Step, StepDone, StopReport};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
@@ -54,7 +55,7 @@ impl Message {
     /// to nothing, for which there is a reserve.
     pub(super) fn log_bytes(&self, lanes: usize) -> Option<usize> {
         match self {
-            Self::Ops(part) => Some(part.bytes.len()),
+            Self::Ops(part) => Some(part.ops.len_bytes()),
             Self::Step(Step { change: Change::Broadcast(it), .. }) => Some(it.value.len() * lanes),
             _ => None,
         }
@@ -62,7 +63,7 @@ impl Message {
 
     /// How many operations it has.
     pub(super) fn ops(&self) -> u32 {
-        if let Self::Ops(part) = self { part.count } else { 0 }
+        if let Self::Ops(part) = self { part.ops.len() as u32 } else { 0 }
     }
 }
 
@@ -100,10 +101,8 @@ pub(crate) enum SavepointStep {
 pub(crate) struct OpsPart {
     /// The namespace that all of them are for.
     pub(crate) namespace: NamespaceId,
-    /// Their records, one behind the other.
-    pub(crate) bytes: Vec<u8>,
-    /// How many they are.
-    pub(crate) count: u32,
+    /// What they are.
+    pub(crate) ops: Operations,
     /// When they are answered.
     pub(crate) ack: Ack,
     /// How many timers the namespace may hold, if that is limited.
@@ -115,7 +114,7 @@ pub(crate) struct OpsPart {
 impl OpsPart {
     /// Refuses all of it. Nothing of it was applied.
     pub(crate) fn refuse(self, rejection: &Rejection) {
-        (self.reply)(vec![Err(rejection.clone()); self.count as usize]);
+        (self.reply)(vec![Err(rejection.clone()); self.ops.len()]);
     }
 }
 

@@ -3,10 +3,10 @@
 
 use super::held::Waiting;
 use super::{Ack, OpsPart, Release, Shard};
-use crate::key_group::{KeyGroup, xxh3_64};
+use crate::key_group::KeyGroup;
 use crate::keyed::Ahead;
 use crate::lane::HomeIndex;
-use crate::log::{Peeked, peek_operation, split_operation};
+use crate::log::split_operation;
 use crate::op::Outcome;
 use crate::partition::{Course, Partition};
 use crate::time::Timestamp;
@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 pub(super) struct UnderWay {
     part: OpsPart,
     course: Course,
-    applied_bytes: usize,
+    applied: usize,
     outcomes: Vec<Outcome>,
     waiting: Waiting,
 }
@@ -27,7 +27,7 @@ impl Shard {
             && let Some(it) = self.rest.take()
         {
             // Its room was taken when it came.
-            let cost = (it.part.bytes.len() - it.applied_bytes) as u64;
+            let cost = it.part.ops.bytes_from(it.applied) as u64;
             self.room.log_bytes = self.room.log_bytes.saturating_sub(cost);
             self.shared.course = it.course;
             self.work_through(it, now);
@@ -36,46 +36,43 @@ impl Shard {
 
     /// Applies operations; what is left when they have emitted too much for a turn waits for the next.
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
-        let outcomes = Vec::with_capacity(part.count as usize);
-        let (course, applied_bytes, waiting) = (self.shared.course, 0, Waiting::default());
-        self.work_through(UnderWay { part, course, applied_bytes, outcomes, waiting }, now);
+        let outcomes = Vec::with_capacity(part.ops.len());
+        let (course, applied, waiting) = (self.shared.course, 0, Waiting::default());
+        self.work_through(UnderWay { part, course, applied, outcomes, waiting }, now);
     }
 
     fn work_through(&mut self, mut it: UnderWay, now: Timestamp) {
-        let UnderWay { part, applied_bytes, outcomes, waiting, .. } = &mut it;
+        let UnderWay { part, applied, outcomes, waiting, .. } = &mut it;
+        let OpsPart { namespace, ops, limit, .. } = &*part;
         // Where the namespace stands in each lane: looked up once for the whole request.
-        let namespace = part.namespace;
-        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(namespace)).collect();
-        let mut rest = &part.bytes[*applied_bytes..];
+        let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(*namespace)).collect();
+        let mut next = *applied;
         let mut ahead = Ahead::new();
         let mut is_enough = false;
-        while !is_enough && (!rest.is_empty() || !ahead.is_empty()) {
+        while !is_enough && *applied < ops.len() {
             let ready =
                 ahead.ask(&self.shared.pools, |it| self.partition_of(it).map(Partition::table));
             for _ in 0..Ahead::<Routed<'_>>::STEP {
-                let Some(it) = peek_operation(rest) else {
-                    assert!(rest.is_empty(), "what comes in is operations");
-                    break;
-                };
-                rest = &rest[it.bytes.len()..];
-                let (it, hash) = self.route(&it, &homes);
+                let Some((record, hash)) = ops.get(next) else { break };
+                next += 1;
+                let it = self.route(record, hash, &homes);
                 let table = self.partition_of(&it).map(Partition::table);
                 ahead.push(&self.shared.pools, table, it, hash);
             }
             for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
-                let outcome = self.apply_one(&it, hash, part.limit, now);
+                let outcome = self.apply_one(&it, hash, *limit, now);
                 if let Some(until) = Self::held_until(&outcome, now) {
-                    waiting.push(outcomes.len(), it.bytes, until);
+                    waiting.push(outcomes.len(), it.record, hash, until);
                 }
                 outcomes.push(outcome);
-                *applied_bytes += it.bytes.len();
+                *applied += 1;
                 is_enough = self.shared.scratch.emitted_bytes() > self.emitted_max;
                 if is_enough {
                     break;
                 }
             }
         }
-        if *applied_bytes < part.bytes.len() {
+        if *applied < ops.len() {
             self.rest = Some(it);
             return;
         }
@@ -92,13 +89,12 @@ impl Shard {
         }
     }
 
-    /// Where an operation goes, and the hash of its key.
+    /// Where an operation goes.
     #[inline]
-    fn route<'a>(&self, it: &Peeked<'a>, homes: &[Option<HomeIndex>]) -> (Routed<'a>, u64) {
-        let hash = xxh3_64(it.key);
+    fn route<'a>(&self, record: &'a [u8], hash: u64, homes: &[Option<HomeIndex>]) -> Routed<'a> {
         let group = self.layout.group_of(hash);
         let place = self.place_of_group[group.0 as usize];
-        (Routed { bytes: it.bytes, group, place, home: homes[place as usize] }, hash)
+        Routed { record, group, place, home: homes[place as usize] }
     }
 
     #[inline]
@@ -114,9 +110,9 @@ impl Shard {
         limit: Option<u64>,
         now: Timestamp,
     ) -> Outcome {
-        let Routed { bytes, group, place, home } = *it;
+        let Routed { record: bytes, group, place, home } = *it;
         let Some((record, _)) = split_operation(bytes) else {
-            unreachable!("it was looked at when it was set on its way");
+            unreachable!("it was written down as an operation");
         };
         let (lane, shared) = (&mut self.lanes[place as usize], &mut self.shared);
         let Some(home) = home else { return Err(lane.refusal(record.namespace)) };
@@ -129,7 +125,7 @@ impl Shard {
 
 /// An operation on its way to its lane.
 struct Routed<'a> {
-    bytes: &'a [u8],
+    record: &'a [u8],
     group: KeyGroup,
     place: u16,
     home: Option<HomeIndex>,

@@ -79,11 +79,11 @@ impl Shard {
             return Some(message);
         }
         if let Message::Ops(part) = message {
-            if self.backlog_bytes + part.bytes.len() > BACKLOG_BYTES_MAX {
+            if self.backlog_bytes + part.ops.len_bytes() > BACKLOG_BYTES_MAX {
                 part.refuse(&Rejection::QueueFull { retry_after_ms: RETRY_AFTER_MS });
                 return None;
             }
-            self.backlog_bytes += part.bytes.len();
+            self.backlog_bytes += part.ops.len_bytes();
             self.backlog.push_back(Message::Ops(part));
         } else {
             self.backlog.push_back(message);

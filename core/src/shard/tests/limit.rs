@@ -35,16 +35,16 @@ fn delete_all(key: &str) -> Op<'_> {
 
 impl World {
     /// One request, answered.
-    fn batch(&mut self, namespace: NamespaceId, limit: u64, ops: &[Op<'_>]) -> Vec<Outcome> {
-        let mut bytes = Vec::new();
-        for op in ops {
-            encode_op(&mut bytes, namespace, op);
+    fn batch(&mut self, namespace: NamespaceId, limit: u64, asked: &[Op<'_>]) -> Vec<Outcome> {
+        let mut ops = Operations::default();
+        for op in asked {
+            ops.push(namespace, op, xxh3_64(op.key), None);
         }
         let answer = Arc::new(Mutex::new(Vec::new()));
         let mine = Arc::clone(&answer);
         let reply = Box::new(move |outcomes| *mine.lock().unwrap() = outcomes);
-        let (count, ack, limit) = (ops.len() as u32, Ack::Synced, Some(limit));
-        self.inbox.push_back(Message::Ops(OpsPart { namespace, bytes, count, ack, limit, reply }));
+        let (ack, limit) = (Ack::Synced, Some(limit));
+        self.inbox.push_back(Message::Ops(OpsPart { namespace, ops, ack, limit, reply }));
         self.turn();
         std::mem::take(&mut *answer.lock().unwrap())
     }

@@ -36,19 +36,21 @@ impl KeyedProcessFunction for Loud {
 impl World {
     /// Elements of many keys in one message.
     fn elements(&mut self, namespace: NamespaceId) {
-        let mut bytes = Vec::new();
+        let mut ops = Operations::default();
         for n in 0..CALLS {
             let (timestamp, input) = (Timestamp::from_millis(0), 0);
             let element = Element { timestamp, input, value: Payload::Json(b"1000") };
             let action = Action::Element(element);
-            encode_op(&mut bytes, namespace, &Op { key: key_of(n).as_bytes(), action });
+            let key = key_of(n);
+            let hash = xxh3_64(key.as_bytes());
+            ops.push(namespace, &Op { key: key.as_bytes(), action }, hash, None);
         }
         let outcomes = Arc::clone(&self.outcomes);
         let reply = Box::new(move |outcome: Vec<Outcome>| {
             outcomes.lock().unwrap().extend(outcome.into_iter().map(|outcome| (0, outcome)));
         });
-        let (count, ack, limit) = (CALLS as u32, Ack::Synced, None);
-        self.inbox.push_back(Message::Ops(OpsPart { namespace, bytes, count, ack, limit, reply }));
+        let (ack, limit) = (Ack::Synced, None);
+        self.inbox.push_back(Message::Ops(OpsPart { namespace, ops, ack, limit, reply }));
     }
 
     /// Takes turns until all has been emitted; returns how many emitted something.

@@ -20,7 +20,7 @@ mod round;
 use super::*;
 use crate::function::busy::Busy;
 use crate::lane::AsOf;
-use crate::log::{LaneBlock, Record, encode_op, split_record};
+use crate::log::{LaneBlock, Operations, Record, split_record};
 use crate::namespace::{
     Asked, Change, ClockChange, ClockKind, LateTimers, NamespaceConfig, OverduePolicy,
     ProcessingTimers, SourceChange,
@@ -157,8 +157,8 @@ impl World {
     }
 
     fn op(&mut self, namespace: NamespaceId, op: &Op<'_>) {
-        let mut bytes = Vec::new();
-        encode_op(&mut bytes, namespace, op);
+        let mut ops = Operations::default();
+        ops.push(namespace, op, xxh3_64(op.key), None);
         let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(op.key))).0;
         let outcomes = Arc::clone(&self.outcomes);
         let reply = Box::new(move |outcome: Vec<Outcome>| {
@@ -169,8 +169,7 @@ impl World {
         });
         self.inbox.push_back(Message::Ops(OpsPart {
             namespace,
-            bytes,
-            count: 1,
+            ops,
             ack: Ack::Synced,
             limit: None,
             reply,
