@@ -165,7 +165,7 @@ impl Lane {
         outcome
     }
 
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "an operation with what is known of it already")]
     fn apply_at(
         &mut self,
@@ -179,10 +179,9 @@ impl Lane {
     ) -> Outcome {
         let (index, first_group) = (self.index, self.first_group);
         let it = self.homes[home.0 as usize].as_mut().expect("found in this turn");
-        it.ensure_partition(group, first_group, self.groups);
-        let outcome = it.with_partition(shared, index, group, position, now, |partition, cx| {
-            partition.take(cx, hash, record)
-        });
+        let place = it.ensure_partition(group, first_group, self.groups);
+        let (partitions, mut cx) = it.split(shared, index, group, position, now);
+        let outcome = partitions[place].take(&mut cx, hash, record);
         let is_early = it.around.timeline.of(Domain::Processing).wake < it.listed_at;
         if !it.is_changed {
             it.is_changed = true;

@@ -5,7 +5,7 @@
 //! Nothing but speed depends on it: a guess may be wrong, and what was asked for may have moved by
 //! the time it is used.
 
-use super::{KeyTable, Pools, SlotIndex};
+use super::{BucketIndex, KeyTable, Pools, SlotIndex};
 use std::collections::VecDeque;
 
 /// Operations on their way.
@@ -21,6 +21,8 @@ pub(crate) struct Ahead<T> {
 struct Waiting<T> {
     it: T,
     hash: u64,
+    /// The bucket, then the slot that it asks for.
+    bucket: Option<BucketIndex>,
     guess: Option<SlotIndex>,
 }
 
@@ -39,20 +41,14 @@ impl<T> Ahead<T> {
     /// Sets an operation on its way: asks for the bucket. `table` is where its key would be.
     #[inline]
     pub(crate) fn push(&mut self, pools: &Pools, table: Option<&KeyTable>, it: T, hash: u64) {
-        if let Some(table) = table {
-            pools.prefetch_table(table, hash);
-        }
-        self.waiting.push_back(Waiting { it, hash, guess: None });
+        let bucket = table.and_then(|table| pools.prefetch_table(table, hash));
+        self.waiting.push_back(Waiting { it, hash, bucket, guess: None });
     }
 
     /// Everybody asks for the next thing, with [`Ahead::STEP`] that come and go between two calls.
     /// Returns how many had asked for everything before: they have it by now.
     #[inline]
-    pub(crate) fn ask<'t>(
-        &mut self,
-        pools: &Pools,
-        table: impl Fn(&T) -> Option<&'t KeyTable>,
-    ) -> usize {
+    pub(crate) fn ask(&mut self, pools: &Pools) -> usize {
         let ready = self.linked;
         for waiting in self.waiting.range(self.linked..self.guessed) {
             if let Some(slot) = waiting.guess {
@@ -61,7 +57,7 @@ impl<T> Ahead<T> {
         }
         for waiting in self.waiting.range_mut(self.guessed..) {
             let hash = waiting.hash;
-            waiting.guess = table(&waiting.it).and_then(|table| pools.prefetch_guess(table, hash));
+            waiting.guess = waiting.bucket.and_then(|bucket| pools.prefetch_guess(bucket, hash));
         }
         self.linked = self.guessed;
         self.guessed = self.waiting.len();

@@ -22,7 +22,7 @@ pub(crate) use ahead::Ahead;
 pub(crate) use blob::Link;
 pub(crate) use several::{Cell, Identity, NameClass};
 pub(crate) use slot::SlotIndex;
-pub(crate) use table::KeyTable;
+pub(crate) use table::{BucketIndex, KeyTable};
 
 use crate::op::{DEFAULT_TIMER_NAME, Payload};
 use crate::prefetch::prefetch;
@@ -89,16 +89,16 @@ impl Pools {
         prefetch(self.slots.get(slot));
     }
 
-    /// Asks for the line of the table where a key of this hash would be.
+    /// Asks for the bucket of the table where a key of this hash would be, and says which it is.
     #[inline]
-    pub(crate) fn prefetch_table(&self, table: &KeyTable, hash: u64) {
-        table.prefetch(&self.buckets, hash);
+    pub(crate) fn prefetch_table(&self, table: &KeyTable, hash: u64) -> Option<BucketIndex> {
+        table.prefetch(&self.buckets, hash)
     }
 
-    /// Asks for the slot that a key of this hash probably has, once the line of the table has come.
+    /// Asks for the slot that a key of this hash probably has, once its bucket has come.
     #[inline]
-    pub(crate) fn prefetch_guess(&self, table: &KeyTable, hash: u64) -> Option<SlotIndex> {
-        let slot = table.guess(&self.buckets, hash)?;
+    pub(crate) fn prefetch_guess(&self, bucket: BucketIndex, hash: u64) -> Option<SlotIndex> {
+        let slot = table::guess(&self.buckets, bucket, hash)?;
         self.prefetch(slot);
         Some(slot)
     }

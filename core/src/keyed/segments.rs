@@ -52,6 +52,13 @@ impl<T: Zeroable + Copy, const FIRST: usize> Segments<T, FIRST> {
         Some(self.segments[segment][offset])
     }
 
+    /// The element so many below the topmost one.
+    #[inline]
+    pub(crate) fn below_top(&self, depth: usize) -> Option<T> {
+        let (segment, offset) = Self::place(self.len.checked_sub(depth + 1)?);
+        Some(self.segments[segment][offset])
+    }
+
     /// Bytes of the elements in use.
     pub(crate) fn bytes(&self) -> usize {
         self.len * size_of::<T>()
@@ -72,6 +79,8 @@ mod tests {
         let lengths: Vec<usize> = numbers.segments.iter().map(|segment| segment.len()).collect();
         assert_eq!(lengths[..4], [4, 8, 16, 32]);
         for n in (0..1_000).rev() {
+            assert_eq!(numbers.below_top(0), Some(n * 3));
+            assert_eq!(numbers.below_top(7), (n >= 7).then(|| (n - 7) * 3));
             assert_eq!(numbers.pop(), Some(n * 3));
         }
         assert_eq!(numbers.pop(), None);

@@ -36,6 +36,10 @@ pub(crate) struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
+/// Where a bucket is in the pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BucketIndex(u32);
+
 /// The buckets of all tables of a shard.
 pub(crate) type Buckets = Region<Bucket, { stretch_of::<Bucket>() }>;
 
@@ -116,6 +120,14 @@ fn tag_of(hash: u64) -> u8 {
     ((hash >> 56) as u8).max(1)
 }
 
+/// The first slot of a bucket whose tag matches, for its line to be asked for early.
+#[inline]
+pub(crate) fn guess(pool: &Buckets, bucket: BucketIndex, hash: u64) -> Option<SlotIndex> {
+    let bucket = pool.get(bucket.0);
+    let cell = bucket.candidates(tag_of(hash)).next()?;
+    Some(SlotIndex(bucket.slots[cell]))
+}
+
 impl KeyTable {
     /// How many keys it holds.
     pub(crate) fn len(&self) -> usize {
@@ -165,23 +177,15 @@ impl KeyTable {
         self.at(self.bucket_of(hash))
     }
 
-    /// Asks for the line of the bucket where a key of this hash would be.
+    /// Asks for the line of the bucket where a key of this hash would be, and says which it is.
     #[inline]
-    pub(crate) fn prefetch(&self, pool: &Buckets, hash: u64) {
-        if self.buckets > 0 {
-            prefetch(pool.get(self.home(hash)));
-        }
-    }
-
-    /// The first slot whose tag matches, for its line to be asked for early.
-    #[inline]
-    pub(crate) fn guess(&self, pool: &Buckets, hash: u64) -> Option<SlotIndex> {
+    pub(crate) fn prefetch(&self, pool: &Buckets, hash: u64) -> Option<BucketIndex> {
         if self.buckets == 0 {
             return None;
         }
-        let bucket = pool.get(self.home(hash));
-        let cell = bucket.candidates(tag_of(hash)).next()?;
-        Some(SlotIndex(bucket.slots[cell]))
+        let home = self.home(hash);
+        prefetch(pool.get(home));
+        Some(BucketIndex(home))
     }
 
     /// The slot of a key.
@@ -459,8 +463,8 @@ mod tests {
         }
         world.check();
         let guessed = world.oracle.iter().filter(|(key, slot)| {
-            world.table.prefetch(&world.pool, xxh3_64(key));
-            world.table.guess(&world.pool, xxh3_64(key)) == Some(**slot)
+            let bucket = world.table.prefetch(&world.pool, xxh3_64(key)).unwrap();
+            guess(&world.pool, bucket, xxh3_64(key)) == Some(**slot)
         });
         assert!(guessed.count() > 15_000, "most slots are asked for in time");
         let bytes_a_key = world.pool.bytes() as f64 / 20_000.0;

@@ -206,10 +206,20 @@ impl LaneNamespace {
     }
 
     #[inline]
-    pub(super) fn ensure_partition(&mut self, group: KeyGroup, first_group: u16, groups: u16) {
-        if self.partition_index(group).is_some() {
-            return;
+    pub(super) fn ensure_partition(
+        &mut self,
+        group: KeyGroup,
+        first_group: u16,
+        groups: u16,
+    ) -> usize {
+        match self.partition_index(group) {
+            Some(index) => index,
+            None => self.add_partition(group, first_group, groups),
         }
+    }
+
+    #[cold]
+    fn add_partition(&mut self, group: KeyGroup, first_group: u16, groups: u16) -> usize {
         if self.by_group.is_empty() {
             self.by_group = vec![0; groups as usize].into_boxed_slice();
             self.first_group = first_group;
@@ -217,6 +227,7 @@ impl LaneNamespace {
         self.partitions.push(Partition::default());
         let place = (group.0 - first_group) as usize;
         self.by_group[place] = self.partitions.len() as u16;
+        self.partitions.len() - 1
     }
 
     /// Lets a partition work in its surroundings.
@@ -237,7 +248,7 @@ impl LaneNamespace {
 
     /// Its partitions, and what surrounds them while they work.
     #[inline]
-    fn split<'a>(
+    pub(super) fn split<'a>(
         &'a mut self,
         shared: &'a mut Shared,
         lane: u16,

@@ -100,7 +100,7 @@ impl Lane {
         let mut positions = block.first_position..block.first_position + u64::from(block.count);
         let mut ahead = Ahead::new();
         while !positions.is_empty() || !ahead.is_empty() {
-            let ready = ahead.ask(&shared.pools, |it| self.table_of(it));
+            let ready = ahead.ask(&shared.pools);
             self.look_ahead(shared, layout, as_of, &mut positions, &mut rest, &mut ahead);
             for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
                 self.follow_operation(shared, &it, hash, now)?;
@@ -174,13 +174,13 @@ impl Lane {
     ) -> Result<(), ReplayFault> {
         let Placed { position, bytes, place } = *it;
         let lane = self.index;
-        let Some((record, _)) = split_operation(bytes) else {
+        let Some((record, _)) = &split_operation(bytes) else {
             return Err(ReplayFault::RecordUnreadable { lane, position });
         };
         self.position = position + 1;
         if let Some((home, group)) = place {
             // It was answered when it was taken in.
-            let outcome = self.apply_at(shared, home, group, hash, &record, position, now);
+            let outcome = self.apply_at(shared, home, group, hash, record, position, now);
             if let Err(Rejection::NamespaceStopped { detail }) = outcome {
                 return Err(ReplayFault::FunctionFails { lane, position, detail });
             }

@@ -50,8 +50,7 @@ impl Shard {
         let mut ahead = Ahead::new();
         let mut is_enough = false;
         while !is_enough && *applied < ops.len() {
-            let ready =
-                ahead.ask(&self.shared.pools, |it| self.partition_of(it).map(Partition::table));
+            let ready = ahead.ask(&self.shared.pools);
             for _ in 0..Ahead::<Routed<'_>>::STEP {
                 let Some((record, hash)) = ops.get(next) else { break };
                 next += 1;
@@ -111,14 +110,14 @@ impl Shard {
         now: Timestamp,
     ) -> Outcome {
         let Routed { record: bytes, group, place, home } = *it;
-        let Some((record, _)) = split_operation(bytes) else {
+        let Some((record, _)) = &split_operation(bytes) else {
             unreachable!("it was written down as an operation");
         };
         let (lane, shared) = (&mut self.lanes[place as usize], &mut self.shared);
         let Some(home) = home else { return Err(lane.refusal(record.namespace)) };
         match limit {
-            None => lane.apply(shared, home, group, hash, &record, bytes, now),
-            Some(limit) => lane.apply_within(shared, limit, home, group, hash, &record, bytes, now),
+            None => lane.apply(shared, home, group, hash, record, bytes, now),
+            Some(limit) => lane.apply_within(shared, limit, home, group, hash, record, bytes, now),
         }
     }
 }
