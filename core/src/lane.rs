@@ -29,6 +29,7 @@ use crate::partition::{Course, Partition, Shared};
 use crate::ports::Gauges;
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
+use drain::Looked;
 use hashbrown::HashMap;
 use overdue::Downtime;
 use std::collections::{BTreeSet, VecDeque};
@@ -53,6 +54,9 @@ pub(crate) struct Lane {
     by_id: HashMap<NamespaceId, HomeIndex, ahash::RandomState>,
     /// Namespaces on the system clock by when something of theirs may be due; not those that drain.
     agenda: BTreeSet<(Timestamp, HomeIndex)>,
+    /// Those that have been looked at in this turn, with what was taken off their wheels; nothing of
+    /// those whose restart is to be decided about.
+    looked: Vec<(HomeIndex, Option<Looked>)>,
     draining: VecDeque<HomeIndex>,
     /// Those that drain and wait for callbacks to be called again, by when.
     aside: BTreeSet<(Timestamp, HomeIndex)>,
@@ -94,6 +98,7 @@ impl Lane {
             homes: Vec::new(),
             by_id: HashMap::with_hasher(ahash::RandomState::with_seeds(5, 6, 7, 8)),
             agenda: BTreeSet::new(),
+            looked: Vec::new(),
             draining: VecDeque::new(),
             aside: BTreeSet::new(),
             removing: VecDeque::new(),
@@ -265,7 +270,8 @@ impl Lane {
         !self.draining.is_empty() || !self.removing.is_empty()
     }
 
-    /// Writes a tick for the namespaces that have something due at `now`, and begins to drain them.
+    /// Writes a tick for the namespaces that have something due at `now`, and begins to drain them:
+    /// of those that [`Lane::look`] has looked at.
     /// Spends about one of `budget` for each entry looked at.
     pub(crate) fn tick(
         &mut self,
@@ -275,20 +281,10 @@ impl Lane {
         budget: &mut u32,
     ) {
         let mut due = Vec::new();
-        let mut seen = Vec::new();
-        for (time, home) in &self.agenda {
-            if *time > now || seen.len() >= *budget as usize {
-                break;
-            }
-            seen.push(*home);
-        }
-        for home in seen {
-            if *budget == 0 {
-                break;
-            }
-            if self.home(home).is_restarted {
+        for (home, looked) in std::mem::take(&mut self.looked) {
+            if looked.is_none() {
                 self.decide_overdue(shared, layout, home, budget);
-            } else if let Some(batch) = self.probe(shared, layout, home, now, budget) {
+            } else if let Some(batch) = self.probe(shared, layout, home, now, looked, budget) {
                 due.push((home, batch));
             }
         }

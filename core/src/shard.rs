@@ -212,6 +212,12 @@ impl Shard {
         let may_tick = self.room.log_bytes >= room.reserve_bytes / 2;
         if !is_held && may_tick {
             for lane in &mut self.lanes {
+                lane.look(&mut self.shared, now, &mut budget);
+            }
+            for lane in &self.lanes {
+                lane.look_further(&self.shared, self.layout);
+            }
+            for lane in &mut self.lanes {
                 lane.tick(&mut self.shared, self.layout, now, &mut budget);
             }
             self.idle_silent(now);

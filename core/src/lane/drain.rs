@@ -3,7 +3,7 @@
 //! Entries come off the wheel in small batches, over as many buckets as it takes; the lines of
 //! their slots, then those of the tables, are asked for together before any of them is used.
 
-use super::{HomeIndex, Lane, Removal, Shared};
+use super::{HomeIndex, Lane, LaneNamespace, Removal, Shared};
 use crate::key_group::Layout;
 use crate::keyed::SlotIndex;
 use crate::namespace::StepDone;
@@ -16,6 +16,14 @@ const BATCH_ENTRIES: usize = 256;
 /// Bytes that a callback may emit for one of the budget.
 const EMITTED_BYTES_A_FIRE: u64 = 4 << 10;
 
+/// What was taken off a wheel to be looked at.
+#[derive(Debug)]
+pub(super) struct Looked {
+    batch: Vec<(Timestamp, u32)>,
+    /// There is nothing more by then.
+    is_done: bool,
+}
+
 /// What a slice of an advance came to.
 enum Slice {
     /// Nothing is left of it.
@@ -26,27 +34,71 @@ enum Slice {
     Waits(Timestamp),
 }
 
+impl LaneNamespace {
+    /// Takes entries off the wheel that may be due at `now`.
+    fn take_off(&mut self, shared: &mut Shared, now: Timestamp, budget: &mut u32) -> Looked {
+        let domain = Domain::Processing;
+        let it = self.around.timeline.of_mut(domain);
+        let owner = Armed { pools: &shared.pools, domain };
+        let (entries, mut batch) = (&mut shared.entries, Vec::new());
+        let is_done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
+        Looked { batch, is_done }
+    }
+}
+
 impl Lane {
-    /// Looks whether a namespace has something due at `now`: if so, returns entries with at least
-    /// one that is. What is not due is put back where it belongs.
+    /// Takes off the wheels what may be due at `now`, and asks for its slots: the first of three
+    /// steps that all lanes take together, so that one waits for memory while the next one asks.
+    /// [`Lane::look_further`] and [`Lane::tick`] follow in the same turn.
+    pub(crate) fn look(&mut self, shared: &mut Shared, now: Timestamp, budget: &mut u32) {
+        debug_assert!(self.looked.is_empty(), "what was taken off a wheel is due to a tick");
+        let due = self.agenda.iter().take_while(|(time, _)| *time <= now);
+        let homes: Vec<HomeIndex> = due.take(*budget as usize).map(|(_, home)| *home).collect();
+        for home in homes {
+            if *budget == 0 {
+                break;
+            }
+            let looked = if self.home(home).is_restarted {
+                None
+            } else {
+                let looked = self.home_mut(home).take_off(shared, now, budget);
+                self.home(home).prefetch_slots(&shared.pools, &looked.batch);
+                Some(looked)
+            };
+            self.looked.push((home, looked));
+        }
+    }
+
+    /// Asks for what the slots lead to.
+    pub(crate) fn look_further(&self, shared: &Shared, layout: Layout) {
+        for (home, looked) in &self.looked {
+            if let Some(looked) = looked {
+                self.home(*home).prefetch_links(&shared.pools, layout, &looked.batch);
+            }
+        }
+    }
+
+    /// Looks whether a namespace has something due at `now`: if so, returns entries with probably one
+    /// that is. What is not due is put back where it belongs. `looked` has been taken off already.
     pub(super) fn probe(
         &mut self,
         shared: &mut Shared,
         layout: Layout,
         home: HomeIndex,
         now: Timestamp,
+        mut looked: Option<Looked>,
         budget: &mut u32,
     ) -> Option<Vec<(Timestamp, u32)>> {
         let domain = Domain::Processing;
-        let mut batch = Vec::new();
         loop {
-            let it = self.home_mut(home).around.timeline.of_mut(domain);
-            let owner = Armed { pools: &shared.pools, domain };
-            let entries = &mut shared.entries;
-            let done = it.wheel.gather(entries, &owner, now, &mut batch, BATCH_ENTRIES, budget);
+            let Looked { mut batch, is_done } = looked.take().unwrap_or_else(|| {
+                let looked = self.home_mut(home).take_off(shared, now, budget);
+                self.home(home).prefetch(&shared.pools, layout, &looked.batch);
+                looked
+            });
             let it = self.home(home);
-            it.prefetch(&shared.pools, layout, &batch);
-            batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
+            batch
+                .retain(|(time, slot)| shared.pools.armed(SlotIndex(*slot), domain) == Some(*time));
             let due_by_now = |slot| {
                 let release = it.around.timeline.release(&shared.pools, SlotIndex(slot), domain);
                 release.is_some_and(|time| time <= now)
@@ -54,6 +106,7 @@ impl Lane {
             if batch.iter().any(|(_, slot)| due_by_now(*slot)) {
                 return Some(batch);
             }
+            batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
             let timeline = &mut self.home_mut(home).around.timeline;
             for (_, slot) in batch.drain(..) {
                 let slot = SlotIndex(slot);
@@ -62,7 +115,7 @@ impl Lane {
                 shared.pools.set_armed(slot, domain, Some(release));
             }
             let it = timeline.of_mut(domain);
-            if done {
+            if is_done {
                 it.wake = it.wheel.next_time().unwrap_or(Timestamp::MAX);
                 self.list_on_agenda(home);
                 return None;

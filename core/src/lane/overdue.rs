@@ -50,7 +50,7 @@ impl Lane {
         let Some(Downtime { from, to }) = self.downtime else {
             return;
         };
-        let batch = self.probe(shared, layout, home, to, budget);
+        let batch = self.probe(shared, layout, home, to, None, budget);
         let it = self.home_mut(home);
         let Some(batch) = batch else {
             // Nothing is due, unless the budget ended the search.

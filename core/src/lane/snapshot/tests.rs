@@ -182,7 +182,9 @@ impl World {
             Event::Tick(millis) => {
                 self.now = self.now.saturating_add(*millis);
                 self.shared.near.advance(self.now);
-                self.lane.tick(&mut self.shared, self.layout, self.now, &mut 10_000);
+                let mut budget = 10_000;
+                self.lane.look(&mut self.shared, self.now, &mut budget);
+                self.lane.tick(&mut self.shared, self.layout, self.now, &mut budget);
             }
             Event::Watermark(place, to) => {
                 self.watermark = self.watermark.max(*to);
