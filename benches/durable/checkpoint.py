@@ -3,7 +3,8 @@
 
 1. Load so many far timers; a checkpoint while nothing else happens: seconds, bytes a timer.
 2. Checkpoints paced over ten seconds under load, in turns with ten seconds of load alone: the dip of
-   throughput, and the slowest of single requests meanwhile.
+   throughput, the slowest of single requests meanwhile, and the longest turn of a shard: while it
+   takes one, it serves nobody else. Turns are told in buckets, so that the longest is "at most".
 3. A log tail of 1 GiB behind the checkpoint, `kill -9`, start: seconds to readiness and to the first
    fire.
 
@@ -19,6 +20,8 @@ import common
 LINES = 50_000
 HOUR_MS = 3_600_000
 PACE_SECONDS = 10
+# What no turn should exceed while a checkpoint is written.
+TURN_TARGET_MS = 5
 
 
 def bodies(count, at, payload=""):
@@ -116,19 +119,36 @@ def measure_dip(server, args):
             time.sleep(0.1)
         time.sleep(2)
         for _ in range(args.rounds):
+            turns = [server.turns()]
             with Prober(server) as alone:
                 rate_alone = rate_over(server, PACE_SECONDS)
+            turns.append(server.turns())
             before, started = registered(server), common.MARK()
             with Prober(server) as beside:
                 info = checkpoint(server)
             rate = (registered(server) - before) / (common.MARK() - started)
+            turns.append(server.turns())
             rounds.append({
                 "alone_per_second": rate_alone, "beside_per_second": rate,
                 "dip": 1 - rate / rate_alone, "checkpoint": info,
                 "alone_p99_ms": alone.quantile(0.99), "alone_max_ms": alone.waits[-1],
                 "beside_p99_ms": beside.quantile(0.99), "beside_max_ms": beside.waits[-1],
+                "alone_turns": turns_between(*turns[:2]),
+                "beside_turns": turns_between(*turns[1:]),
             })
     return rounds
+
+
+def turns_between(before, after):
+    """The turns between two looks, the longest first of all; what is beyond the last bound is None."""
+    longest, total = common.longest_turn(before, after), max(after.values()) - max(before.values())
+    return {"longest_at_most_ms": longest if longest != float("inf") else None, "count": total,
+            "over_ms": {bound: total - (after[bound] - before[bound]) for bound in (1.0, 5.0)}}
+
+
+def at_most(turns):
+    longest = turns["longest_at_most_ms"]
+    return "more" if longest is None else f"{longest:g}"
 
 
 def grow_tail(server, args):
@@ -201,12 +221,14 @@ def show_dips(dips):
     common.table(
         f"Paced over {PACE_SECONDS} s under load, beside the same load alone",
         ["", "alone/s", "beside/s", "dip %", "seconds", "p99 alone ms", "p99 beside", "max alone",
-         "max beside"],
+         "max beside", "turn alone <=", "turn beside <="],
         [[f"round {number}", f"{one['alone_per_second']:,.0f}", f"{one['beside_per_second']:,.0f}",
           f"{100 * one['dip']:.1f}", f"{one['checkpoint']['seconds_seen']:.1f}",
           *(f"{one[key]:.2f}" for key in
-            ("alone_p99_ms", "beside_p99_ms", "alone_max_ms", "beside_max_ms"))]
+            ("alone_p99_ms", "beside_p99_ms", "alone_max_ms", "beside_max_ms")),
+          at_most(one["alone_turns"]), at_most(one["beside_turns"])]
          for number, one in enumerate(dips, 1)])
+    print(f"\nA turn is to take at most {TURN_TARGET_MS} ms while a checkpoint is written.")
 
 
 def show_restart(restart):

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -122,6 +123,15 @@ class Server(Process):
         values = [value for key, value in found.items() if key.split("{")[0] == name]
         return sum(values) if values else None
 
+    def turns(self):
+        """How many turns all shards have taken since the start: by upper bound in ms, cumulative."""
+        counts = {}
+        for name, count in self.metrics().items():
+            if name.startswith("stormwheel_turn_duration_seconds_bucket{"):
+                bound = 1000 * float(re.search('le="([^"]+)"', name)[1])
+                counts[bound] = counts.get(bound, 0) + count
+        return counts
+
     def bench(self, *args):
         """Runs the load generator against this server and gives its report."""
         command = [binary(), "bench", "--json", "--server", f"http://127.0.0.1:{self.port}", *args]
@@ -162,6 +172,13 @@ def send_batches(server, bodies, namespace="default", connections=2):
     if failures:
         sys.exit(failures[0])
     return MARK() - started
+
+
+def longest_turn(before, after):
+    """What the longest turn between two looks at the turns did not exceed, in ms; None: no turn."""
+    total = {bound: after[bound] - before[bound] for bound in after}
+    last = max(total.values())
+    return min(bound for bound in total if total[bound] == last) if last else None
 
 
 def median(values):
