@@ -24,11 +24,11 @@ PACE_SECONDS = 10
 TURN_TARGET_MS = 5
 
 
-def bodies(count, at, payload=""):
+def bodies(count, at, payload="", lines=LINES):
     """Registrations of one named timer for each of so many keys, due in the hour after `at`."""
     tail = f',"payload":"{payload}"}}' if payload else "}"
-    for first in range(0, count, LINES):
-        numbers = range(first, min(first + LINES, count))
+    for first in range(0, count, lines):
+        numbers = range(first, min(first + lines, count))
         yield "\n".join(
             f'{{"op":"register","key":"device-{n:08}","name":"t","at":{at + n * 7919 % HOUR_MS}{tail}'
             for n in numbers).encode()
@@ -49,8 +49,8 @@ def checkpoint(server):
 class Load:
     """Registers without a pause, in a thread of its own, until it is stopped."""
 
-    def __init__(self, server, count):
-        self.server, self.count, self.is_over = server, count, False
+    def __init__(self, server, count, lines):
+        self.server, self.count, self.lines, self.is_over = server, count, lines, False
         self.thread = threading.Thread(target=self.run)
 
     def __enter__(self):
@@ -62,8 +62,11 @@ class Load:
         self.thread.join()
 
     def run(self):
-        # Made beforehand: making bodies takes more than sending them.
-        ready = list(bodies(self.count, now_ms() + 24 * HOUR_MS))
+        # Made beforehand: making bodies takes more than sending them. At two times in turns: what is
+        # registered as it stands changes nothing, and a checkpoint would have nothing to write.
+        at, half = now_ms() + 24 * HOUR_MS, self.count // 2
+        ready = [body for later in (0, HOUR_MS)
+                 for body in bodies(half, at + later, lines=self.lines)]
 
         def endless():
             while not self.is_over:
@@ -114,7 +117,7 @@ def rate_over(server, seconds):
 
 def measure_dip(server, args):
     rounds = []
-    with Load(server, min(args.timers, 2_000_000)):
+    with Load(server, min(args.timers, 2_000_000), args.lines):
         while registered(server) == 0:
             time.sleep(0.1)
         time.sleep(2)
@@ -184,6 +187,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timers", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3, help="of the paced checkpoint")
+    # What a request has for a shard is applied in one turn, so longer ones hide the checkpoint's.
+    parser.add_argument("--lines", type=int, default=5_000, help="of each request of the load")
     parser.add_argument("--tail-mib", type=int, default=1024)
     parser.add_argument("--tail-payload", type=int, default=0, help="bytes of payload in the tail")
     parser.add_argument("--json", help="file for the findings; default: standard output")

@@ -67,6 +67,13 @@ class Process:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def cpu_seconds(self):
+        """Processor time so far, all threads."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
+        # Behind the name, which may have spaces, the first field is the third.
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def check(self):
         if self.process.poll() is not None:
             sys.exit(f"it ended with {self.process.returncode}:\n{self.log.read_text()}")

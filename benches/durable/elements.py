@@ -23,7 +23,7 @@ def elements(home, format_, args):
         report = server.bench("--workload", "elements", "--format", format_,
                               "--timers", str(args.elements), "--keys", str(args.keys),
                               "--batch", str(BATCH), "--connections", str(CONNECTIONS))
-        busy = server.metric("process_cpu_seconds_total")
+        busy = server.cpu_seconds()
     latency = report["request_latency"]
     return {"per_second": report["elements_per_second"], "p50_ms": latency["p50_ms"],
             "p99_ms": latency["p99_ms"], "server_cpu_seconds": busy,
