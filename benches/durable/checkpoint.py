@@ -2,7 +2,8 @@
 """Checkpoint and restart with ten million timers.
 
 1. Load so many far timers; a checkpoint while nothing else happens: seconds, bytes a timer.
-2. Checkpoints paced over ten seconds under load, in turns with ten seconds of load alone: the dip of
+2. Checkpoints paced over ten seconds under load (those that come by themselves: one that is asked for
+   is written as fast as it can be), in turns with ten seconds of load alone: the dip of
    throughput, the slowest of single requests meanwhile, and the longest turn of a shard: while it
    takes one, it serves nobody else. Turns are told in buckets, so that the longest is "at most".
 3. A log tail of 1 GiB behind the checkpoint, `kill -9`, start: seconds to readiness and to the first
@@ -19,7 +20,7 @@ import common
 
 LINES = 50_000
 HOUR_MS = 3_600_000
-PACE_SECONDS = 10
+PACE_SECONDS, INTERVAL_SECONDS = 10, 30
 # What no turn should exceed while a checkpoint is written.
 TURN_TARGET_MS = 5
 
@@ -44,6 +45,30 @@ def checkpoint(server):
     info = server.get_json("POST", "/v1/checkpoints?wait=10m")
     info["seconds_seen"] = common.MARK() - started
     return info
+
+
+def newest(server):
+    found = server.get_json("GET", "/v1/checkpoints")["checkpoints"]
+    return found[0] if found else {"status": "none"}
+
+
+def await_beginning(server):
+    """Waits until one begins by itself, and gives its number."""
+    while True:
+        info = newest(server)
+        if info["status"] == "running":
+            return info["checkpoint"]
+        time.sleep(0.02)
+
+
+def await_end(server, number):
+    started = common.MARK()
+    while True:
+        info = newest(server)
+        if info["checkpoint"] != number or info["status"] != "running":
+            info["seconds_seen"] = common.MARK() - started
+            return info
+        time.sleep(0.02)
 
 
 class Load:
@@ -122,22 +147,23 @@ def measure_dip(server, args):
             time.sleep(0.1)
         time.sleep(2)
         for _ in range(args.rounds):
+            number = await_beginning(server)
             turns = [server.turns()]
-            with Prober(server) as alone:
-                rate_alone = rate_over(server, PACE_SECONDS)
-            turns.append(server.turns())
             before, started = registered(server), common.MARK()
             with Prober(server) as beside:
-                info = checkpoint(server)
+                info = await_end(server, number)
             rate = (registered(server) - before) / (common.MARK() - started)
+            turns.append(server.turns())
+            with Prober(server) as alone:
+                rate_alone = rate_over(server, PACE_SECONDS)
             turns.append(server.turns())
             rounds.append({
                 "alone_per_second": rate_alone, "beside_per_second": rate,
                 "dip": 1 - rate / rate_alone, "checkpoint": info,
                 "alone_p99_ms": alone.quantile(0.99), "alone_max_ms": alone.waits[-1],
                 "beside_p99_ms": beside.quantile(0.99), "beside_max_ms": beside.waits[-1],
-                "alone_turns": turns_between(*turns[:2]),
-                "beside_turns": turns_between(*turns[1:]),
+                "alone_turns": turns_between(*turns[1:]),
+                "beside_turns": turns_between(*turns[:2]),
             })
     return rounds
 
@@ -203,13 +229,14 @@ def main():
             common.say("a checkpoint while idle")
             idle = checkpoint(server)
             show_idle(idle, args)
-        paced = [by_hand, f"checkpoint.over={PACE_SECONDS}s"]
+        paced = [f"checkpoint.interval={INTERVAL_SECONDS}s", f"checkpoint.over={PACE_SECONDS}s"]
         with common.Server(home, *paced) as server:
             common.say("paced checkpoints under load")
             dips = measure_dip(server, args)
             show_dips(dips)
+        with common.Server(home, by_hand) as server:
             common.say(f"a log tail of {args.tail_mib} MiB, and a restart")
-            restart = measure_restart(server, home, paced, args)
+            restart = measure_restart(server, home, [by_hand], args)
             show_restart(restart)
     common.finish(args, {"load_seconds": load_seconds, "idle": idle, "paced": dips,
                          "restart": restart})
