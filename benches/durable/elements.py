@@ -19,7 +19,8 @@ TARGETS = {"ndjson": 600_000, "arrow": 1_500_000}
 
 
 def elements(home, format_, args):
-    with common.Server(home) as server:
+    settings = [f"shards={args.shards}"] if args.shards else []
+    with common.Server(home, *settings) as server:
         report = server.bench("--workload", "elements", "--format", format_,
                               "--timers", str(args.elements), "--keys", str(args.keys),
                               "--batch", str(BATCH), "--connections", str(CONNECTIONS))
@@ -36,6 +37,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--elements", type=int, default=3_000_000, help="of each run")
     parser.add_argument("--keys", type=int, default=300_000)
+    parser.add_argument("--shards", type=int, help="default: as many as the server chooses")
     parser.add_argument("--json", help="file for the findings; default: standard output")
     args = parser.parse_args()
 
