@@ -73,8 +73,8 @@ The workload `namespaces` makes --namespaces of them and gives each ten timers, 
 once all stand; it tells how late the first of all came, and what the server says of its memory.
 
 The workload `elements` sends --timers elements, over and over all --keys, to a namespace that runs
-the operator `deduplicate`, as fast as answers come, each durable before it is answered; it ends with
-1 unless the first element of every key came out once, and no other.")]
+the operator `deduplicate`, as fast as answers come, each durable before it is answered. It ends
+with 1 unless the first element of every key came out once, and no other.")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Bench {
     /// The server's address
