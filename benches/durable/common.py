@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -65,6 +66,13 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def cpu_seconds(self):
+        """Processor time so far, all threads."""
+        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
+        # Behind the name, which may have spaces, the first field is the third.
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def check(self):
         if self.process.poll() is not None:
@@ -122,6 +130,15 @@ class Server(Process):
         values = [value for key, value in found.items() if key.split("{")[0] == name]
         return sum(values) if values else None
 
+    def turns(self):
+        """How many turns all shards have taken since the start: by upper bound in ms, cumulative."""
+        counts = {}
+        for name, count in self.metrics().items():
+            if name.startswith("stormwheel_turn_duration_seconds_bucket{"):
+                bound = 1000 * float(re.search('le="([^"]+)"', name)[1])
+                counts[bound] = counts.get(bound, 0) + count
+        return counts
+
     def bench(self, *args):
         """Runs the load generator against this server and gives its report."""
         command = [binary(), "bench", "--json", "--server", f"http://127.0.0.1:{self.port}", *args]
@@ -162,6 +179,13 @@ def send_batches(server, bodies, namespace="default", connections=2):
     if failures:
         sys.exit(failures[0])
     return MARK() - started
+
+
+def longest_turn(before, after):
+    """What the longest turn between two looks at the turns did not exceed, in ms; None: no turn."""
+    total = {bound: after[bound] - before[bound] for bound in after}
+    last = max(total.values())
+    return min(bound for bound in total if total[bound] == last) if last else None
 
 
 def median(values):

@@ -190,6 +190,26 @@ async fn a_held_clock_is_told_until_somebody_accepts_it() {
     assert_eq!(figure().await, "stormwheel_clock_held_step_seconds 0");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_turns_of_a_shard_are_measured() {
+    let service = Service::manual(0).await;
+    service.post("/v1/namespaces/m/keys/k/timers", r#"{"at":5}"#).await.expect(201);
+    // A shard tells of a turn with the next one.
+    let is_told = async || {
+        let text = service.get("/metrics").await.expect(200).text();
+        let figure = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.split('{').next() == Some(name));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        };
+        let count = figure("stormwheel_turn_duration_seconds_count");
+        let sum = figure("stormwheel_turn_duration_seconds_sum");
+        let longest = figure("stormwheel_turn_longest_seconds");
+        assert!(sum <= figure("stormwheel_shard_busy_seconds_total") + 1e-3, "{text}");
+        count > 0.0 && sum > 0.0 && longest > 0.0
+    };
+    tokio::time::timeout(HANG, async { while !is_told().await {} }).await.unwrap();
+}
+
 /// A clock that can be made to answer nobody: a shard that reads it stands still.
 #[derive(Default)]
 pub(crate) struct StickyClock {

@@ -2,6 +2,7 @@
 //! path touches no shared counter.
 
 use super::durability::{SYNC_BOUNDS_SECONDS, SyncHistogram};
+use super::turn_times::TurnHistogram;
 use crate::namespace::OverduePolicy;
 use crate::op::ResultKind;
 use crate::output::OutputBytes;
@@ -133,6 +134,10 @@ pub struct ShardMetrics {
     pub last_turn_seconds: f64,
     /// Requests refused because its queue was full.
     pub throttled: u64,
+    /// How long its turns took.
+    pub turns: TurnHistogram,
+    /// The longest of them in the last minute or two, in seconds.
+    pub longest_turn_seconds: f64,
 }
 
 impl LatenessHistogram {
@@ -174,6 +179,8 @@ pub(super) struct ShardCells {
 pub(super) struct Figures {
     pub(super) stats: Stats,
     pub(super) busy_seconds: f64,
+    pub(super) turns: TurnHistogram,
+    pub(super) longest_turn_seconds: f64,
     pub(super) due_within: DueWithin,
     pub(super) overdue: u64,
     pub(super) oldest_due_ms: Option<i64>,
@@ -310,6 +317,8 @@ pub(super) fn sum<'a>(cells: impl Iterator<Item = &'a ShardCells>) -> EngineMetr
             busy_seconds: figures.busy_seconds,
             last_turn_seconds: cells.last_turn_real_ms.load(Ordering::Relaxed) as f64 / 1_000.0,
             throttled: cells.throttled.load(Ordering::Relaxed),
+            turns: figures.turns,
+            longest_turn_seconds: figures.longest_turn_seconds,
         });
     }
     all.outputs = all.fired.iter().sum();

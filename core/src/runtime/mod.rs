@@ -25,6 +25,7 @@ mod savepoint_name;
 mod savepoints;
 mod storage_options;
 mod threads;
+mod turn_times;
 mod watch;
 mod worker;
 
@@ -49,3 +50,4 @@ pub use output_log::{OutputLog, OutputRead, ReadRejection, Waiter};
 pub use recovered::{RecoveryInfo, RecoveryProgress};
 pub use savepoints::{SavepointInfo, SavepointNamespace};
 pub use storage_options::{SEGMENT_BYTES_DEFAULT, StorageOptions};
+pub use turn_times::{TURN_BOUNDS_SECONDS, TurnHistogram};

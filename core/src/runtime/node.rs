@@ -93,7 +93,7 @@ impl Node {
             NodePart::Shard(index) => Ok(match self.workers.get_mut(index as usize) {
                 Some(worker) => {
                     let had_queue = !worker.is_queue_empty();
-                    worker.step() == Next::Now || had_queue
+                    worker.step().next == Next::Now || had_queue
                 }
                 None => false,
             }),

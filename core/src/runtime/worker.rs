@@ -4,6 +4,7 @@ use super::clock::AdjustedClock;
 use super::committer::{Commit, hand_on};
 use super::common::{Common, OutputTurn, Publish, Queued, Turns};
 use super::metrics::{DueWithin, ShardCells};
+use super::turn_times::TurnTimes;
 use crate::due_counts::SecondCounts;
 use crate::key_group::ShardIndex;
 use crate::shard::{Next, NoMoreRoom, Room, Shard, Turn};
@@ -38,7 +39,15 @@ pub(super) struct Worker {
     turns_sent: u64,
     outputs: Option<Sender<Publish>>,
     busy: Duration,
+    times: TurnTimes,
     walked_ms: i64,
+}
+
+/// What came of a turn.
+pub(super) struct Stepped {
+    pub(super) next: Next,
+    /// It took nothing in, handed nothing over, and left nothing to be done at once.
+    is_idle: bool,
 }
 
 /// Says that the thread has ended, however it ends.
@@ -61,18 +70,32 @@ impl Worker {
         outputs: Option<Sender<Publish>>,
     ) -> Self {
         let (turns_sent, busy, walked_ms) = (0, Duration::ZERO, i64::MIN);
-        let received = None;
-        Self { index, common, queue, received, shard, turns, turns_sent, outputs, busy, walked_ms }
+        Self {
+            index,
+            common,
+            queue,
+            received: None,
+            shard,
+            turns,
+            turns_sent,
+            outputs,
+            busy,
+            times: TurnTimes::default(),
+            walked_ms,
+        }
     }
 
     /// Runs until the engine has stopped.
     pub(super) fn run(mut self) {
         let common = Arc::clone(&self.common);
         let _alive = Alive(&common.cells[self.index.0 as usize]);
+        let born = read_stopwatch();
         loop {
             let started = read_stopwatch();
-            let next = self.step();
-            self.busy += started.elapsed();
+            let Stepped { next, is_idle } = self.step();
+            let took = started.elapsed();
+            self.busy += took;
+            self.times.note(started - born, took, is_idle);
             let wait = match next {
                 Next::Now => {
                     // In a storm: whoever serves requests on this core goes first for a moment.
@@ -112,27 +135,30 @@ impl Worker {
     }
 
     /// Takes one turn.
-    pub(super) fn step(&mut self) -> Next {
+    pub(super) fn step(&mut self) -> Stepped {
         let common = Arc::clone(&self.common);
         let look = common.clock.look();
         let now = Timestamp::from_millis(look.now_ms);
         let cells = &common.cells[self.index.0 as usize];
         let room = self.room(&common);
         let (queue, received) = (&self.queue, &mut self.received);
+        let mut has_taken = false;
         let mut inbox = || {
             let queued = received.take().or_else(|| queue.try_recv().ok())?;
+            has_taken = true;
             cells.queue_bytes.fetch_sub(queued.cost_bytes, Ordering::Relaxed);
             cells.queue_depth.fetch_sub(1, Ordering::Relaxed);
             Some(queued.message)
         };
         let is_stopping = common.is_stopping.load(Ordering::Acquire);
         let (turn, next) = self.shard.turn(now, look.is_held || is_stopping, room, &mut inbox);
+        let is_idle = !has_taken && turn.is_empty() && next != Next::Now;
         if !turn.is_empty() {
             self.hand_over(&common, turn, now);
         }
         cells.went_round(common.clock.machine());
         self.publish(cells, look.now_ms);
-        next
+        Stepped { next, is_idle }
     }
 
     /// Whether nothing waits in its queue.
@@ -214,10 +240,12 @@ impl Worker {
         if walks {
             self.walked_ms = now_ms;
         }
-        let (shard, busy) = (&self.shard, self.busy);
+        let (shard, busy, times) = (&self.shard, self.busy, &self.times);
         cells.publish(|figures| {
             figures.stats = *shard.stats();
             figures.busy_seconds = busy.as_secs_f64();
+            figures.turns = times.histogram();
+            figures.longest_turn_seconds = times.longest().as_secs_f64();
             figures.oldest_due_ms = shard.oldest_due().map(Timestamp::as_millis);
             if !walks {
                 return;
@@ -247,7 +275,7 @@ fn until(clock: &AdjustedClock, time: Timestamp) -> Duration {
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "a stopwatch for the busy time; nothing follows from it"
+    reason = "a stopwatch for the time that turns take; nothing follows from it"
 )]
 fn read_stopwatch() -> Instant {
     Instant::now()

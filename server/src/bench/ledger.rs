@@ -30,6 +30,13 @@ impl Bitmap {
         is_new
     }
 
+    /// The first of so many that is clear.
+    pub(crate) fn first_clear(&self, len: u64) -> Option<u64> {
+        let at = self.words.iter().position(|word| *word != u64::MAX)?;
+        let index = at as u64 * 64 + u64::from(self.words[at].trailing_ones());
+        (index < len).then_some(index)
+    }
+
     /// How many are set.
     pub(crate) fn count(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()

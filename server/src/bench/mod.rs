@@ -13,6 +13,7 @@ mod consumer;
 mod crowd;
 mod crowd_report;
 mod due;
+mod elements;
 mod encode;
 mod ledger;
 mod plan;
@@ -30,6 +31,7 @@ use crate::cli::{Client, Failure, print_line};
 use clap::Args;
 pub(crate) use clock::{wall_ms, wall_us};
 use crowd::Crowd;
+use elements::Elements;
 use hdrhistogram::Histogram;
 use plan::{Format, Plan, Workload};
 use report::Report;
@@ -47,8 +49,8 @@ const OPEN_RATE_SINGLE: f64 = 10_000.0;
 const OPEN_DURATION: Duration = Duration::from_secs(10);
 /// Namespaces of a run that names no number.
 const NAMESPACES: u64 = 10_000;
-/// Keys of a heartbeat that names no number: each is pushed back ten times.
-const HEARTBEAT_ROUNDS: u64 = 10;
+/// Keys of a heartbeat or of elements that name no number: each has its turn ten times.
+const ROUNDS: u64 = 10;
 
 /// `stormwheel bench`.
 #[derive(Debug, Args)]
@@ -61,13 +63,18 @@ Examples:
   stormwheel bench --workload storm --timers 1000000
   stormwheel bench --workload heartbeat --keys 100000 --rate 200000 --due-over 5s
   stormwheel bench --workload namespaces --namespaces 10000 --due-over 10s
+  stormwheel bench --workload elements --format arrow --timers 3000000
 
 An open loop sends on a fixed schedule and measures from the instant a request should have been
 sent, so that a stall is charged to all that waited. A run makes a namespace of its own, reads its
 outputs from before the first registration, and ends with 1 unless every timer fired as promised.
 
 The workload `namespaces` makes --namespaces of them and gives each ten timers, due over --due-over
-once all stand; it tells how late the first of all came, and what the server says of its memory.")]
+once all stand; it tells how late the first of all came, and what the server says of its memory.
+
+The workload `elements` sends --timers elements, over and over all --keys, to a namespace that runs
+the operator `deduplicate`, as fast as answers come, each durable before it is answered. It ends
+with 1 unless the first element of every key came out once, and no other.")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Bench {
     /// The server's address
@@ -97,16 +104,17 @@ pub struct Bench {
     /// How long to send (default: 10s, or until --timers are sent)
     #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
     duration: Option<i64>,
-    /// Timers in all; with heartbeats, pushes (default: rate × duration, or 1000000 if closed)
+    /// Timers in all; with heartbeats, pushes; with elements, these (default: rate × duration, or
+    /// 1000000 if closed)
     #[arg(long)]
     timers: Option<u64>,
-    /// Keys (default: one for each timer; with heartbeats a tenth)
+    /// Keys (default: one for each timer; with heartbeats and elements a tenth)
     #[arg(long)]
     keys: Option<u64>,
     /// Namespaces of the workload of this name (default: 10000)
     #[arg(long)]
     namespaces: Option<u64>,
-    /// Operations in one request
+    /// Operations or elements in one request
     #[arg(long, default_value_t = 5000)]
     batch: u32,
     /// Connections, each with one request in flight
@@ -160,6 +168,11 @@ impl Bench {
             self.print(&report, &report.to_text())?;
             return conclude([report.is_ok()]);
         }
+        if let Some(plan) = self.elements(seed)? {
+            let report = elements::run(&client, &plan, manners).await?;
+            self.print(&report, &report.to_text())?;
+            return conclude([report.is_ok()]);
+        }
         let report = run::run(&client, &self.plan(seed)?, manners).await?;
         self.print(&report, &report.to_text())?;
         conclude([report.is_ok()])
@@ -209,18 +222,16 @@ impl Bench {
             let wrong = "--namespaces goes with --workload namespaces".to_owned();
             return if given { Err(Failure::Usage(wrong)) } else { Ok(None) };
         }
-        let given = [
-            ("--timers", self.timers.is_some()),
-            ("--keys", self.keys.is_some()),
-            ("--rate", self.rate.is_some()),
-            ("--duration", self.duration.is_some()),
-            ("--format", self.format != Format::Ndjson),
-        ];
-        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
-            return Err(Failure::Usage(format!(
-                "{flag} does not go with --workload namespaces: each gets ten timers in one batch"
-            )));
-        }
+        refuse(
+            "--workload namespaces: each gets ten timers in one batch",
+            &[
+                ("--timers", self.timers.is_some()),
+                ("--keys", self.keys.is_some()),
+                ("--rate", self.rate.is_some()),
+                ("--duration", self.duration.is_some()),
+                ("--format", self.format != Format::Ndjson),
+            ],
+        )?;
         let crowd = Crowd {
             namespaces: self.namespaces.unwrap_or(NAMESPACES),
             connections: self.connections,
@@ -231,6 +242,28 @@ impl Bench {
         };
         crowd.check().map_err(Failure::Usage)?;
         Ok(Some(crowd))
+    }
+
+    /// The workload `elements`, if that is what is asked for.
+    fn elements(&self, seed: u64) -> Result<Option<Elements>, Failure> {
+        if self.workload != Workload::Elements {
+            return Ok(None);
+        }
+        refuse(
+            "--workload elements: they go as fast as answers come",
+            &[("--rate", self.rate.is_some()), ("--duration", self.duration.is_some())],
+        )?;
+        let (keys, rounds) = rounds(self.timers.unwrap_or(CLOSED_TIMERS), self.keys);
+        let plan = Elements {
+            format: self.format,
+            rounds,
+            keys,
+            batch: self.batch,
+            connections: self.connections,
+            namespace: self.namespace.clone().unwrap_or_else(|| format!("bench-{seed}")),
+        };
+        plan.check().map_err(Failure::Usage)?;
+        Ok(Some(plan))
     }
 
     /// Settles what the flags leave open.
@@ -253,9 +286,9 @@ impl Bench {
         let mut timers = self.timers.unwrap_or(scheduled);
         let mut keys = self.keys.unwrap_or(timers);
         if self.workload == Workload::Heartbeat {
-            keys = self.keys.unwrap_or((timers / HEARTBEAT_ROUNDS).max(1));
-            // Whole rounds only, so that each key is pushed equally often.
-            timers = (timers / keys.max(1)).max(1).saturating_mul(keys);
+            let rounds_each;
+            (keys, rounds_each) = rounds(timers, self.keys);
+            timers = rounds_each.saturating_mul(keys);
         }
         let plan = Plan {
             workload: self.workload,
@@ -274,6 +307,20 @@ impl Bench {
         };
         plan.check().map_err(Failure::Usage)?;
         Ok(plan)
+    }
+}
+
+/// Keys, and how often each has its turn. Whole rounds only, so that all have equally often.
+fn rounds(operations: u64, keys: Option<u64>) -> (u64, u64) {
+    let keys = keys.unwrap_or((operations / ROUNDS).max(1));
+    (keys, (operations / keys.max(1)).max(1))
+}
+
+/// Refuses flags that were given and mean nothing to a workload.
+fn refuse(workload: &str, flags: &[(&str, bool)]) -> Result<(), Failure> {
+    match flags.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} does not go with {workload}"))),
     }
 }
 

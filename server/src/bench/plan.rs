@@ -34,6 +34,8 @@ pub(crate) enum Workload {
     Cancel,
     /// Very many namespaces, made first, with ten timers each.
     Namespaces,
+    /// Elements for the operator `deduplicate`, which lets out the first of each key.
+    Elements,
 }
 
 /// How operations travel.
@@ -180,7 +182,9 @@ impl Plan {
     /// What is done with each unit.
     pub(crate) fn verbs(&self) -> &'static [Verb] {
         match self.workload {
-            Workload::Uniform | Workload::Storm | Workload::Namespaces => &[Verb::Register],
+            Workload::Uniform | Workload::Storm | Workload::Namespaces | Workload::Elements => {
+                &[Verb::Register]
+            }
             Workload::Heartbeat => &[Verb::Touch],
             Workload::Cancel => &[Verb::Register, Verb::Delete],
         }
@@ -214,7 +218,7 @@ fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-fn within(flag: &str, actual: u64, least: u64, most: u64) -> Result<(), String> {
+pub(crate) fn within(flag: &str, actual: u64, least: u64, most: u64) -> Result<(), String> {
     if (least..=most).contains(&actual) {
         return Ok(());
     }

@@ -43,9 +43,9 @@ pub(crate) struct Manners {
 pub(crate) async fn run(client: &Client, plan: &Plan, manners: Manners) -> Result<Report, Failure> {
     plan.check().map_err(Failure::Usage)?;
     let bystander = bystander_plan(plan);
-    create_namespace(client, &plan.namespace).await?;
+    create_namespace(client, &plan.namespace, "{}").await?;
     if let Some(other) = &bystander {
-        create_namespace(client, &other.namespace).await?;
+        create_namespace(client, &other.namespace, "{}").await?;
     }
     let report = tokio::select! {
         report = measure(client, plan, bystander.as_ref(), manners) => report,
@@ -183,7 +183,11 @@ async fn start_bystander(
 }
 
 /// A run needs a namespace of its own: what others put there would look like a fault.
-async fn create_namespace(client: &Client, name: &str) -> Result<(), Failure> {
+pub(crate) async fn create_namespace(
+    client: &Client,
+    name: &str,
+    config: &str,
+) -> Result<(), Failure> {
     let path = format!("/v1/namespaces/{name}");
     match client.send(Method::GET, &path, None).await {
         Ok(_) => Err(Failure::Usage(format!(
@@ -191,13 +195,13 @@ async fn create_namespace(client: &Client, name: &str) -> Result<(), Failure> {
              `stormwheel namespaces delete {name} --force`"
         ))),
         Err(failure) if failure.status() == Some(404) => {
-            client.send(Method::PUT, &path, Some("{}".to_owned())).await.map(drop)
+            client.send(Method::PUT, &path, Some(config.to_owned())).await.map(drop)
         }
         Err(failure) => Err(failure),
     }
 }
 
-async fn remove_namespace(client: &Client, name: &str) -> Result<(), Failure> {
+pub(crate) async fn remove_namespace(client: &Client, name: &str) -> Result<(), Failure> {
     let path = format!("/v1/namespaces/{name}?force=true");
     client.send(Method::DELETE, &path, None).await.map(drop)
 }

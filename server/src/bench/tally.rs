@@ -44,28 +44,28 @@ pub(crate) struct Tally {
 /// The fields of a problem that matter here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Problem {
-    status: u16,
+pub(crate) struct Problem {
+    pub(crate) status: u16,
     title: String,
     detail: String,
-    retry_after_ms: Option<u64>,
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
-/// The answer to an Arrow batch.
+/// The answer to an Arrow batch, and to elements.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Summary {
-    results: BTreeMap<String, u64>,
-    failed: u64,
-    errors: Vec<RowError>,
+pub(crate) struct Summary {
+    pub(crate) results: BTreeMap<String, u64>,
+    pub(crate) failed: u64,
+    pub(crate) errors: Vec<RowError>,
     errors_omitted: u64,
 }
 
 /// One refused row.
 #[derive(Debug, Deserialize)]
-struct RowError {
+pub(crate) struct RowError {
     index: u64,
-    error: Option<Problem>,
+    pub(crate) error: Option<Problem>,
 }
 
 impl Tally {
@@ -231,14 +231,14 @@ impl Tally {
 }
 
 impl Problem {
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let words = if self.detail.is_empty() { &self.title } else { &self.detail };
         if words.is_empty() { "no explanation".to_owned() } else { words.clone() }
     }
 }
 
 /// What a refusal says: a problem by itself, in the first result line, or in a summary.
-fn find_problem(body: &[u8]) -> Option<Problem> {
+pub(crate) fn find_problem(body: &[u8]) -> Option<Problem> {
     let first = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let in_line = serde_json::from_slice::<RowError>(first).ok().and_then(|row| row.error);
     let in_summary = || {

@@ -217,6 +217,7 @@ mod tests {
         check("bench --quick", true);
         check("bench --workload storm --timers 1000000 --format arrow --closed", true);
         check("bench --workload namespaces --namespaces 100", true);
+        check("bench --workload elements --format arrow --keys 1000 --batch 5000", true);
         check("bench --closed --rate 5", false);
     }
 }

@@ -10,6 +10,7 @@ use stormwheel::namespace::OverduePolicy;
 use stormwheel::op::ResultKind;
 use stormwheel::runtime::{
     DueWithin, Engine, EngineMetrics, FunctionMetrics, LATENESS_BOUNDS_MS, LatenessHistogram,
+    ShardMetrics, TURN_BOUNDS_SECONDS, TurnHistogram,
 };
 use stormwheel::time::Domain;
 
@@ -90,6 +91,10 @@ families! {
         "Time the shard spent working; its rate is the share of a core."
     LAST_TURN "stormwheel_shard_last_turn_timestamp_seconds" ["shard"]
         "When the shard last went round; it does at least once a second."
+    TURN_DURATION "stormwheel_turn_duration_seconds" ["shard"]
+        "How long a turn of the shard took: meanwhile it serves nobody else. Idle turns are left out."
+    LONGEST_TURN "stormwheel_turn_longest_seconds" ["shard"]
+        "The longest turn of the shard in the last minute or two; reading it changes nothing."
     CLOCK_JUMPS "stormwheel_clock_jumps_total" []
         "Steps of the machine's clock that were seen, in either direction."
     CLOCK_OFFSET "stormwheel_clock_offset_seconds" []
@@ -168,7 +173,7 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     let at_restart = OverduePolicy::NAMES.iter().zip(&metrics.overdue_at_restart);
     let at_restart = at_restart.map(|(policy, count)| (vec![(*policy).to_owned()], *count as f64));
     families.push(counters(&OVERDUE_AT_RESTART, at_restart));
-    families.push(lateness(&metrics.lateness, &metrics.restart_lateness));
+    families.extend(lateness(&metrics.lateness, &metrics.restart_lateness));
     let oldest = metrics.oldest_due_ms.map_or(f64::NAN, |millis| millis as f64 / 1_000.0);
     families.push(gauges(&OLDEST_DUE, [(vec![], oldest)]));
 }
@@ -214,7 +219,7 @@ fn collect_shards(
     ];
     let reasons = reasons.map(|(reason, count)| (vec![reason.to_owned()], count as f64));
     families.push(counters(&THROTTLED, reasons));
-    let by_shard = |value: fn(&stormwheel::runtime::ShardMetrics) -> f64| {
+    let by_shard = |value: fn(&ShardMetrics) -> f64| {
         metrics
             .shards
             .iter()
@@ -225,6 +230,12 @@ fn collect_shards(
     families.push(gauges(&QUEUE_BYTES, by_shard(|shard| shard.queue_bytes as f64)));
     families.push(counters(&BUSY, by_shard(|shard| shard.busy_seconds)));
     families.push(gauges(&LAST_TURN, by_shard(|shard| shard.last_turn_seconds)));
+    families.extend(together(metrics.shards.iter().enumerate().map(|(index, shard)| {
+        let TurnHistogram { counts, sum_seconds } = &shard.turns;
+        let labels = vec![index.to_string()];
+        histogram(&TURN_DURATION, labels, &TURN_BOUNDS_SECONDS, counts, *sum_seconds)
+    })));
+    families.push(gauges(&LONGEST_TURN, by_shard(|shard| shard.longest_turn_seconds)));
 }
 
 fn by_domain(counts: &[u64; 2]) -> impl Iterator<Item = (Vec<String>, f64)> {
@@ -256,15 +267,21 @@ pub(super) fn gauges(
     })
 }
 
-fn lateness(live: &LatenessHistogram, restart: &LatenessHistogram) -> MetricFamily {
+fn lateness(live: &LatenessHistogram, restart: &LatenessHistogram) -> Option<MetricFamily> {
     let bounds = LATENESS_BOUNDS_MS.map(|bound_ms| bound_ms / 1_000.0);
-    let of = |origin: &str, lateness: &LatenessHistogram| {
+    let of = |(origin, lateness): (&str, &LatenessHistogram)| {
         let sum = lateness.sum_ms / 1_000.0;
         histogram(&LATENESS, vec![origin.to_owned()], &bounds, &lateness.counts, sum)
     };
-    let mut both = of("live", live);
-    both.mut_metric().extend(of("restart", restart).take_metric());
-    both
+    together([("live", live), ("restart", restart)].into_iter().map(of))
+}
+
+/// The series of one family, gathered one by one; none if there are none.
+fn together(gathered: impl Iterator<Item = MetricFamily>) -> Option<MetricFamily> {
+    gathered.reduce(|mut all, mut one| {
+        all.mut_metric().extend(one.take_metric());
+        all
+    })
 }
 
 /// A histogram of one series, in seconds; the counts are not cumulative.
@@ -362,7 +379,8 @@ mod tests {
         histogram.counts[2] = 2;
         histogram.counts[13] = 1;
         histogram.sum_ms = 700_009.0;
-        let text = render(&[lateness(&histogram, &LatenessHistogram::default())]);
+        let family = lateness(&histogram, &LatenessHistogram::default());
+        let text = render(family.as_slice());
         for line in [
             "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.0005\"} 3",
             "stormwheel_timer_lateness_seconds_bucket{origin=\"live\",le=\"0.002\"} 5",
@@ -371,6 +389,35 @@ mod tests {
             "stormwheel_timer_lateness_seconds_sum{origin=\"live\"} 700.009",
             "stormwheel_timer_lateness_seconds_count{origin=\"live\"} 6",
             "stormwheel_timer_lateness_seconds_count{origin=\"restart\"} 0",
+        ] {
+            let found = text.lines().filter(|found| *found == line).count();
+            assert_eq!(found, 1, "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn turns_are_told_by_shard() {
+        let mut metrics = EngineMetrics::default();
+        for (count, longest_turn_seconds) in [(3, 0.25), (5, 0.0)] {
+            let mut turns = TurnHistogram { sum_seconds: 0.5, ..TurnHistogram::default() };
+            turns.counts[7] = count;
+            metrics.shards.push(ShardMetrics {
+                turns,
+                longest_turn_seconds,
+                ..ShardMetrics::default()
+            });
+        }
+        let mut families = Vec::new();
+        collect_shards(&metrics, &Throttled::new().unwrap(), &mut families);
+        let text = render(&families);
+        for line in [
+            "# TYPE stormwheel_turn_duration_seconds histogram",
+            "stormwheel_turn_duration_seconds_bucket{shard=\"0\",le=\"0.003\"} 0",
+            "stormwheel_turn_duration_seconds_bucket{shard=\"0\",le=\"0.005\"} 3",
+            "stormwheel_turn_duration_seconds_bucket{shard=\"1\",le=\"+Inf\"} 5",
+            "stormwheel_turn_duration_seconds_sum{shard=\"1\"} 0.5",
+            "stormwheel_turn_longest_seconds{shard=\"0\"} 0.25",
+            "stormwheel_turn_longest_seconds{shard=\"1\"} 0",
         ] {
             let found = text.lines().filter(|found| *found == line).count();
             assert_eq!(found, 1, "{line} in {text}");

@@ -79,7 +79,8 @@ fn names(plan: &Plan, numbers: impl Iterator<Item = u64>) -> Result<ArrayRef, Ar
     Ok(Arc::new(StringArray::try_new(offsets, Buffer::from_vec(bytes), None)?))
 }
 
-fn write_stream(
+/// Replaces `out` by a stream of one batch of these columns.
+pub(crate) fn write_stream(
     out: &mut Vec<u8>,
     columns: Vec<(&str, DataType, ArrayRef)>,
 ) -> Result<(), ArrowError> {
