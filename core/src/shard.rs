@@ -103,7 +103,7 @@ pub(crate) struct Shard {
     room: Room,
     /// A message that there was no room for.
     deferred: Option<Message>,
-    /// What is left of a part that had emitted too much for one turn: no operation goes before it.
+    /// What is left of a part that was too much for one turn: no operation goes before it.
     rest: Option<UnderWay>,
     /// How far callbacks may go in emitting before this turn takes no more operations in.
     emitted_max: u64,
@@ -243,8 +243,8 @@ impl Shard {
     }
 
     fn next(&self, now: Timestamp, is_held: bool, may_tick: bool, is_inbox_empty: bool) -> Next {
-        let has_rest = self.rest.is_some() || self.lanes.iter().any(Lane::is_busy);
-        let is_busy = has_rest && !self.room.are_outputs_held;
+        let is_draining = self.lanes.iter().any(Lane::is_busy) && !self.room.are_outputs_held;
+        let is_busy = is_draining || self.has_rest_to_do();
         if !is_inbox_empty && self.deferred.is_none() || !self.scans.is_empty() || is_busy {
             return Next::Now;
         }

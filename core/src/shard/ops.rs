@@ -18,12 +18,14 @@ pub(super) struct UnderWay {
     applied: usize,
     outcomes: Vec<Outcome>,
     waiting: Waiting,
+    /// It has emitted too much: it waits while outputs are held.
+    is_loud: bool,
 }
 
 impl Shard {
-    /// Goes on with a part that had emitted too much for a turn.
+    /// Goes on with a part that was too much for a turn.
     pub(super) fn apply_rest(&mut self, now: Timestamp) {
-        if !self.room.are_outputs_held
+        if self.has_rest_to_do()
             && let Some(it) = self.rest.take()
         {
             // Its room was taken when it came.
@@ -34,19 +36,29 @@ impl Shard {
         }
     }
 
-    /// Applies operations; what is left when they have emitted too much for a turn waits for the next.
+    /// Whether something is left of a part that need not wait. Behind the mark of a savepoint nothing
+    /// is taken in, be it half done.
+    pub(super) fn has_rest_to_do(&self) -> bool {
+        let may_go_on = |it: &UnderWay| !it.is_loud || !self.room.are_outputs_held;
+        self.rest.as_ref().is_some_and(may_go_on) && !self.is_marked()
+    }
+
+    /// Applies operations; what is left when they are too many for a turn, or have emitted too much,
+    /// waits for the next.
     pub(super) fn apply_ops(&mut self, part: OpsPart, now: Timestamp) {
         let outcomes = Vec::with_capacity(part.ops.len());
         let (course, applied, waiting) = (self.shared.course, 0, Waiting::default());
-        self.work_through(UnderWay { part, course, applied, outcomes, waiting }, now);
+        let is_loud = false;
+        self.work_through(UnderWay { part, course, applied, outcomes, waiting, is_loud }, now);
     }
 
     fn work_through(&mut self, mut it: UnderWay, now: Timestamp) {
-        let UnderWay { part, applied, outcomes, waiting, .. } = &mut it;
+        let UnderWay { part, applied, outcomes, waiting, is_loud, .. } = &mut it;
         let OpsPart { namespace, ops, limit, .. } = &*part;
         // Where the namespace stands in each lane: looked up once for the whole request.
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(*namespace)).collect();
         let mut next = *applied;
+        let last = applied.saturating_add(self.pace.ops as usize);
         let mut ahead = Ahead::new();
         let mut is_enough = false;
         while !is_enough && *applied < ops.len() {
@@ -65,7 +77,8 @@ impl Shard {
                 }
                 outcomes.push(outcome);
                 *applied += 1;
-                is_enough = self.shared.scratch.emitted_bytes() > self.emitted_max;
+                *is_loud = self.shared.scratch.emitted_bytes() > self.emitted_max;
+                is_enough = *is_loud || *applied == last;
                 if is_enough {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! A function that emits much: turns stay bounded.
+//! Much at once, by what is emitted or by what is asked for: turns stay bounded.
 
 use super::*;
 use crate::function::{Context, KeyedProcessFunction, OnTimerContext, Result};
@@ -106,4 +106,32 @@ fn what_elements_and_timers_emit_is_bounded_in_each_turn() {
     assert!(world.count_turns() > 2);
     world.settle();
     assert_eq!(world.outside.outputs.iter().flat_map(OutputBytes::iter).count(), CALLS as usize);
+}
+
+#[test]
+fn a_request_of_many_operations_takes_several_turns() {
+    let mut world = World::new(Pace { ops: 100, ..Pace::default() }, 0);
+    let namespace = world.create("a", NamespaceConfig::default());
+    let mut ops = Operations::default();
+    for n in 0..250 {
+        let (key, action) = (key_of(n), Action::DeleteAll);
+        ops.push(namespace, &Op { key: key.as_bytes(), action }, xxh3_64(key.as_bytes()), None);
+    }
+    let outcomes = Arc::clone(&world.outcomes);
+    let reply = Box::new(move |all: Vec<Outcome>| {
+        outcomes.lock().unwrap().extend(all.into_iter().map(|outcome| (0, outcome)));
+    });
+    let (ack, limit) = (Ack::Accepted, None);
+    world.inbox.push_back(Message::Ops(OpsPart { namespace, ops, ack, limit, reply }));
+    // That outputs are held up is nothing to operations that emit none.
+    let held = Room { are_outputs_held: true, ..Room::ENDLESS };
+    let mut answered = Vec::new();
+    for _ in 0..4 {
+        let inbox = &mut world.inbox;
+        let (turn, next) = world.shard.turn(world.now, false, held, &mut || inbox.pop_front());
+        let records: u32 = turn.blocks.iter().map(|block| block.count).sum();
+        answered.push((records, next == Next::Now, world.answered()));
+    }
+    assert_eq!(answered[..3], [(100, true, 0), (100, true, 0), (50, false, 250)]);
+    assert_eq!(answered[3].0, 0);
 }
