@@ -21,7 +21,7 @@ use bytemuck::{Pod, Zeroable};
 const CELLS: usize = 12;
 /// Keys a bucket, on the average, before the next one is split. While a round of splits is under
 /// way the buckets still to be split hold up to twice as many as those that were.
-const FILL: usize = 7;
+const FILL: usize = 6;
 const TAG_EMPTY: u8 = 0;
 const HASH_SHIFT: u32 = 16;
 
@@ -250,6 +250,7 @@ impl KeyTable {
                 self.grow(pool, slots);
             }
         }
+        self.prefetch_split(pool, slots, (self.buckets * FILL).saturating_sub(self.len));
         self.put(pool, self.home(hash), tag_of(hash), slot);
         self.len += 1;
     }
@@ -326,19 +327,23 @@ impl KeyTable {
         bucket.put(tag, slot);
     }
 
-    /// Buckets are split in order, so it is known what the splits after the one of `old` will need:
-    /// the slots of the next bucket, and the line of the one behind it.
-    fn prefetch_splits(&self, pool: &Buckets, slots: &SlotPool, old: usize) {
-        if old + 2 >= self.buckets {
+    /// Asks for what the next split will need, with so much room left before it: for the bucket, and
+    /// once that has come for its slots. Not earlier, or it would be gone again by then.
+    #[inline]
+    fn prefetch_split(&self, pool: &Buckets, slots: &SlotPool, room: usize) {
+        if room != 3 && room != 1 {
             return;
         }
-        let next = pool.get(self.at(old + 1));
+        let next = pool.get(self.at(self.buckets - (1 << self.buckets.ilog2())));
+        if room == 3 {
+            prefetch(next);
+            return;
+        }
         for (tag, slot) in next.tags.iter().zip(&next.slots) {
             if *tag != TAG_EMPTY {
                 prefetch(slots.get(SlotIndex(*slot)));
             }
         }
-        prefetch(pool.get(self.at(old + 2)));
     }
 
     /// Makes room for so many keys at once, if it holds none yet: nothing is split for them.
@@ -367,7 +372,6 @@ impl KeyTable {
         }
         let bit = new.ilog2();
         let old = new - (1 << bit);
-        self.prefetch_splits(pool, slots, old);
         let homes = [self.at(old), self.at(new)];
         // Both halves are filled from the front; only what one bucket cannot hold begins a chain.
         let mut halves = [Bucket::zeroed(); 2];
