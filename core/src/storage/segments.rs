@@ -153,7 +153,9 @@ impl Segments {
         for name in &unfit {
             self.disk.remove(name).map_err(DiskFault::at(name, "remove"))?;
         }
-        if unfit.is_empty() { Ok(()) } else { self.sync_folder(SPARE_FOLDER) }
+        let is_empty = unfit.is_empty() && self.state().spares.is_empty();
+        // A spare may have its name from a process that ended before that was durable.
+        if is_empty { Ok(()) } else { self.sync_folder(SPARE_FOLDER) }
     }
 
     /// What blocks are salted with.

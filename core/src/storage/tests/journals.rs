@@ -370,6 +370,15 @@ fn a_spare_whose_sync_has_failed_is_none_for_the_next_process() {
 }
 
 #[test]
+fn the_name_of_a_spare_that_was_found_is_made_durable_before_it_is_taken() {
+    let disk = MemoryDisk::default();
+    disk.put("spare/0000000003", vec![0; SEGMENT_BYTES_MIN as usize]);
+    let found = segments(&disk);
+    found.tidy().unwrap();
+    assert_eq!((found.spares(), disk.synced()), (1, vec!["spare".to_owned()]));
+}
+
+#[test]
 fn a_name_never_stands_before_its_content() {
     let disk = MemoryDisk::default();
     let segments = segments(&disk);
