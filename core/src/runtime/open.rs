@@ -272,10 +272,12 @@ impl Opening<'_> {
             shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
-            if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
-                let [from, to] = [from_ms, now_ms].map(Timestamp::from_millis);
-                shard.restarted(from, to);
-            }
+            // A manifest is of a run that had decided what became of the time before it.
+            let clock_of = |lane| {
+                let manifest = manifest.map(|manifest| manifest.now_ms);
+                manifest.max(recovered.clock_of(lane)).map(Timestamp::from_millis)
+            };
+            shard.restarted(&clock_of, Timestamp::from_millis(now_ms));
         }
         committer.forget_unknown();
         segments.prepare()?;

@@ -97,10 +97,18 @@ impl Shard {
         }
     }
 
-    /// Nothing could fire between these times; called before the first turn.
-    pub(crate) fn restarted(&mut self, from: Timestamp, to: Timestamp) {
-        for lane in &mut self.lanes {
-            lane.restarted(from, to);
+    /// Nothing could fire before `to`, and that from when `from` says of a lane; called before the first
+    /// turn.
+    pub(crate) fn restarted(
+        &mut self,
+        from: &dyn Fn(LaneIndex) -> Option<Timestamp>,
+        to: Timestamp,
+    ) {
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            let index = LaneIndex(self.first_lane + place as u16);
+            if let Some(from) = from(index).filter(|from| *from < to) {
+                lane.restarted(from, to);
+            }
         }
     }
 

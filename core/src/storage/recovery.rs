@@ -8,6 +8,7 @@ use super::old_journals::{OldJournals, OldSegment};
 use super::recovery_fault::{Corruption, RecoveryFault};
 use super::sealing::Unsealed;
 use super::{DiskFault, read_full};
+use crate::key_group::LaneIndex;
 use crate::log::block::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, decode};
 use crate::log::scan::{Corrupt, Ending, Found, Scanner};
 use crate::log::segment::{
@@ -109,6 +110,8 @@ pub(crate) struct JournalSummary {
     pub(crate) first_number: u64,
     /// How many journals its epoch has.
     pub(crate) journals: u16,
+    /// The newest intake clock in it.
+    pub(crate) now_ms: Option<i64>,
 }
 
 /// What the journals say.
@@ -143,6 +146,19 @@ impl Recovered {
     pub(crate) fn blocks_from(&self, lane: u16, start: u64) -> &[BlockRef] {
         let blocks = self.lanes.get(lane as usize).map_or(&[][..], Vec::as_slice);
         &blocks[blocks.partition_point(|block| block.last() <= start)..]
+    }
+
+    /// The newest intake clock of the journal that carried a lane in the newest run in which it wrote
+    /// anything; none if there is no such journal. A run that ended before it had written anything of
+    /// a shard has decided nothing about the time before it.
+    pub(crate) fn clock_of(&self, lane: LaneIndex) -> Option<i64> {
+        let lanes = self.lanes.len() as u64;
+        let carried = self.journals.iter().filter(|it| {
+            // As a layout spreads lanes over shards.
+            u64::from(lane.0) * u64::from(it.journals) / lanes == u64::from(it.journal)
+        });
+        let clocks = carried.filter_map(|it| Some((it.epoch, it.now_ms?)));
+        clocks.max().map(|(_, now_ms)| now_ms)
     }
 
     /// The file that a block is in.
@@ -282,6 +298,7 @@ impl Recovery<'_> {
             last_sequence: scan.next_sequence - 1,
             first_number: segments[0].number,
             journals: files.first().map_or(0, |file| file.header.journals),
+            now_ms: newest_clock(&scan.blocks),
         });
         self.keep(files, &scan.blocks);
         Ok(())
@@ -311,10 +328,8 @@ impl Recovery<'_> {
             .iter()
             .map(|file| OldSegment { name: Arc::clone(&file.name), lasts: BTreeMap::new() })
             .collect();
+        self.recovered.now_ms = self.recovered.now_ms.max(newest_clock(blocks));
         for Found { place, header } in blocks {
-            if matches!(header.kind, BlockKind::Records | BlockKind::Mark) {
-                self.recovered.now_ms = self.recovered.now_ms.max(Some(header.now_ms));
-            }
             let (BlockKind::Records, Some(last)) = (header.kind, header.last()) else { continue };
             old[place.segment].lasts.insert(header.lane, last);
             let block = BlockRef::new(header, (base + place.segment) as u32, place.offset);
@@ -343,6 +358,13 @@ impl Recovery<'_> {
         }
         Ok(())
     }
+}
+
+/// The newest intake clock in the blocks of a journal.
+fn newest_clock(blocks: &[Found]) -> Option<i64> {
+    let carries = |kind| matches!(kind, BlockKind::Records | BlockKind::Mark);
+    let carrying = blocks.iter().filter(|block| carries(block.header.kind));
+    carrying.map(|block| block.header.now_ms).max()
 }
 
 /// Reads a segment of a journal: all of its bytes, once its first page is known to be right.

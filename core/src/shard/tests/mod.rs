@@ -253,7 +253,7 @@ impl World {
         other.answers = Arc::clone(&self.answers);
         other.now = to;
         if let Some(from) = from.map(Timestamp::from_millis).filter(|from| *from < to) {
-            other.shard.restarted(from, to);
+            other.shard.restarted(&|_| Some(from), to);
         }
         *self = other;
     }
