@@ -10,7 +10,7 @@ use crate::act::{Act, Answer, Fired, Timer};
 use crate::oracle::{Candidate, Rules, follow};
 use crate::overdue::{Downtime, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use stormwheel::key_group::{Layout, xxh3_64};
 use stormwheel::namespace::OverduePolicy;
@@ -97,6 +97,8 @@ pub(crate) struct Model {
     clock: Vec<i64>,
     /// Restarts that may hold something back, each with until when.
     restarts: Vec<i64>,
+    /// Since when the engine was down, at each restart since it last came to rest.
+    downs: Vec<i64>,
     /// There were more ways in which things may have gone than are followed: nothing is known any
     /// more, and nothing checked.
     pub(crate) is_lost: bool,
@@ -113,6 +115,7 @@ impl Model {
             lanes: vec![Lane::default(); layout.lanes() as usize],
             clock: vec![now],
             restarts: Vec::new(),
+            downs: Vec::new(),
             is_lost: false,
         }
     }
@@ -333,11 +336,30 @@ impl Model {
         !self.rules.is_manual && (may_be_told || !self.restarts.is_empty())
     }
 
-    /// A new engine runs on what is left; its clock reads this, and nothing could fire meanwhile.
-    pub(crate) fn recovered(&mut self, now: i64, downtime: Option<Downtime>) {
+    /// A new engine runs on what is left, with these lanes; its clock reads this, and it was down since
+    /// `from`.
+    pub(crate) fn recovered(&mut self, now: i64, from: i64, layout: Layout) {
         self.clock = vec![now];
-        let downtime = downtime.filter(|_| self.may_hold());
-        if let Some(down) = downtime {
+        // A lane decides for all keys at once. If it had not yet about the restart before, nothing could
+        // be let go since that began; nor if a timer fell due later, and nothing was durable before that.
+        let mut froms = vec![BTreeSet::from([from]); layout.lanes() as usize];
+        if !self.may_hold() {
+            froms.iter_mut().for_each(BTreeSet::clear);
+        }
+        let lane_of = |name: &[u8]| layout.lane_of(layout.group_of(xxh3_64(name))).0 as usize;
+        for (name, key) in self.keys.iter().filter(|_| self.may_hold()) {
+            for candidate in &key.base {
+                let froms = &mut froms[lane_of(name)];
+                match candidate.undecided_since() {
+                    Some(since) => froms.extend([since]),
+                    None if candidate.is_due(from) => froms.extend(&self.downs),
+                    None => {}
+                }
+            }
+        }
+        self.downs.push(from);
+        let earliest = froms.iter().flatten().min();
+        if let Some(down) = earliest.and_then(|from| Downtime::new(*from, now)) {
             if self.restarts.iter().all(|last| *last <= down.from) {
                 self.restarts.clear();
             }
@@ -346,8 +368,11 @@ impl Model {
             // From then on it takes some of them together.
             self.is_lost |= self.restarts.len() > RESTARTS_MAX;
         }
-        for candidate in self.keys.values_mut().flat_map(|key| &mut key.base) {
-            candidate.restart = downtime;
+        for (name, key) in &mut self.keys {
+            let froms = &froms[lane_of(name)];
+            let ways = key.base.iter().flat_map(|it| it.restarted(now, from, froms));
+            key.base = ways.collect::<BTreeSet<Candidate>>().into_iter().collect();
+            self.is_lost |= key.base.len() > CANDIDATES_MAX;
         }
     }
 
@@ -395,6 +420,8 @@ impl Model {
         for lane in &mut self.lanes {
             lane.certain = lane.submitted;
         }
+        // Whatever was to be decided has been.
+        self.downs.clear();
         if let Some(name) = pending.keys().find(|name| !self.keys.contains_key(*name)) {
             let detail = format!("namespace {}: timers of key {}", self.name, text(name));
             return Err(Violation::new("unknown timer", detail));

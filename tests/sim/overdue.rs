@@ -25,6 +25,11 @@ pub(crate) struct Hold {
 }
 
 impl Downtime {
+    /// None, if no time was lost.
+    pub(crate) fn new(from: i64, to: i64) -> Option<Self> {
+        (from < to).then_some(Self { from, to })
+    }
+
     /// When all is let go that this policy holds back.
     pub(crate) fn last_release(&self, policy: OverduePolicy) -> i64 {
         match policy {

@@ -6,7 +6,6 @@ use crate::client::Client;
 use crate::functions::Functions;
 use crate::model::Violation;
 use crate::outputs::Seen;
-use crate::overdue::Downtime;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
@@ -224,11 +223,11 @@ impl Run {
         let now = self.world.now_ms();
         let recovered = self.world.engine().durability().recovered;
         let down_ms = recovered.map_or(0, |it| it.downtime_ms);
-        let downtime = (down_ms > 0).then_some(Downtime { from: now - down_ms, to: now });
-        self.world.machine.trace(&format!("{downtime:?}"));
+        let layout = self.world.setup.layout();
+        self.world.machine.trace(&format!("down for {down_ms} ms until {now}"));
         for space in &mut self.client.spaces {
             if let Some(life) = &mut space.life {
-                life.model.recovered(now, downtime);
+                life.model.recovered(now, now - down_ms, layout);
                 life.consumer.is_anew = true;
             }
         }

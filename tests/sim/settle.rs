@@ -79,7 +79,6 @@ impl Run {
                     format!("{}\n  {id:?} of outputs {earliest:?} to {latest:?}", violation.detail);
                 violation
             })?;
-            // Whatever was to be decided has been.
             life.model.rules.overdue = vec![life.entry.config.overdue];
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;

@@ -18,6 +18,34 @@ pub(crate) struct Window<'a> {
 }
 
 impl Candidate {
+    /// Since when nothing of the key could be let go, if a restart was not decided about that must be
+    /// before anything more of it is.
+    pub(crate) fn undecided_since(&self) -> Option<i64> {
+        let standing = self.undecided().filter(|(down, first)| self.release(first) <= down.to);
+        standing.map(|(down, _)| down.from)
+    }
+
+    /// Whether a timer of the clock was to be let go by then.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        self.first(Domain::Processing).is_some_and(|first| self.release(first) <= now)
+    }
+
+    /// There was another restart: the engine was down since `newest`, and of the key's lane nothing could
+    /// be let go since one of `froms`. Of the key itself one may know since when.
+    pub(crate) fn restarted(&self, now: i64, newest: i64, froms: &BTreeSet<i64>) -> Vec<Self> {
+        let with = |from: i64| {
+            let mut it = self.clone();
+            it.restart = Downtime::new(from, now).filter(|_| !froms.is_empty());
+            it
+        };
+        let is_concerned = self.first(Domain::Processing).is_some_and(|first| first.1 <= now);
+        match self.undecided_since() {
+            Some(since) => vec![with(since)],
+            None if is_concerned && !froms.is_empty() => froms.iter().copied().map(with).collect(),
+            None => vec![with(newest)],
+        }
+    }
+
     /// The lane has decided what a restart holds back. `None`: this is not what was seen.
     fn decide(&self, policy: OverduePolicy, down: Downtime, seen: &[Fired]) -> Option<Self> {
         let mut it = self.clone();

@@ -190,7 +190,8 @@ impl Opening<'_> {
         let mut recovered =
             read_journals(disk, &RecoveryOptions { directory_id, lanes: layout.lanes() })?;
         check_whole(&recovered, &names, &manifests)?;
-        let newest_ms = manifests.iter().map(|it| it.now_ms).chain(recovered.now_ms).max();
+        manifests.iter().for_each(|it| recovered.was_up(it.epoch, it.now_ms));
+        let newest_ms = recovered.newest_ms();
         let clock = AdjustedClock::new(machine, options.clock, newest_ms.unwrap_or(i64::MIN));
         let now_ms = clock.look().now_ms;
         let epoch = names.iter().map(|it| it.epoch).max().unwrap_or(0);
@@ -268,16 +269,13 @@ impl Opening<'_> {
         for shard in &shards {
             shard.add_applied_numbers(&mut numbers);
         }
+        let up = |(first, last)| Timestamp::from_millis(first)..=Timestamp::from_millis(last);
+        let ups = recovered.clocks.values().copied().map(up).collect();
         for shard in &mut shards {
             shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
-            // A manifest is of a run that had decided what became of the time before it.
-            let clock_of = |lane| {
-                let manifest = manifest.map(|manifest| manifest.now_ms);
-                manifest.max(recovered.clock_of(lane)).map(Timestamp::from_millis)
-            };
-            shard.restarted(&clock_of, Timestamp::from_millis(now_ms));
+            shard.restarted(&ups, Timestamp::from_millis(now_ms));
         }
         committer.forget_unknown();
         segments.prepare()?;

@@ -11,6 +11,8 @@ use crate::output::{NamespaceId, OutputBytes};
 use crate::snapshot::{LaneHead, SnapshotFault};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Nobody waits for the answer to a command that is followed.
 const NOBODY: Ticket = Ticket(0);
@@ -97,18 +99,11 @@ impl Shard {
         }
     }
 
-    /// Nothing could fire before `to`, and that from when `from` says of a lane; called before the first
-    /// turn.
-    pub(crate) fn restarted(
-        &mut self,
-        from: &dyn Fn(LaneIndex) -> Option<Timestamp>,
-        to: Timestamp,
-    ) {
-        for (place, lane) in self.lanes.iter_mut().enumerate() {
-            let index = LaneIndex(self.first_lane + place as u16);
-            if let Some(from) = from(index).filter(|from| *from < to) {
-                lane.restarted(from, to);
-            }
+    /// The service was up in these runs, the oldest first, and is again from `to` on; called before the
+    /// first turn.
+    pub(crate) fn restarted(&mut self, ups: &Arc<[RangeInclusive<Timestamp>]>, to: Timestamp) {
+        for lane in &mut self.lanes {
+            lane.restarted(ups, to);
         }
     }
 

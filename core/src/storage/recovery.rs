@@ -8,7 +8,6 @@ use super::old_journals::{OldJournals, OldSegment};
 use super::recovery_fault::{Corruption, RecoveryFault};
 use super::sealing::Unsealed;
 use super::{DiskFault, read_full};
-use crate::key_group::LaneIndex;
 use crate::log::block::{BLOCK_HEADER_BYTES, BlockHeader, BlockKind, decode};
 use crate::log::scan::{Corrupt, Ending, Found, Scanner};
 use crate::log::segment::{
@@ -110,8 +109,6 @@ pub(crate) struct JournalSummary {
     pub(crate) first_number: u64,
     /// How many journals its epoch has.
     pub(crate) journals: u16,
-    /// The newest intake clock in it.
-    pub(crate) now_ms: Option<i64>,
 }
 
 /// What the journals say.
@@ -121,8 +118,8 @@ pub(crate) struct Recovered {
     /// By lane, its blocks in the order of their positions. There may be gaps before the positions
     /// that replay starts at: see [`Recovered::check_from`].
     pub(crate) lanes: Vec<Vec<BlockRef>>,
-    /// The newest intake clock.
-    pub(crate) now_ms: Option<i64>,
+    /// By epoch, the first and the newest intake clock.
+    pub(crate) clocks: BTreeMap<u32, (i64, i64)>,
     pub(crate) torn: Vec<TornTail>,
     pub(crate) journals: Vec<JournalSummary>,
     /// Names in the folder of the journals that are not ours; they are left alone.
@@ -142,23 +139,21 @@ pub(crate) struct SegmentFile {
 }
 
 impl Recovered {
+    /// The service was up then, in this epoch.
+    pub(crate) fn was_up(&mut self, epoch: u32, at_ms: i64) {
+        let (first, last) = self.clocks.entry(epoch).or_insert((at_ms, at_ms));
+        (*first, *last) = (at_ms.min(*first), at_ms.max(*last));
+    }
+
+    /// The newest clock of all.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        self.clocks.values().map(|(_, last)| *last).max()
+    }
+
     /// The blocks of a lane that hold a position above its start; of the first, some may be below.
     pub(crate) fn blocks_from(&self, lane: u16, start: u64) -> &[BlockRef] {
         let blocks = self.lanes.get(lane as usize).map_or(&[][..], Vec::as_slice);
         &blocks[blocks.partition_point(|block| block.last() <= start)..]
-    }
-
-    /// The newest intake clock of the journal that carried a lane in the newest run in which it wrote
-    /// anything; none if there is no such journal. A run that ended before it had written anything of
-    /// a shard has decided nothing about the time before it.
-    pub(crate) fn clock_of(&self, lane: LaneIndex) -> Option<i64> {
-        let lanes = self.lanes.len() as u64;
-        let carried = self.journals.iter().filter(|it| {
-            // As a layout spreads lanes over shards.
-            u64::from(lane.0) * u64::from(it.journals) / lanes == u64::from(it.journal)
-        });
-        let clocks = carried.filter_map(|it| Some((it.epoch, it.now_ms?)));
-        clocks.max().map(|(_, now_ms)| now_ms)
     }
 
     /// The file that a block is in.
@@ -221,7 +216,7 @@ fn empty(lanes: u16) -> Recovered {
     Recovered {
         highest_epoch: 0,
         lanes: vec![Vec::new(); lanes as usize],
-        now_ms: None,
+        clocks: BTreeMap::new(),
         torn: Vec::new(),
         journals: Vec::new(),
         strangers: Vec::new(),
@@ -298,9 +293,8 @@ impl Recovery<'_> {
             last_sequence: scan.next_sequence - 1,
             first_number: segments[0].number,
             journals: files.first().map_or(0, |file| file.header.journals),
-            now_ms: newest_clock(&scan.blocks),
         });
-        self.keep(files, &scan.blocks);
+        self.keep(epoch, files, &scan.blocks);
         Ok(())
     }
 
@@ -322,14 +316,16 @@ impl Recovery<'_> {
     }
 
     /// Notes the blocks of a journal with their lanes.
-    fn keep(&mut self, files: Vec<SegmentFile>, blocks: &[Found]) {
+    fn keep(&mut self, epoch: u32, files: Vec<SegmentFile>, blocks: &[Found]) {
         let base = self.recovered.files.len();
         let mut old: VecDeque<OldSegment> = files
             .iter()
             .map(|file| OldSegment { name: Arc::clone(&file.name), lasts: BTreeMap::new() })
             .collect();
-        self.recovered.now_ms = self.recovered.now_ms.max(newest_clock(blocks));
         for Found { place, header } in blocks {
+            if matches!(header.kind, BlockKind::Records | BlockKind::Mark) {
+                self.recovered.was_up(epoch, header.now_ms);
+            }
             let (BlockKind::Records, Some(last)) = (header.kind, header.last()) else { continue };
             old[place.segment].lasts.insert(header.lane, last);
             let block = BlockRef::new(header, (base + place.segment) as u32, place.offset);
@@ -358,13 +354,6 @@ impl Recovery<'_> {
         }
         Ok(())
     }
-}
-
-/// The newest intake clock in the blocks of a journal.
-fn newest_clock(blocks: &[Found]) -> Option<i64> {
-    let carries = |kind| matches!(kind, BlockKind::Records | BlockKind::Mark);
-    let carrying = blocks.iter().filter(|block| carries(block.header.kind));
-    carrying.map(|block| block.header.now_ms).max()
 }
 
 /// Reads a segment of a journal: all of its bytes, once its first page is known to be right.
