@@ -6,12 +6,15 @@
 //! "durable" makes everything certain that was submitted to the same lane before. In a crash a lane
 //! loses what is not certain from some operation on: the same one for all its keys.
 
+mod still;
+
 use crate::act::{Act, Answer, Fired, Timer};
 use crate::oracle::{Candidate, Rules, follow};
 use crate::overdue::{Downtime, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use still::Still;
 use stormwheel::key_group::{Layout, xxh3_64};
 use stormwheel::namespace::OverduePolicy;
 
@@ -49,6 +52,8 @@ impl fmt::Debug for OpRef {
 struct Moment {
     /// Readings of the engine's clock.
     clock: usize,
+    /// The latest time that may have passed.
+    latest: i64,
     /// Advances that were asked for.
     asked: [usize; 2],
     /// Advances that are in all lanes.
@@ -99,6 +104,8 @@ pub(crate) struct Model {
     restarts: Vec<i64>,
     /// Since when the engine was down, at each restart since it last came to rest.
     downs: Vec<i64>,
+    /// It is paused.
+    still: Option<Still>,
     /// There were more ways in which things may have gone than are followed: nothing is known any
     /// more, and nothing checked.
     pub(crate) is_lost: bool,
@@ -116,6 +123,7 @@ impl Model {
             clock: vec![now],
             restarts: Vec::new(),
             downs: Vec::new(),
+            still: None,
             is_lost: false,
         }
     }
@@ -132,8 +140,14 @@ impl Model {
     }
 
     fn moment(&self) -> Moment {
+        let clock = self.clock.len();
+        if let Some(still) = &self.still {
+            let advances = still.advances;
+            return Moment { clock, latest: still.latest(), asked: advances, done: advances };
+        }
         let asked = [self.rules.advances[0].len(), self.rules.advances[1].len()];
-        Moment { clock: self.clock.len(), asked, done: self.done }
+        let latest = self.clock.iter().copied().max().unwrap_or(i64::MIN);
+        Moment { clock, latest, asked, done: self.done }
     }
 
     /// An operation was handed to the engine.
@@ -222,7 +236,7 @@ impl Model {
             (op.from.done[it].min(most), most)
         });
         let clock = &self.clock[op.from.clock.saturating_sub(1)..until.clock];
-        let window = Window { clock, advances };
+        let window = Window { clock, latest: until.latest, advances };
         let answer = op.answer.as_ref().map(|(answer, _)| answer);
         follow(from, name, &op.act, answer, &self.rules, &window, &key.seen)
     }
@@ -311,8 +325,8 @@ impl Model {
             }
             all.extend(current);
             if self.may_hold() {
-                let ways =
-                    all.iter().flat_map(|it| it.at_the_end(&self.rules, &self.clock, &key.seen));
+                let latest = self.moment().latest;
+                let ways = all.iter().flat_map(|it| it.at_the_end(&self.rules, latest, &key.seen));
                 all = ways.collect();
                 if all.is_empty() {
                     return Err(self.explain("output", &name, &key, None));
@@ -343,11 +357,13 @@ impl Model {
         // A lane decides for all keys at once. If it had not yet about the restart before, nothing could
         // be let go since that began; nor if a timer fell due later, and nothing was durable before that.
         let mut froms = vec![BTreeSet::from([from]); layout.lanes() as usize];
-        if !self.may_hold() {
+        // What fell due in a pause is decided about at its end.
+        let may_hold = self.may_hold() && self.still.is_none();
+        if !may_hold {
             froms.iter_mut().for_each(BTreeSet::clear);
         }
         let lane_of = |name: &[u8]| layout.lane_of(layout.group_of(xxh3_64(name))).0 as usize;
-        for (name, key) in self.keys.iter().filter(|_| self.may_hold()) {
+        for (name, key) in self.keys.iter().filter(|_| may_hold) {
             for candidate in &key.base {
                 let froms = &mut froms[lane_of(name)];
                 match candidate.undecided_since() {
@@ -360,13 +376,7 @@ impl Model {
         self.downs.push(from);
         let earliest = froms.iter().flatten().min();
         if let Some(down) = earliest.and_then(|from| Downtime::new(*from, now)) {
-            if self.restarts.iter().all(|last| *last <= down.from) {
-                self.restarts.clear();
-            }
-            let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
-            self.restarts.extend(last);
-            // From then on it takes some of them together.
-            self.is_lost |= self.restarts.len() > RESTARTS_MAX;
+            self.note_restart(down);
         }
         for (name, key) in &mut self.keys {
             let froms = &froms[lane_of(name)];
@@ -374,6 +384,16 @@ impl Model {
             key.base = ways.collect::<BTreeSet<Candidate>>().into_iter().collect();
             self.is_lost |= key.base.len() > CANDIDATES_MAX;
         }
+    }
+
+    fn note_restart(&mut self, down: Downtime) {
+        if self.restarts.iter().all(|last| *last <= down.from) {
+            self.restarts.clear();
+        }
+        let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
+        self.restarts.extend(last);
+        // From then on it takes some of them together.
+        self.is_lost |= self.restarts.len() > RESTARTS_MAX;
     }
 
     /// The keys are on other lanes from now on; nothing is under way.
@@ -440,7 +460,10 @@ impl Model {
             }
             let none = Vec::new();
             let pending = pending.get(name).unwrap_or(&none);
-            let due = settle_all(&key.base, &self.rules, reached, now, &key.seen);
+            let due = match &self.still {
+                Some(still) => self.rest_still(still, &key),
+                None => settle_all(&key.base, &self.rules, reached, now, &key.seen),
+            };
             let mut next = due.clone();
             next.retain(|candidate| candidate.pending() == *pending);
             if next.is_empty() {

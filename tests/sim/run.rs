@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
     pub(crate) checkpoints: u64,
+    /// Namespaces that were paused and resumed.
+    pub(crate) pauses: u64,
     /// Timers that restarts found due, by policy, as the engine counts them.
     pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
@@ -49,6 +51,7 @@ impl Summary {
             (&mut self.outputs, it.outputs),
             (&mut self.checks, it.checks),
             (&mut self.checkpoints, it.checkpoints),
+            (&mut self.pauses, it.pauses),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
             (&mut self.elements, it.elements),
@@ -176,6 +179,7 @@ impl Run {
             trace: self.world.machine.trace_hash(),
             acknowledged: self.client.acknowledged,
             checkpoints: self.client.checkpoints,
+            pauses: self.client.pauses,
             elements: self.functions.taken,
             callbacks: self.functions.callbacks,
             calls: self.world.machine.calls(),

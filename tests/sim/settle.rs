@@ -70,6 +70,12 @@ impl Run {
                 }
                 *standing = found;
             }
+            let (since, is_resuming) = match &told {
+                Some(Told::Pause { since, .. }) => (Some(&**since), false),
+                Some(Told::Resume { .. }) => (None, true),
+                _ => (None, false),
+            };
+            life.model.check_pause(status.paused, since, is_resuming)?;
             life.reached(&status)?;
             let log = engine.outputs();
             life.model.settled(&pending).map_err(|mut violation| {

@@ -56,9 +56,31 @@ pub(crate) struct Producer {
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "there are few of them")]
 pub(crate) enum Told {
-    Source { source: String, to: i64, result: SourceResult, marks: Vec<u64> },
-    Clock { to: i64, advanced: bool, marks: Vec<u64> },
-    Configure { config: NamespaceConfig, marks: Vec<u64> },
+    Source {
+        source: String,
+        to: i64,
+        result: SourceResult,
+        marks: Vec<u64>,
+    },
+    Clock {
+        to: i64,
+        advanced: bool,
+        marks: Vec<u64>,
+    },
+    Configure {
+        config: NamespaceConfig,
+        marks: Vec<u64>,
+    },
+    /// `since`: what the clock may have read then, once the engine has gone meanwhile.
+    Pause {
+        mark: usize,
+        since: Vec<i64>,
+        marks: Vec<u64>,
+    },
+    Resume {
+        mark: usize,
+        marks: Vec<u64>,
+    },
     Delete,
 }
 
@@ -78,7 +100,13 @@ impl Space {
 
     /// Nothing may be asked of it now.
     pub(crate) const fn is_exclusive(&self) -> bool {
-        self.is_lost || matches!(self.told, Some(Told::Configure { .. } | Told::Delete))
+        let told = &self.told;
+        self.is_lost || !matches!(told, None | Some(Told::Source { .. } | Told::Clock { .. }))
+    }
+
+    /// No time passes in it.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.model.is_paused())
     }
 
     /// Nobody knows any more what to expect of it.
@@ -159,6 +187,23 @@ impl Life {
         let event = rules.advances[0].last().copied().unwrap_or(now - 100);
         let manual = rules.advances[1].last().copied().unwrap_or(10_000);
         [event, if rules.is_manual { manual } else { now }]
+    }
+
+    /// The engine is gone: what was told last may have been done.
+    pub(crate) fn crash(
+        &mut self,
+        told: &mut Option<Told>,
+        may_refuse: bool,
+    ) -> Result<(), Violation> {
+        match told {
+            Some(Told::Pause { mark, since, .. }) if since.is_empty() => {
+                *since = self.model.clock_since(*mark);
+            }
+            Some(Told::Resume { .. }) => self.model.crash_amid_resume(),
+            _ => {}
+        }
+        self.producers.iter_mut().for_each(|producer| producer.is_asked = false);
+        self.model.crash(may_refuse)
     }
 
     /// What the engine says of the namespace's time, after a crash or when nothing is under way.

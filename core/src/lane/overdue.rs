@@ -44,6 +44,15 @@ impl Lane {
         self.downtime.as_ref().map(|it| it.to)
     }
 
+    /// Whether something may have been due at the restart of which it is not decided what becomes of it.
+    pub(crate) fn is_undecided(&self) -> bool {
+        let Some(Downtime { to, .. }) = &self.downtime else {
+            return false;
+        };
+        let mut due = self.agenda.iter().take_while(|(at, _)| at <= to);
+        due.any(|(_, home)| self.home(*home).is_restarted)
+    }
+
     /// Decides what becomes of the timers of a namespace that were due at the restart, if there are
     /// some, and begins to do it.
     ///

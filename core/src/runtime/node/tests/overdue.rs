@@ -261,3 +261,20 @@ fn a_crash_before_every_lane_has_decided_shortens_no_shift() {
         }
     }
 }
+
+#[test]
+fn a_savepoint_asked_for_before_a_lane_has_decided_shortens_no_shift() {
+    let mut world = World::with_policy(2, OverduePolicy::Shift);
+    world.register(0..20, 2_000);
+    world.node = None;
+    world.disk = world.disk.crash(None);
+    world.pass(3_600_000);
+    world.open_parts();
+    let info = world.savepoint(&[]);
+    let (mut new, _) = world.restored(&info.id, (16, 2), 1);
+    for (wait_ms, fired) in [(0, 0), (1_999, 0), (1, 20)] {
+        new.pass(wait_ms);
+        new.settle();
+        assert_eq!(new.fired_count(), fired, "after {wait_ms} ms more");
+    }
+}
