@@ -6,11 +6,9 @@ use crate::client::{Asked, Client, Fate, Reply, fate};
 use crate::draw;
 use crate::model::Violation;
 use crate::rng::Rng;
-use crate::space::{Life, Told, combined};
+use crate::space::{Life, Told};
 use stormwheel::error::Rejection;
-use stormwheel::namespace::{
-    ClockChange, Command, CommandReply, OverduePolicy, SourceChange, SourceResult,
-};
+use stormwheel::namespace::{ClockChange, Command, CommandReply, OverduePolicy, SourceChange};
 use stormwheel::runtime::Engine;
 use stormwheel::time::Timestamp;
 
@@ -55,31 +53,24 @@ impl Client {
 
     pub(crate) fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let Some(life) = &mut self.spaces[space].life else { return };
-        let names: Vec<String> = life.sources.keys().cloned().collect();
+        let names = life.sources.names();
         if names.is_empty() {
             return;
         }
         let source = rng.pick(&names).clone();
-        let standing = life.sources[&source];
-        let from = standing.unwrap_or(now - 100);
-        let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-        let result = if standing.is_none_or(|standing| to > standing) {
-            SourceResult::Advanced
+        let mut after = life.sources.clone();
+        let (change, result) = if rng.below(5) == 0 {
+            (SourceChange::Idle, after.idle(&source))
         } else {
-            SourceResult::Ignored
+            let from = life.sources.watermark(&source).unwrap_or(now - 100);
+            let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
+            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to))
         };
         let marks = life.model.marks();
-        if result == SourceResult::Advanced {
-            let mut after = life.sources.clone();
-            after.insert(source.clone(), Some(to));
-            if let Some(combined) = combined(&after)
-                && life.model.rules.advances[0].last().is_none_or(|last| combined > *last)
-            {
-                life.model.rules.advances[0].push(combined);
-            }
-        }
-        self.spaces[space].told = Some(Told::Source { source: source.clone(), to, result, marks });
-        let change = SourceChange::Watermark(Timestamp::from_millis(to));
+        let advances = &mut life.model.rules.advances[0];
+        let next = after.combined().filter(|to| advances.last().is_none_or(|last| to > last));
+        advances.extend(next);
+        self.spaces[space].told = Some(Told::Source { after, result, marks });
         self.command(engine, space, Command::Source { source, change }, rng.below(2) == 0);
     }
 
@@ -170,13 +161,11 @@ impl Client {
                 it.adopt(entry, self.layout, now)?;
             }
             (
-                Told::Source { source, to, result, marks },
+                Told::Source { after, result, marks },
                 Ok(CommandReply::Source { result: found, watermark, .. }),
             ) if result == found => {
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                if *result == SourceResult::Advanced {
-                    life.sources.insert(source.clone(), Some(*to));
-                }
+                life.sources = after.clone();
                 let advances = &life.model.rules.advances[0];
                 if watermark.map(Timestamp::as_millis) != advances.last().copied() {
                     return wrong(reply, &told);

@@ -107,6 +107,7 @@ mod script;
 mod settle;
 mod share;
 mod shrink;
+mod sources;
 mod space;
 mod stage;
 mod store;

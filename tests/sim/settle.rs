@@ -56,19 +56,15 @@ impl Run {
             let told = space.told.take();
             space.is_restarted = false;
             let Some(life) = &mut space.life else { continue };
-            for (source, standing) in &mut life.sources {
-                let found = status.sources.iter().find(|it| it.source == *source);
-                let found =
-                    found.and_then(|it| it.watermark).map(stormwheel::time::Timestamp::as_millis);
-                let may = match &told {
-                    Some(Told::Source { source: it, to, .. }) if it == source => Some(*to),
-                    _ => *standing,
-                };
-                if found != *standing && found != may {
-                    let detail = format!("{}: {source} stands at {found:?}", entry.name);
-                    return Err(Violation::new("lost time", format!("{detail}, not {standing:?}")));
-                }
-                *standing = found;
+            if let Some(Told::Source { after, .. }) = &told
+                && after.are(&status.sources, status.watermark)
+            {
+                life.sources = after.clone();
+            }
+            if !life.sources.are(&status.sources, status.watermark) {
+                let (found, at) = (&status.sources, status.watermark);
+                let detail = format!("{}: {found:?} at {at:?}, not {:?}", entry.name, life.sources);
+                return Err(Violation::new("lost time", detail));
             }
             let (since, is_resuming) = match &told {
                 Some(Told::Pause { since, .. }) => (Some(&**since), false),

@@ -5,7 +5,7 @@ use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
-use std::collections::BTreeMap;
+use crate::sources::Sources;
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
 use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceStatus, SourceResult};
@@ -37,7 +37,7 @@ pub(crate) struct Life {
     pub(crate) entry: Arc<NamespaceEntry>,
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
-    pub(crate) sources: BTreeMap<String, Option<i64>>,
+    pub(crate) sources: Sources,
     pub(crate) producers: [Producer; PRODUCERS.len()],
 }
 
@@ -56,9 +56,9 @@ pub(crate) struct Producer {
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "there are few of them")]
 pub(crate) enum Told {
+    /// `after`: what the sources come to.
     Source {
-        source: String,
-        to: i64,
+        after: Sources,
         result: SourceResult,
         marks: Vec<u64>,
     },
@@ -160,19 +160,18 @@ impl Space {
         {
             let Rules { advances, overdue, .. } = life.model.rules.clone();
             life.model.rules = Rules { advances, overdue, ..rules };
-            for source in &config.watermark.sources {
-                life.sources.entry(source.clone()).or_insert(None);
-            }
+            life.sources.list(config.watermark.sources.iter());
             life.entry = entry;
             return Ok(());
         }
         self.begin(&entry)?;
         let config = &entry.config;
-        let sources = config.watermark.sources.iter();
+        let mut sources = Sources::default();
+        sources.list(config.watermark.sources.iter());
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
-            sources: sources.map(|source| (source.clone(), None)).collect(),
+            sources,
             producers: Default::default(),
             entry,
         });
@@ -214,9 +213,4 @@ impl Life {
         }
         Ok(())
     }
-}
-
-/// The combined watermark of sources that have all reported.
-pub(crate) fn combined(sources: &BTreeMap<String, Option<i64>>) -> Option<i64> {
-    sources.values().copied().min().flatten()
 }
