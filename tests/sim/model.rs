@@ -10,7 +10,7 @@ mod still;
 
 use crate::act::{Act, Answer, Fired, Timer};
 use crate::oracle::{Candidate, Rules, follow};
-use crate::overdue::{Downtime, RESTARTS_MAX};
+use crate::overdue::{Downtime, Hold, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -384,6 +384,17 @@ impl Model {
             key.base = ways.collect::<BTreeSet<Candidate>>().into_iter().collect();
             self.is_lost |= key.base.len() > CANDIDATES_MAX;
         }
+    }
+
+    /// Its lanes are joined into others, and so is what they hold back. A shift that was longer on one
+    /// than on another is then as long for all: that is not followed.
+    pub(crate) fn restored(&mut self) {
+        let candidates = self.keys.values().flat_map(|key| &key.base);
+        let holds: BTreeSet<_> = candidates.flat_map(|it| it.held.iter().copied()).collect();
+        let mut shifts: Vec<_> = holds.iter().map(Hold::shift).collect();
+        shifts.sort_unstable();
+        shifts.dedup();
+        self.is_lost |= shifts.windows(2).any(|pair| pair[0].0 == pair[1].0);
     }
 
     fn note_restart(&mut self, down: Downtime) {

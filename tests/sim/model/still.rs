@@ -43,11 +43,9 @@ impl Model {
         self.clock.len() - 1
     }
 
-    /// No time passes any more, since the clock read one of these. What was due at a restart and not
-    /// decided about is decided with what falls due from now on.
+    /// No time passes any more, since the clock read one of these.
     pub(crate) fn pause(&mut self, since: Vec<i64>) {
         self.still = Some(Still { since, advances: self.done });
-        self.keys.values_mut().flat_map(|key| &mut key.base).for_each(|it| it.restart = None);
     }
 
     /// Time passes again, since the clock read one of these: everything that this made due was seen.
@@ -66,9 +64,12 @@ impl Model {
         }
         downtimes.iter().flatten().for_each(|down| self.note_restart(*down));
         let latest = until.last().copied().unwrap_or(i64::MIN);
-        for key in self.keys.values_mut() {
+        let mut keys = std::mem::take(&mut self.keys);
+        for key in keys.values_mut() {
             let mut base = BTreeSet::new();
-            for it in std::mem::take(&mut key.base) {
+            // What was to be decided before the pause has been.
+            let ways = self.in_pause(&still, key).into_iter();
+            for it in ways.filter(|it| it.undecided_since().is_none()) {
                 let first = it.first(Domain::Processing);
                 let is_concerned = first.is_some_and(|first| first.1 <= latest);
                 for restart in downtimes.iter().take(if is_concerned { usize::MAX } else { 1 }) {
@@ -80,6 +81,7 @@ impl Model {
             key.base = base.into_iter().collect();
             self.is_lost |= key.base.len() > CANDIDATES_MAX;
         }
+        self.keys = keys;
     }
 
     /// A crash came while it was being resumed: lanes that had heard of that decide about the downtime
@@ -93,15 +95,19 @@ impl Model {
         self.still = None;
     }
 
-    /// What a key may have come to in a pause, with nothing under way: all that has fired was seen. What
-    /// was due when it began may have fired before, or not.
-    pub(super) fn rest_still(&self, still: &Still, key: &super::Key) -> Vec<Candidate> {
+    /// What a key may have come to in a pause: what was due when it began may have fired before, or not.
+    fn in_pause(&self, still: &Still, key: &super::Key) -> BTreeSet<Candidate> {
         let advances = still.advances.map(|it| (it, it));
         let window = Window { clock: &self.clock, latest: still.latest(), advances };
         let ways = key.base.iter().flat_map(|it| it.before(&self.rules, &window, &key.seen));
-        let ways: BTreeSet<Candidate> = ways.map(|(it, _)| it).collect();
-        let seen = key.seen.len();
-        ways.into_iter().filter(|it| it.fired == seen && it.unseen.is_empty()).collect()
+        ways.map(|(it, _)| it).collect()
+    }
+
+    /// The same, with nothing under way: all that has fired was seen.
+    pub(super) fn rest_still(&self, still: &Still, key: &super::Key) -> Vec<Candidate> {
+        let mut ways = self.in_pause(still, key);
+        ways.retain(|it| it.fired == key.seen.len() && it.unseen.is_empty());
+        ways.into_iter().collect()
     }
 
     /// Holds the engine's word to what is known. `told_since`: it may have been paused then, or
@@ -113,7 +119,12 @@ impl Model {
         is_resuming: bool,
     ) -> Result<(), Violation> {
         match (self.is_paused(), is_paused, told_since) {
-            (false, true, Some(since)) => self.pause(since.to_vec()),
+            (false, true, Some(since)) => {
+                self.pause(since.to_vec());
+                // What was due at the restart is decided about with what falls due from now on.
+                let candidates = self.keys.values_mut().flat_map(|key| &mut key.base);
+                candidates.for_each(|it| it.restart = None);
+            }
             (true, false, _) if is_resuming => self.resumed_before(),
             (known, found, _) if known != found => {
                 let detail = format!("namespace {}: paused: {found}, not {known}", self.name);
