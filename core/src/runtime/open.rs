@@ -190,7 +190,9 @@ impl Opening<'_> {
         let mut recovered =
             read_journals(disk, &RecoveryOptions { directory_id, lanes: layout.lanes() })?;
         check_whole(&recovered, &names, &manifests)?;
-        manifests.iter().for_each(|it| recovered.was_up(it.epoch, it.now_ms));
+        for manifest in &manifests {
+            recovered.was_up(manifest.epoch, manifest.now_ms);
+        }
         let newest_ms = recovered.newest_ms();
         let clock = AdjustedClock::new(machine, options.clock, newest_ms.unwrap_or(i64::MIN));
         let now_ms = clock.look().now_ms;
