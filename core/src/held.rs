@@ -54,13 +54,20 @@ impl Held {
 
     /// What several lanes of one namespace hold, in one note for all of them. A lane notes a restart
     /// only if something was due on it then; what did not fall due in a restart, the note of that
-    /// one does not touch. So each timer is let go as on its own lane, or later where a lane had
-    /// taken its newest restarts together.
+    /// one does not touch. So each timer is let go as on its own lane, or later: where a lane had
+    /// taken its newest restarts together, or where a restart ended a longer downtime on another lane,
+    /// which had not decided about the one before.
     pub(crate) fn joined<'a>(lanes: impl Iterator<Item = &'a Self>) -> Option<Self> {
         let mut holds: Vec<Hold> = lanes.flat_map(|held| &held.0).copied().collect();
         // By the time of the restart: each takes what those before it let go.
         holds.sort_unstable();
-        holds.dedup();
+        holds.dedup_by(|newer, older| {
+            let is_same = newer.until == older.until;
+            if is_same {
+                *older = older.beside(*newer);
+            }
+            is_same
+        });
         Self(holds).bounded()
     }
 
@@ -111,6 +118,16 @@ impl Hold {
             later_ms: self.later_ms.saturating_add(newer.later_ms),
             span_from: newer.span_from.max(self.span_from.saturating_add(newer.later_ms)),
             span_ms: self.span_ms.max(newer.span_ms),
+        }
+    }
+
+    /// What two lanes hold of the same restart: nothing is let go before it would be by either.
+    fn beside(self, other: Self) -> Self {
+        Self {
+            until: self.until,
+            later_ms: self.later_ms.max(other.later_ms),
+            span_from: self.span_from.max(other.span_from),
+            span_ms: self.span_ms.max(other.span_ms),
         }
     }
 
@@ -242,6 +259,18 @@ mod tests {
                 assert_eq!(both.release_at(at(50), hash), release);
             }
             assert_eq!(both.release_at(at(250), hash), later.release_at(at(250), hash));
+        }
+    }
+
+    #[test]
+    fn a_restart_that_was_longer_on_one_lane_shifts_once_where_lanes_are_joined() {
+        let short = Held::after(None, OverduePolicy::Shift, at(200), at(300));
+        let long = Held::after(None, OverduePolicy::Shift, at(50), at(300));
+        for lanes in [[&short, &long], [&long, &short]] {
+            let both = Held::joined(lanes.into_iter().flatten()).expect("it holds");
+            for (time, release) in [(40, 290), (250, 500), (301, 301)] {
+                assert_eq!(both.release_at(at(time), 0), at(release));
+            }
         }
     }
 

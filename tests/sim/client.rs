@@ -60,6 +60,8 @@ pub(crate) struct Client {
     pub(crate) acknowledged: u64,
     pub(crate) refused: u64,
     pub(crate) checkpoints: u64,
+    /// Namespaces that were paused and resumed.
+    pub(crate) pauses: u64,
     /// What a second run must repeat.
     pub(crate) log: Vec<String>,
 }
@@ -79,6 +81,7 @@ impl Client {
             acknowledged: 0,
             refused: 0,
             checkpoints: 0,
+            pauses: 0,
             log: Vec::new(),
         }
     }
@@ -107,8 +110,10 @@ impl Client {
         let space = rng.below(self.spaces.len() as u64) as usize;
         let is_there = self.spaces[space].life.is_some();
         let is_told = self.spaces[space].told.is_some();
-        match rng.below(42) {
+        match rng.below(50) {
             _ if self.spaces[space].is_exclusive() => {}
+            // What is paused goes on once nothing is under way.
+            0..=24 if self.spaces[space].is_paused() && self.spaces[space].busy > 0 => {}
             0..=1 if !is_told => self.configure(engine, rng, space),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
             3..=6 if !is_told && is_there => self.source(engine, rng, space, now),
@@ -119,6 +124,7 @@ impl Client {
             17 => self.savepoint(engine),
             18 if is_there => self.batch(engine, rng, space, now, 300),
             19..=24 if is_there => self.produce(engine, rng, space, now),
+            25..=32 if !is_told && is_there => self.pause_or_resume(engine, space),
             _ if is_there => {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
@@ -396,8 +402,7 @@ impl Client {
             space.busy = 0;
             space.is_restarted = true;
             if let Some(life) = &mut space.life {
-                life.producers.iter_mut().for_each(|producer| producer.is_asked = false);
-                life.model.crash(may_refuse)?;
+                life.crash(&mut space.told, may_refuse)?;
             }
         }
         Ok(())

@@ -6,9 +6,9 @@ use crate::client::{Asked, Client, Fate, Reply, fate};
 use crate::draw;
 use crate::model::Violation;
 use crate::rng::Rng;
-use crate::space::{Told, combined};
+use crate::space::{Life, Told};
 use stormwheel::error::Rejection;
-use stormwheel::namespace::{ClockChange, Command, CommandReply, SourceChange, SourceResult};
+use stormwheel::namespace::{ClockChange, Command, CommandReply, OverduePolicy, SourceChange};
 use stormwheel::runtime::Engine;
 use stormwheel::time::Timestamp;
 
@@ -26,8 +26,13 @@ impl Client {
             return;
         }
         let mut config = draw::config(rng, it.name);
-        if let Some(life) = it.life.as_ref().filter(|_| it.is_restarted) {
-            // What was due at the restart may be waiting for its decision.
+        let is_fixed = |life: &&Life| {
+            let is_manual = life.model.rules.is_manual && life.model.is_paused();
+            it.is_restarted || is_manual
+        };
+        if let Some(life) = it.life.as_ref().filter(is_fixed) {
+            // What was due at the restart may be waiting for its decision; a manual clock is not
+            // followed through anything but `fire`.
             config.overdue = life.entry.config.overdue;
         }
         let marks = it.life.as_ref().map(|life| life.model.marks()).unwrap_or_default();
@@ -48,31 +53,24 @@ impl Client {
 
     pub(crate) fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let Some(life) = &mut self.spaces[space].life else { return };
-        let names: Vec<String> = life.sources.keys().cloned().collect();
+        let names = life.sources.names();
         if names.is_empty() {
             return;
         }
         let source = rng.pick(&names).clone();
-        let standing = life.sources[&source];
-        let from = standing.unwrap_or(now - 100);
-        let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-        let result = if standing.is_none_or(|standing| to > standing) {
-            SourceResult::Advanced
+        let mut after = life.sources.clone();
+        let (change, result) = if rng.below(5) == 0 {
+            (SourceChange::Idle, after.idle(&source))
         } else {
-            SourceResult::Ignored
+            let from = life.sources.watermark(&source).unwrap_or(now - 100);
+            let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
+            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to))
         };
         let marks = life.model.marks();
-        if result == SourceResult::Advanced {
-            let mut after = life.sources.clone();
-            after.insert(source.clone(), Some(to));
-            if let Some(combined) = combined(&after)
-                && life.model.rules.advances[0].last().is_none_or(|last| combined > *last)
-            {
-                life.model.rules.advances[0].push(combined);
-            }
-        }
-        self.spaces[space].told = Some(Told::Source { source: source.clone(), to, result, marks });
-        let change = SourceChange::Watermark(Timestamp::from_millis(to));
+        let advances = &mut life.model.rules.advances[0];
+        let next = after.combined().filter(|to| advances.last().is_none_or(|last| to > last));
+        advances.extend(next);
+        self.spaces[space].told = Some(Told::Source { after, result, marks });
         self.command(engine, space, Command::Source { source, change }, rng.below(2) == 0);
     }
 
@@ -97,6 +95,29 @@ impl Client {
         }
         self.spaces[space].told = Some(Told::Clock { to, advanced, marks });
         self.command(engine, space, Command::Clock(change), true);
+    }
+
+    /// Lets the time of a namespace stand still, or go on.
+    pub(crate) fn pause_or_resume(&mut self, engine: &Engine, space: usize) {
+        let it = &mut self.spaces[space];
+        let Some(life) = it.life.as_ref().filter(|_| !it.is_restarted) else { return };
+        // Whether what is under way comes before or after a resume nobody could tell.
+        if life.model.is_paused() && it.busy > 0 {
+            return;
+        }
+        let model = &life.model;
+        let fires = model.rules.overdue.iter().all(|it| *it == OverduePolicy::Fire);
+        if model.rules.is_manual && !fires {
+            return;
+        }
+        let (mark, marks) = (model.clock_mark(), model.marks());
+        let (told, command) = if model.is_paused() {
+            (Told::Resume { mark, marks }, Command::Resume)
+        } else {
+            (Told::Pause { mark, since: Vec::new(), marks }, Command::Pause)
+        };
+        it.told = Some(told);
+        self.command(engine, space, command, false);
     }
 
     /// A namespace has answered to what it was told.
@@ -140,20 +161,22 @@ impl Client {
                 it.adopt(entry, self.layout, now)?;
             }
             (
-                Told::Source { source, to, result, marks },
+                Told::Source { after, result, marks },
                 Ok(CommandReply::Source { result: found, watermark, .. }),
             ) if result == found => {
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
-                if *result == SourceResult::Advanced {
-                    life.sources.insert(source.clone(), Some(*to));
-                }
+                life.sources = after.clone();
                 let advances = &life.model.rules.advances[0];
                 if watermark.map(Timestamp::as_millis) != advances.last().copied() {
                     return wrong(reply, &told);
                 }
-                if advances.len() > life.model.done[0] {
-                    life.model.done[0] = advances.len();
-                    life.model.all_certain(marks)?;
+                let moved = advances.len();
+                if moved > life.model.done[0] {
+                    life.model.done[0] = moved;
+                    // In a pause the lanes hear of it later.
+                    if !life.model.is_paused() {
+                        life.model.all_certain(marks)?;
+                    }
                 }
             }
             (
@@ -162,9 +185,20 @@ impl Client {
             ) if advanced == found && (!advanced || now.as_millis() == *to) => {
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 life.model.done[1] = life.model.rules.advances[1].len();
-                if *advanced {
+                if *advanced && !life.model.is_paused() {
                     life.model.all_certain(marks)?;
                 }
+            }
+            (Told::Pause { mark, marks, .. }, Ok(CommandReply::Paused { changed: true })) => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                life.model.all_certain(marks)?;
+                life.model.pause(life.model.clock_since(*mark));
+            }
+            (Told::Resume { mark, marks }, Ok(CommandReply::Resumed { changed: true })) => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                life.model.all_certain(marks)?;
+                life.model.resume(&life.model.clock_since(*mark));
+                self.pauses += 1;
             }
             (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
             (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))

@@ -135,7 +135,8 @@ pub(crate) fn cost_bytes(key: &[u8], act: &Act) -> usize {
 
 /// The configuration of a namespace: only what may change does, once it is there.
 pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
-    let sources: &[&str] = if name == "orders" { &["left", "right"] } else { &["left"] };
+    let sources: &[&str] =
+        if ["orders", "s.2"].contains(&name) { &["left", "right"] } else { &["left"] };
     NamespaceConfig {
         clock: if name.starts_with("manual") { ClockKind::Manual } else { ClockKind::System },
         resolution_ms: *rng.pick(&[1, 1, 16]),

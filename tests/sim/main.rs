@@ -32,9 +32,10 @@
 //!
 //! **What is not simulated**: a disk that loses what it said was synced, or that writes over what it
 //! was not told to; a store that lists other names than it holds; two processes on one directory (the
-//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources that go
-//! idle are not asked for: by themselves or when told. Namespaces are neither paused nor closed, and
-//! functions neither stop theirs nor have broadcasts.
+//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources go idle
+//! when they are told to, not by their silence. Namespaces are not closed; those of functions are not
+//! paused either, have no broadcasts, and are not stopped by them. A crash in the middle of a resume is
+//! followed where the policy is `fire`, and so is a pause by a manual clock.
 //!
 //! # What is checked
 //!
@@ -48,8 +49,10 @@
 //!   ids or an id two outputs;
 //! - a consumer that resumes finds every record where it stood, and reads it once;
 //! - every answer is one that some history explains, also the answers to half of a batch;
-//! - watermarks, manual clocks and configurations stand where they were acknowledged, or where they
-//!   were told to go next;
+//! - watermarks, sources, manual clocks and configurations stand where they were acknowledged, or where
+//!   they were told to go next; an idle source holds nothing back, and counts again once it caught up;
+//! - in a namespace that is paused no time passes, over crashes too, and operations go on; what fell due
+//!   meanwhile follows the policy when it is resumed, as after a downtime;
 //! - what a producer sends again is taken once;
 //! - what was due at a restart follows its namespace's policy: none is let go early, each is accounted for;
 //! - a savepoint that was answered for is there and whole, and what is restored from one is what some
@@ -107,6 +110,7 @@ mod script;
 mod settle;
 mod share;
 mod shrink;
+mod sources;
 mod space;
 mod stage;
 mod store;
@@ -203,6 +207,7 @@ fn worlds_hold_the_contract_over_all_crashes() {
     eprintln!("seeds from {first}: {all:?}");
     let is_full = all.outputs > crashes
         && all.checks > crashes / 4
+        && all.pauses > crashes / 200
         && all.amid_storms > crashes / 500
         && all.restores > crashes / 100
         && all.elements > crashes

@@ -6,12 +6,15 @@
 //! "durable" makes everything certain that was submitted to the same lane before. In a crash a lane
 //! loses what is not certain from some operation on: the same one for all its keys.
 
+mod still;
+
 use crate::act::{Act, Answer, Fired, Timer};
 use crate::oracle::{Candidate, Rules, follow};
-use crate::overdue::{Downtime, RESTARTS_MAX};
+use crate::overdue::{Downtime, Hold, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use still::Still;
 use stormwheel::key_group::{Layout, xxh3_64};
 use stormwheel::namespace::OverduePolicy;
 
@@ -49,6 +52,8 @@ impl fmt::Debug for OpRef {
 struct Moment {
     /// Readings of the engine's clock.
     clock: usize,
+    /// The latest time that may have passed.
+    latest: i64,
     /// Advances that were asked for.
     asked: [usize; 2],
     /// Advances that are in all lanes.
@@ -97,6 +102,10 @@ pub(crate) struct Model {
     clock: Vec<i64>,
     /// Restarts that may hold something back, each with until when.
     restarts: Vec<i64>,
+    /// Since when the engine was down, at each restart since it last came to rest.
+    downs: Vec<i64>,
+    /// It is paused.
+    still: Option<Still>,
     /// There were more ways in which things may have gone than are followed: nothing is known any
     /// more, and nothing checked.
     pub(crate) is_lost: bool,
@@ -113,6 +122,8 @@ impl Model {
             lanes: vec![Lane::default(); layout.lanes() as usize],
             clock: vec![now],
             restarts: Vec::new(),
+            downs: Vec::new(),
+            still: None,
             is_lost: false,
         }
     }
@@ -129,8 +140,14 @@ impl Model {
     }
 
     fn moment(&self) -> Moment {
+        let clock = self.clock.len();
+        if let Some(still) = &self.still {
+            let advances = still.advances;
+            return Moment { clock, latest: still.latest(), asked: advances, done: advances };
+        }
         let asked = [self.rules.advances[0].len(), self.rules.advances[1].len()];
-        Moment { clock: self.clock.len(), asked, done: self.done }
+        let latest = self.clock.iter().copied().max().unwrap_or(i64::MIN);
+        Moment { clock, latest, asked, done: self.done }
     }
 
     /// An operation was handed to the engine.
@@ -219,7 +236,7 @@ impl Model {
             (op.from.done[it].min(most), most)
         });
         let clock = &self.clock[op.from.clock.saturating_sub(1)..until.clock];
-        let window = Window { clock, advances };
+        let window = Window { clock, latest: until.latest, advances };
         let answer = op.answer.as_ref().map(|(answer, _)| answer);
         follow(from, name, &op.act, answer, &self.rules, &window, &key.seen)
     }
@@ -308,8 +325,8 @@ impl Model {
             }
             all.extend(current);
             if self.may_hold() {
-                let ways =
-                    all.iter().flat_map(|it| it.at_the_end(&self.rules, &self.clock, &key.seen));
+                let latest = self.moment().latest;
+                let ways = all.iter().flat_map(|it| it.at_the_end(&self.rules, latest, &key.seen));
                 all = ways.collect();
                 if all.is_empty() {
                     return Err(self.explain("output", &name, &key, None));
@@ -333,22 +350,61 @@ impl Model {
         !self.rules.is_manual && (may_be_told || !self.restarts.is_empty())
     }
 
-    /// A new engine runs on what is left; its clock reads this, and nothing could fire meanwhile.
-    pub(crate) fn recovered(&mut self, now: i64, downtime: Option<Downtime>) {
+    /// A new engine runs on what is left, with these lanes; its clock reads this, and it was down since
+    /// `from`.
+    pub(crate) fn recovered(&mut self, now: i64, from: i64, layout: Layout) {
         self.clock = vec![now];
-        let downtime = downtime.filter(|_| self.may_hold());
-        if let Some(down) = downtime {
-            if self.restarts.iter().all(|last| *last <= down.from) {
-                self.restarts.clear();
+        // A lane decides for all keys at once. If it had not yet about the restart before, nothing could
+        // be let go since that began; nor if a timer fell due later, and nothing was durable before that.
+        let mut froms = vec![BTreeSet::from([from]); layout.lanes() as usize];
+        // What fell due in a pause is decided about at its end.
+        let may_hold = self.may_hold() && self.still.is_none();
+        if !may_hold {
+            froms.iter_mut().for_each(BTreeSet::clear);
+        }
+        let lane_of = |name: &[u8]| layout.lane_of(layout.group_of(xxh3_64(name))).0 as usize;
+        for (name, key) in self.keys.iter().filter(|_| may_hold) {
+            for candidate in &key.base {
+                let froms = &mut froms[lane_of(name)];
+                match candidate.undecided_since() {
+                    Some(since) => froms.extend([since]),
+                    None if candidate.is_due(from) => froms.extend(&self.downs),
+                    None => {}
+                }
             }
-            let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
-            self.restarts.extend(last);
-            // From then on it takes some of them together.
-            self.is_lost |= self.restarts.len() > RESTARTS_MAX;
         }
-        for candidate in self.keys.values_mut().flat_map(|key| &mut key.base) {
-            candidate.restart = downtime;
+        self.downs.push(from);
+        let earliest = froms.iter().flatten().min();
+        if let Some(down) = earliest.and_then(|from| Downtime::new(*from, now)) {
+            self.note_restart(down);
         }
+        for (name, key) in &mut self.keys {
+            let froms = &froms[lane_of(name)];
+            let ways = key.base.iter().flat_map(|it| it.restarted(now, from, froms));
+            key.base = ways.collect::<BTreeSet<Candidate>>().into_iter().collect();
+            self.is_lost |= key.base.len() > CANDIDATES_MAX;
+        }
+    }
+
+    /// Its lanes are joined into others, and so is what they hold back. A shift that was longer on one
+    /// than on another is then as long for all: that is not followed.
+    pub(crate) fn restored(&mut self) {
+        let candidates = self.keys.values().flat_map(|key| &key.base);
+        let holds: BTreeSet<_> = candidates.flat_map(|it| it.held.iter().copied()).collect();
+        let mut shifts: Vec<_> = holds.iter().map(Hold::shift).collect();
+        shifts.sort_unstable();
+        shifts.dedup();
+        self.is_lost |= shifts.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    }
+
+    fn note_restart(&mut self, down: Downtime) {
+        if self.restarts.iter().all(|last| *last <= down.from) {
+            self.restarts.clear();
+        }
+        let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
+        self.restarts.extend(last);
+        // From then on it takes some of them together.
+        self.is_lost |= self.restarts.len() > RESTARTS_MAX;
     }
 
     /// The keys are on other lanes from now on; nothing is under way.
@@ -395,6 +451,8 @@ impl Model {
         for lane in &mut self.lanes {
             lane.certain = lane.submitted;
         }
+        // Whatever was to be decided has been.
+        self.downs.clear();
         if let Some(name) = pending.keys().find(|name| !self.keys.contains_key(*name)) {
             let detail = format!("namespace {}: timers of key {}", self.name, text(name));
             return Err(Violation::new("unknown timer", detail));
@@ -413,7 +471,10 @@ impl Model {
             }
             let none = Vec::new();
             let pending = pending.get(name).unwrap_or(&none);
-            let due = settle_all(&key.base, &self.rules, reached, now, &key.seen);
+            let due = match &self.still {
+                Some(still) => self.rest_still(still, &key),
+                None => settle_all(&key.base, &self.rules, reached, now, &key.seen),
+            };
             let mut next = due.clone();
             next.retain(|candidate| candidate.pending() == *pending);
             if next.is_empty() {

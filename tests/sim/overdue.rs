@@ -25,6 +25,11 @@ pub(crate) struct Hold {
 }
 
 impl Downtime {
+    /// None, if no time was lost.
+    pub(crate) fn new(from: i64, to: i64) -> Option<Self> {
+        (from < to).then_some(Self { from, to })
+    }
+
     /// When all is let go that this policy holds back.
     pub(crate) fn last_release(&self, policy: OverduePolicy) -> i64 {
         match policy {
@@ -49,6 +54,11 @@ impl Hold {
                 Some(Self { until: to, later_ms: 0, not_before: to + share as i64 })
             }
         }
+    }
+
+    /// Until when it holds, and how much later it lets go.
+    pub(crate) fn shift(&self) -> (i64, i64) {
+        (self.until, self.later_ms)
     }
 
     /// When a timer is let go that would go at this time without it.

@@ -6,7 +6,6 @@ use crate::client::Client;
 use crate::functions::Functions;
 use crate::model::Violation;
 use crate::outputs::Seen;
-use crate::overdue::Downtime;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
@@ -25,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) outputs: u64,
     pub(crate) checks: u64,
     pub(crate) checkpoints: u64,
+    /// Namespaces that were paused and resumed.
+    pub(crate) pauses: u64,
     /// Timers that restarts found due, by policy, as the engine counts them.
     pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
@@ -50,6 +51,7 @@ impl Summary {
             (&mut self.outputs, it.outputs),
             (&mut self.checks, it.checks),
             (&mut self.checkpoints, it.checkpoints),
+            (&mut self.pauses, it.pauses),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
             (&mut self.elements, it.elements),
@@ -177,6 +179,7 @@ impl Run {
             trace: self.world.machine.trace_hash(),
             acknowledged: self.client.acknowledged,
             checkpoints: self.client.checkpoints,
+            pauses: self.client.pauses,
             elements: self.functions.taken,
             callbacks: self.functions.callbacks,
             calls: self.world.machine.calls(),
@@ -224,11 +227,11 @@ impl Run {
         let now = self.world.now_ms();
         let recovered = self.world.engine().durability().recovered;
         let down_ms = recovered.map_or(0, |it| it.downtime_ms);
-        let downtime = (down_ms > 0).then_some(Downtime { from: now - down_ms, to: now });
-        self.world.machine.trace(&format!("{downtime:?}"));
+        let layout = self.world.setup.layout();
+        self.world.machine.trace(&format!("down for {down_ms} ms until {now}"));
         for space in &mut self.client.spaces {
             if let Some(life) = &mut space.life {
-                life.model.recovered(now, downtime);
+                life.model.recovered(now, now - down_ms, layout);
                 life.consumer.is_anew = true;
             }
         }

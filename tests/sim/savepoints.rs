@@ -61,6 +61,9 @@ impl Run {
         self.world.drop_node();
         self.client.crash(self.may_refuse)?;
         self.functions.crash();
+        for life in self.client.spaces.iter_mut().filter_map(|space| space.life.as_mut()) {
+            life.model.restored();
+        }
         let is_exact = self.move_to(&info, rng)?;
         self.shards = 1 + rng.below(8) as u16;
         self.world.clock.pass(if rng.below(2) == 0 { 0 } else { rng.within(1, 500) });

@@ -56,20 +56,22 @@ impl Run {
             let told = space.told.take();
             space.is_restarted = false;
             let Some(life) = &mut space.life else { continue };
-            for (source, standing) in &mut life.sources {
-                let found = status.sources.iter().find(|it| it.source == *source);
-                let found =
-                    found.and_then(|it| it.watermark).map(stormwheel::time::Timestamp::as_millis);
-                let may = match &told {
-                    Some(Told::Source { source: it, to, .. }) if it == source => Some(*to),
-                    _ => *standing,
-                };
-                if found != *standing && found != may {
-                    let detail = format!("{}: {source} stands at {found:?}", entry.name);
-                    return Err(Violation::new("lost time", format!("{detail}, not {standing:?}")));
-                }
-                *standing = found;
+            if let Some(Told::Source { after, .. }) = &told
+                && after.are(&status.sources, status.watermark)
+            {
+                life.sources = after.clone();
             }
+            if !life.sources.are(&status.sources, status.watermark) {
+                let (found, at) = (&status.sources, status.watermark);
+                let detail = format!("{}: {found:?} at {at:?}, not {:?}", entry.name, life.sources);
+                return Err(Violation::new("lost time", detail));
+            }
+            let (since, is_resuming) = match &told {
+                Some(Told::Pause { since, .. }) => (Some(&**since), false),
+                Some(Told::Resume { .. }) => (None, true),
+                _ => (None, false),
+            };
+            life.model.check_pause(status.paused, since, is_resuming)?;
             life.reached(&status)?;
             let log = engine.outputs();
             life.model.settled(&pending).map_err(|mut violation| {
@@ -79,7 +81,6 @@ impl Run {
                     format!("{}\n  {id:?} of outputs {earliest:?} to {latest:?}", violation.detail);
                 violation
             })?;
-            // Whatever was to be decided has been.
             life.model.rules.overdue = vec![life.entry.config.overdue];
             let age_ms = life.entry.config.retention.age_ms;
             life.consumer.verify(&engine, now, age_ms)?;

@@ -5,7 +5,7 @@ use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
-use std::collections::BTreeMap;
+use crate::sources::Sources;
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
 use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceStatus, SourceResult};
@@ -37,7 +37,7 @@ pub(crate) struct Life {
     pub(crate) entry: Arc<NamespaceEntry>,
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
-    pub(crate) sources: BTreeMap<String, Option<i64>>,
+    pub(crate) sources: Sources,
     pub(crate) producers: [Producer; PRODUCERS.len()],
 }
 
@@ -56,9 +56,31 @@ pub(crate) struct Producer {
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "there are few of them")]
 pub(crate) enum Told {
-    Source { source: String, to: i64, result: SourceResult, marks: Vec<u64> },
-    Clock { to: i64, advanced: bool, marks: Vec<u64> },
-    Configure { config: NamespaceConfig, marks: Vec<u64> },
+    /// `after`: what the sources come to.
+    Source {
+        after: Sources,
+        result: SourceResult,
+        marks: Vec<u64>,
+    },
+    Clock {
+        to: i64,
+        advanced: bool,
+        marks: Vec<u64>,
+    },
+    Configure {
+        config: NamespaceConfig,
+        marks: Vec<u64>,
+    },
+    /// `since`: what the clock may have read then, once the engine has gone meanwhile.
+    Pause {
+        mark: usize,
+        since: Vec<i64>,
+        marks: Vec<u64>,
+    },
+    Resume {
+        mark: usize,
+        marks: Vec<u64>,
+    },
     Delete,
 }
 
@@ -78,7 +100,13 @@ impl Space {
 
     /// Nothing may be asked of it now.
     pub(crate) const fn is_exclusive(&self) -> bool {
-        self.is_lost || matches!(self.told, Some(Told::Configure { .. } | Told::Delete))
+        let told = &self.told;
+        self.is_lost || !matches!(told, None | Some(Told::Source { .. } | Told::Clock { .. }))
+    }
+
+    /// No time passes in it.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.model.is_paused())
     }
 
     /// Nobody knows any more what to expect of it.
@@ -132,19 +160,18 @@ impl Space {
         {
             let Rules { advances, overdue, .. } = life.model.rules.clone();
             life.model.rules = Rules { advances, overdue, ..rules };
-            for source in &config.watermark.sources {
-                life.sources.entry(source.clone()).or_insert(None);
-            }
+            life.sources.list(config.watermark.sources.iter());
             life.entry = entry;
             return Ok(());
         }
         self.begin(&entry)?;
         let config = &entry.config;
-        let sources = config.watermark.sources.iter();
+        let mut sources = Sources::default();
+        sources.list(config.watermark.sources.iter());
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
-            sources: sources.map(|source| (source.clone(), None)).collect(),
+            sources,
             producers: Default::default(),
             entry,
         });
@@ -161,6 +188,23 @@ impl Life {
         [event, if rules.is_manual { manual } else { now }]
     }
 
+    /// The engine is gone: what was told last may have been done.
+    pub(crate) fn crash(
+        &mut self,
+        told: &mut Option<Told>,
+        may_refuse: bool,
+    ) -> Result<(), Violation> {
+        match told {
+            Some(Told::Pause { mark, since, .. }) if since.is_empty() => {
+                *since = self.model.clock_since(*mark);
+            }
+            Some(Told::Resume { .. }) => self.model.crash_amid_resume(),
+            _ => {}
+        }
+        self.producers.iter_mut().for_each(|producer| producer.is_asked = false);
+        self.model.crash(may_refuse)
+    }
+
     /// What the engine says of the namespace's time, after a crash or when nothing is under way.
     pub(crate) fn reached(&mut self, status: &NamespaceStatus) -> Result<(), Violation> {
         self.model.reached(0, status.watermark.map(Timestamp::as_millis))?;
@@ -169,9 +213,4 @@ impl Life {
         }
         Ok(())
     }
-}
-
-/// The combined watermark of sources that have all reported.
-pub(crate) fn combined(sources: &BTreeMap<String, Option<i64>>) -> Option<i64> {
-    sources.values().copied().min().flatten()
 }

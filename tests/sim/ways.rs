@@ -13,11 +13,41 @@ use stormwheel::time::Domain;
 pub(crate) struct Window<'a> {
     /// What the engine's clock may have read.
     pub(crate) clock: &'a [i64],
+    /// The latest time that may have passed.
+    pub(crate) latest: i64,
     /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
     pub(crate) advances: [(usize, usize); 2],
 }
 
 impl Candidate {
+    /// Since when nothing of the key could be let go, if a restart was not decided about that must be
+    /// before anything more of it is.
+    pub(crate) fn undecided_since(&self) -> Option<i64> {
+        let standing = self.undecided().filter(|(down, first)| self.release(first) <= down.to);
+        standing.map(|(down, _)| down.from)
+    }
+
+    /// Whether a timer of the clock was to be let go by then.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        self.first(Domain::Processing).is_some_and(|first| self.release(first) <= now)
+    }
+
+    /// There was another restart: the engine was down since `newest`, and of the key's lane nothing could
+    /// be let go since one of `froms`. Of the key itself one may know since when.
+    pub(crate) fn restarted(&self, now: i64, newest: i64, froms: &BTreeSet<i64>) -> Vec<Self> {
+        let with = |from: i64| {
+            let mut it = self.clone();
+            it.restart = Downtime::new(from, now).filter(|_| !froms.is_empty());
+            it
+        };
+        let is_concerned = self.first(Domain::Processing).is_some_and(|first| first.1 <= now);
+        match self.undecided_since() {
+            Some(since) => vec![with(since)],
+            None if is_concerned && !froms.is_empty() => froms.iter().copied().map(with).collect(),
+            None => vec![with(newest)],
+        }
+    }
+
     /// The lane has decided what a restart holds back. `None`: this is not what was seen.
     fn decide(&self, policy: OverduePolicy, down: Downtime, seen: &[Fired]) -> Option<Self> {
         let mut it = self.clone();
@@ -80,17 +110,16 @@ impl Candidate {
         next
     }
 
-    /// All that the key may have come to by the end of an engine, `clock` being what its clock read:
-    /// all that was seen has fired.
-    pub(crate) fn at_the_end(&self, rules: &Rules, clock: &[i64], seen: &[Fired]) -> Vec<Self> {
-        let latest = clock.iter().copied().max().unwrap_or(i64::MIN);
+    /// All that the key may have come to by the end of an engine, `latest` being the latest time that may
+    /// have passed: all that was seen has fired.
+    pub(crate) fn at_the_end(&self, rules: &Rules, latest: i64, seen: &[Fired]) -> Vec<Self> {
         let first = self.first(Domain::Processing).map(|first| self.release(first));
         let is_idle = self.undecided().is_none() && first.is_none_or(|first| first > latest);
         if self.fired >= seen.len() && is_idle {
             return vec![self.clone()];
         }
         let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
-        let ways = self.reachable(rules, &Window { clock, advances }, seen);
+        let ways = self.reachable(rules, &Window { clock: &[], latest, advances }, seen);
         let ways: BTreeSet<Self> = ways.into_iter().map(|(it, _)| it).collect();
         ways.into_iter().filter(|it| it.fired >= seen.len()).collect()
     }
@@ -103,7 +132,6 @@ impl Candidate {
         window: &Window<'_>,
         seen: &[Fired],
     ) -> BTreeSet<(Self, i64)> {
-        let latest = window.clock.iter().copied().max();
         let mut found = BTreeSet::from([(self.clone(), i64::MIN)]);
         let mut open: Vec<(Self, i64)> = found.iter().cloned().collect();
         while let Some((it, ticked)) = open.pop() {
@@ -118,8 +146,8 @@ impl Candidate {
                     if to.is_some_and(|to| it.reach(domain, *to, seen)) {
                         next.push((it, ticked));
                     }
-                } else if let Some(latest) = latest {
-                    let ticks = it.ticks(latest, rules, seen).into_iter();
+                } else {
+                    let ticks = it.ticks(window.latest, rules, seen).into_iter();
                     next.extend(ticks.map(|(it, at)| (it, ticked.max(at))));
                 }
             }
@@ -241,7 +269,7 @@ mod tests {
             cancelled: 1,
             overdue: false,
         };
-        let window = Window { clock: &[NOW], ..Window::default() };
+        let window = Window { clock: &[NOW], latest: NOW, ..Window::default() };
         let act = Act::DeleteName { domain, name };
         let next = follow(candidates, b"k", &act, Some(&cancelled), &rules, &window, &[]);
         let timer = Timer { domain, fire_at: 150, name: None, payload: None };
@@ -255,7 +283,7 @@ mod tests {
         let it = key(&[place(50, Some("a")), place(150, None)], first);
         assert!(may(std::slice::from_ref(&it), true) && may(std::slice::from_ref(&it), false));
         // Either may also have come to be before the next crash.
-        let mut ways = it.at_the_end(&rules(), &[NOW], &[]);
+        let mut ways = it.at_the_end(&rules(), NOW, &[]);
         for it in &mut ways {
             it.restart = None;
         }

@@ -78,8 +78,9 @@ impl Lane {
         }
     }
 
-    /// Looks whether a namespace has something due at `now`: if so, returns entries with probably one
-    /// that is. What is not due is put back where it belongs. `looked` has been taken off already.
+    /// Looks whether a namespace has something due at `now`: if so, returns entries with at least one
+    /// that is. What is not due is put back where it belongs. `looked` was taken off for a tick already:
+    /// then what seems due may be of a key that is gone.
     pub(super) fn probe(
         &mut self,
         shared: &mut Shared,
@@ -90,6 +91,7 @@ impl Lane {
         budget: &mut u32,
     ) -> Option<Vec<(Timestamp, u32)>> {
         let domain = Domain::Processing;
+        let is_tick = looked.is_some();
         loop {
             let Looked { mut batch, is_done } = looked.take().unwrap_or_else(|| {
                 let looked = self.home_mut(home).take_off(shared, now, budget);
@@ -97,16 +99,19 @@ impl Lane {
                 looked
             });
             let it = self.home(home);
-            batch
-                .retain(|(time, slot)| shared.pools.armed(SlotIndex(*slot), domain) == Some(*time));
-            let due_by_now = |slot| {
-                let release = it.around.timeline.release(&shared.pools, SlotIndex(slot), domain);
+            let is_live = |(time, slot): &(Timestamp, u32)| {
+                it.is_live(&shared.pools, layout, *time, *slot, domain)
+            };
+            let is_due = |(_, slot): &(Timestamp, u32)| {
+                let release = it.around.timeline.release(&shared.pools, SlotIndex(*slot), domain);
                 release.is_some_and(|time| time <= now)
             };
-            if batch.iter().any(|(_, slot)| due_by_now(*slot)) {
+            // A tick for nothing does no harm, a decision about nothing would; and what is looked up
+            // as it fires need not be looked up twice.
+            if batch.iter().any(|entry| is_due(entry) && (is_tick || is_live(entry))) {
                 return Some(batch);
             }
-            batch.retain(|(time, slot)| it.is_live(&shared.pools, layout, *time, *slot, domain));
+            batch.retain(is_live);
             let timeline = &mut self.home_mut(home).around.timeline;
             for (_, slot) in batch.drain(..) {
                 let slot = SlotIndex(slot);

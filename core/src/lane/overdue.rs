@@ -13,19 +13,25 @@ use crate::log::{Overdue, encode_overdue};
 use crate::namespace::{ClockKind, StepDone};
 use crate::time::{Domain, Timestamp};
 use crate::timeline::Drain;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-/// A time in which nothing could fire.
-#[derive(Debug, Clone, Copy)]
+/// The time before a start.
+#[derive(Debug, Clone)]
 pub(super) struct Downtime {
-    from: Timestamp,
+    /// The runs that left something durable, the oldest first: the first and the last clock of each.
+    ups: Arc<[RangeInclusive<Timestamp>]>,
     to: Timestamp,
 }
 
 impl Lane {
-    /// Everything was followed, and nothing could fire between these times: from now on, what was
-    /// due at `to` follows the policy of its namespace.
-    pub(crate) fn restarted(&mut self, from: Timestamp, to: Timestamp) {
-        self.downtime = Some(Downtime { from, to });
+    /// Everything was followed, and nothing could fire between the last of these runs and `to`: from now
+    /// on, what was due at `to` follows the policy of its namespace.
+    pub(crate) fn restarted(&mut self, ups: &Arc<[RangeInclusive<Timestamp>]>, to: Timestamp) {
+        if ups.is_empty() {
+            return;
+        }
+        self.downtime = Some(Downtime { ups: Arc::clone(ups), to });
         let due: Vec<HomeIndex> =
             self.agenda.iter().take_while(|(at, _)| *at <= to).map(|(_, home)| *home).collect();
         for home in due {
@@ -35,11 +41,23 @@ impl Lane {
 
     /// When the service came back, if it had been down.
     pub(crate) fn restarted_at(&self) -> Option<Timestamp> {
-        self.downtime.map(|it| it.to)
+        self.downtime.as_ref().map(|it| it.to)
+    }
+
+    /// Whether something may have been due at the restart of which it is not decided what becomes of it.
+    pub(crate) fn is_undecided(&self) -> bool {
+        let Some(Downtime { to, .. }) = &self.downtime else {
+            return false;
+        };
+        let mut due = self.agenda.iter().take_while(|(at, _)| at <= to);
+        due.any(|(_, home)| self.home(*home).is_restarted)
     }
 
     /// Decides what becomes of the timers of a namespace that were due at the restart, if there are
     /// some, and begins to do it.
+    ///
+    /// A run that ended before it had decided leaves due what was due when it began. Nothing could fire
+    /// in it either, so for these the downtime begins with the end of the run before.
     pub(super) fn decide_overdue(
         &mut self,
         shared: &mut Shared,
@@ -47,10 +65,27 @@ impl Lane {
         home: HomeIndex,
         budget: &mut u32,
     ) {
-        let Some(Downtime { from, to }) = self.downtime else {
+        let Some(Downtime { ups, to }) = self.downtime.clone() else {
             return;
         };
-        let batch = self.probe(shared, layout, home, to, None, budget);
+        let (mut from, mut batch) = (None, None);
+        for up in ups.iter().take_while(|up| *up.start() < to) {
+            batch = self.probe(shared, layout, home, *up.start(), None, budget);
+            if batch.is_some() {
+                from = from.or(Some(*up.start()));
+                break;
+            }
+            if *budget == 0 {
+                return;
+            }
+            from = Some(*up.end());
+        }
+        let Some(from) = from.filter(|from| *from < to) else {
+            // The clock has stood still: no time was lost.
+            self.home_mut(home).is_restarted = false;
+            return;
+        };
+        let batch = batch.or_else(|| self.probe(shared, layout, home, to, None, budget));
         let it = self.home_mut(home);
         let Some(batch) = batch else {
             // Nothing is due, unless the budget ended the search.

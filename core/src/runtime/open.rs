@@ -190,7 +190,10 @@ impl Opening<'_> {
         let mut recovered =
             read_journals(disk, &RecoveryOptions { directory_id, lanes: layout.lanes() })?;
         check_whole(&recovered, &names, &manifests)?;
-        let newest_ms = manifests.iter().map(|it| it.now_ms).chain(recovered.now_ms).max();
+        for manifest in &manifests {
+            recovered.was_up(manifest.epoch, manifest.now_ms);
+        }
+        let newest_ms = recovered.newest_ms();
         let clock = AdjustedClock::new(machine, options.clock, newest_ms.unwrap_or(i64::MIN));
         let now_ms = clock.look().now_ms;
         let epoch = names.iter().map(|it| it.epoch).max().unwrap_or(0);
@@ -268,14 +271,13 @@ impl Opening<'_> {
         for shard in &shards {
             shard.add_applied_numbers(&mut numbers);
         }
+        let up = |(first, last)| Timestamp::from_millis(first)..=Timestamp::from_millis(last);
+        let ups = recovered.clocks.values().copied().map(up).collect();
         for shard in &mut shards {
             shard.check_operators()?;
             let turn = shard.recovered(&numbers);
             common.run(turn.synced);
-            if let Some(from_ms) = newest_ms.filter(|newest_ms| *newest_ms < now_ms) {
-                let [from, to] = [from_ms, now_ms].map(Timestamp::from_millis);
-                shard.restarted(from, to);
-            }
+            shard.restarted(&ups, Timestamp::from_millis(now_ms));
         }
         committer.forget_unknown();
         segments.prepare()?;

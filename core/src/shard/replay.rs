@@ -11,6 +11,8 @@ use crate::output::{NamespaceId, OutputBytes};
 use crate::snapshot::{LaneHead, SnapshotFault};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Nobody waits for the answer to a command that is followed.
 const NOBODY: Ticket = Ticket(0);
@@ -97,10 +99,11 @@ impl Shard {
         }
     }
 
-    /// Nothing could fire between these times; called before the first turn.
-    pub(crate) fn restarted(&mut self, from: Timestamp, to: Timestamp) {
+    /// The service was up in these runs, the oldest first, and is again from `to` on; called before the
+    /// first turn.
+    pub(crate) fn restarted(&mut self, ups: &Arc<[RangeInclusive<Timestamp>]>, to: Timestamp) {
         for lane in &mut self.lanes {
-            lane.restarted(from, to);
+            lane.restarted(ups, to);
         }
     }
 

@@ -52,7 +52,16 @@ struct PartitionCopy {
 impl Shard {
     /// Whether a savepoint keeps time from passing.
     pub(super) fn is_time_held(&self) -> bool {
-        self.savepoint.as_ref().is_some_and(|it| it.phase != Phase::Copying)
+        self.savepoint.as_ref().is_some_and(|it| match it.phase {
+            // A savepoint knows of no restart before it: what was due at one is decided first.
+            Phase::Holding => !self.is_undecided(),
+            Phase::Held | Phase::Marked => true,
+            Phase::Copying => false,
+        })
+    }
+
+    fn is_undecided(&self) -> bool {
+        self.lanes.iter().any(Lane::is_undecided)
     }
 
     pub(super) fn is_marked(&self) -> bool {
@@ -178,7 +187,7 @@ impl Shard {
             Phase::Holding => {
                 let is_draining = self.lanes.iter().any(Lane::is_draining);
                 let is_in_flight = self.controls.iter().any(Controls::is_step_in_flight);
-                if !is_draining && !is_in_flight {
+                if !is_draining && !is_in_flight && !self.is_undecided() {
                     savepoint.phase = Phase::Held;
                     self.tell_savepoint(number, SavepointPart::Held { shard });
                 }

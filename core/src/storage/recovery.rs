@@ -118,8 +118,8 @@ pub(crate) struct Recovered {
     /// By lane, its blocks in the order of their positions. There may be gaps before the positions
     /// that replay starts at: see [`Recovered::check_from`].
     pub(crate) lanes: Vec<Vec<BlockRef>>,
-    /// The newest intake clock.
-    pub(crate) now_ms: Option<i64>,
+    /// By epoch, the first and the newest intake clock.
+    pub(crate) clocks: BTreeMap<u32, (i64, i64)>,
     pub(crate) torn: Vec<TornTail>,
     pub(crate) journals: Vec<JournalSummary>,
     /// Names in the folder of the journals that are not ours; they are left alone.
@@ -139,6 +139,17 @@ pub(crate) struct SegmentFile {
 }
 
 impl Recovered {
+    /// The service was up then, in this epoch.
+    pub(crate) fn was_up(&mut self, epoch: u32, at_ms: i64) {
+        let (first, last) = self.clocks.entry(epoch).or_insert((at_ms, at_ms));
+        (*first, *last) = (at_ms.min(*first), at_ms.max(*last));
+    }
+
+    /// The newest clock of all.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        self.clocks.values().map(|(_, last)| *last).max()
+    }
+
     /// The blocks of a lane that hold a position above its start; of the first, some may be below.
     pub(crate) fn blocks_from(&self, lane: u16, start: u64) -> &[BlockRef] {
         let blocks = self.lanes.get(lane as usize).map_or(&[][..], Vec::as_slice);
@@ -205,7 +216,7 @@ fn empty(lanes: u16) -> Recovered {
     Recovered {
         highest_epoch: 0,
         lanes: vec![Vec::new(); lanes as usize],
-        now_ms: None,
+        clocks: BTreeMap::new(),
         torn: Vec::new(),
         journals: Vec::new(),
         strangers: Vec::new(),
@@ -283,7 +294,7 @@ impl Recovery<'_> {
             first_number: segments[0].number,
             journals: files.first().map_or(0, |file| file.header.journals),
         });
-        self.keep(files, &scan.blocks);
+        self.keep(epoch, files, &scan.blocks);
         Ok(())
     }
 
@@ -305,7 +316,7 @@ impl Recovery<'_> {
     }
 
     /// Notes the blocks of a journal with their lanes.
-    fn keep(&mut self, files: Vec<SegmentFile>, blocks: &[Found]) {
+    fn keep(&mut self, epoch: u32, files: Vec<SegmentFile>, blocks: &[Found]) {
         let base = self.recovered.files.len();
         let mut old: VecDeque<OldSegment> = files
             .iter()
@@ -313,7 +324,7 @@ impl Recovery<'_> {
             .collect();
         for Found { place, header } in blocks {
             if matches!(header.kind, BlockKind::Records | BlockKind::Mark) {
-                self.recovered.now_ms = self.recovered.now_ms.max(Some(header.now_ms));
+                self.recovered.was_up(epoch, header.now_ms);
             }
             let (BlockKind::Records, Some(last)) = (header.kind, header.last()) else { continue };
             old[place.segment].lasts.insert(header.lane, last);

@@ -225,7 +225,8 @@ impl World {
                 let config = NamespaceConfig { overdue: *overdue, ..NamespaceConfig::default() };
                 self.step(0, Change::Configure(Arc::new(config)));
                 let from = self.now;
-                self.lane.restarted(from, from.saturating_add(*millis));
+                let ups: Arc<[_]> = Arc::new([from..=from]);
+                self.lane.restarted(&ups, from.saturating_add(*millis));
                 self.happen(&Event::Tick(*millis));
             }
         }

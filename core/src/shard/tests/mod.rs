@@ -251,9 +251,8 @@ impl World {
         other.outcomes = Arc::clone(&self.outcomes);
         other.answers = Arc::clone(&self.answers);
         other.now = to;
-        if let Some(from) = from.map(Timestamp::from_millis).filter(|from| *from < to) {
-            other.shard.restarted(from, to);
-        }
+        let up = from.map(Timestamp::from_millis).map(|from| from..=from);
+        other.shard.restarted(&up.into_iter().collect(), to);
         *self = other;
     }
 

@@ -27,7 +27,7 @@ fn what_was_synced_is_read_again() {
         let recovered = read_with(&disk, seal).unwrap();
         assert_eq!(content(&recovered), blocks);
         assert_eq!(recovered.highest_epoch, 1);
-        assert_eq!(recovered.now_ms, Some(1_004));
+        assert_eq!(recovered.newest_ms(), Some(1_004));
         assert!(recovered.torn.is_empty());
         recovered.check_from(&[0; 4]).unwrap();
         recovered.check_from(&[3, 0, 2, 0]).unwrap();

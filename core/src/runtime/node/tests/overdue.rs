@@ -228,3 +228,53 @@ fn what_is_held_on_one_lane_only_is_held_in_a_restored_directory_too() {
         }
     }
 }
+
+#[test]
+fn a_crash_before_every_lane_has_decided_shortens_no_shift() {
+    // With all journals saying that the service is up, or none but the one that decides.
+    for are_stamped in [false, true] {
+        let mut world = World::with_policy(2, OverduePolicy::Shift);
+        let (first, second) = (key_on(0), key_on(3));
+        world.register(first..first + 1, 2_000);
+        world.register(second..second + 1, 2_000);
+        world.node = None;
+        world.disk = world.disk.crash(None);
+        world.pass(3_600_000);
+        world.open_parts();
+        if are_stamped {
+            for committer in [NodePart::Committer(0), NodePart::Committer(1)] {
+                world.node().step(committer).expect("the disk works");
+            }
+        }
+        // One of the shards decides what becomes of its timers, and writes it down.
+        for _ in 0..3 {
+            for part in [NodePart::Shard(0), NodePart::Committer(0)] {
+                world.node().step(part).expect("the disk works");
+            }
+        }
+        world.down(5_000);
+        // For one of them it were two downtimes, one behind the other, for the other one all the same.
+        for (wait_ms, fired) in [(0, 0), (1_999, 0), (1, 2)] {
+            world.pass(wait_ms);
+            world.settle();
+            assert_eq!(world.fired_count(), fired, "after {wait_ms} ms more");
+        }
+    }
+}
+
+#[test]
+fn a_savepoint_asked_for_before_a_lane_has_decided_shortens_no_shift() {
+    let mut world = World::with_policy(2, OverduePolicy::Shift);
+    world.register(0..20, 2_000);
+    world.node = None;
+    world.disk = world.disk.crash(None);
+    world.pass(3_600_000);
+    world.open_parts();
+    let info = world.savepoint(&[]);
+    let (mut new, _) = world.restored(&info.id, (16, 2), 1);
+    for (wait_ms, fired) in [(0, 0), (1_999, 0), (1, 20)] {
+        new.pass(wait_ms);
+        new.settle();
+        assert_eq!(new.fired_count(), fired, "after {wait_ms} ms more");
+    }
+}
