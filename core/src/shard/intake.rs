@@ -17,6 +17,10 @@ impl Shard {
         self.apply_rest(now);
         let (mut ops, mut messages, mut bytes) = (0, 0, 0);
         while ops < self.pace.ops && messages < self.pace.messages && bytes < self.pace.bytes {
+            if self.has_rest_to_do() {
+                // What came later is not taken in before it.
+                return false;
+            }
             let may_step = !self.room.are_steps_held;
             let step = if may_step { self.roomless.pop_front() } else { None };
             let held = if step.is_none() { self.next_held(now) } else { None };

@@ -123,6 +123,10 @@ fn a_request_of_many_operations_takes_several_turns() {
     });
     let (ack, limit) = (Ack::Accepted, None);
     world.inbox.push_back(Message::Ops(OpsPart { namespace, ops, ack, limit, reply }));
+    let has_read = Arc::new(Mutex::new(false));
+    let reader = Arc::clone(&has_read);
+    let reply = Box::new(move |_| *reader.lock().unwrap() = true);
+    world.inbox.push_back(Message::Read(Read::Key { namespace, key: b"key".to_vec(), reply }));
     // That outputs are held up is nothing to operations that emit none.
     let held = Room { are_outputs_held: true, ..Room::ENDLESS };
     let mut answered = Vec::new();
@@ -130,8 +134,12 @@ fn a_request_of_many_operations_takes_several_turns() {
         let inbox = &mut world.inbox;
         let (turn, next) = world.shard.turn(world.now, false, held, &mut || inbox.pop_front());
         let records: u32 = turn.blocks.iter().map(|block| block.count).sum();
+        let has_taken = world.inbox.is_empty();
         answered.push((records, next == Next::Now, world.answered()));
+        assert_eq!(has_taken, world.answered() > 0, "what came later is taken in later");
+        turn.synced.run(&mut |_, _| {}, &mut |_| {});
     }
+    assert!(*has_read.lock().unwrap());
     assert_eq!(answered[..3], [(100, true, 0), (100, true, 0), (50, false, 250)]);
     assert_eq!(answered[3].0, 0);
 }
