@@ -55,6 +55,9 @@ impl Writing {
     }
 }
 
+/// Bytes that a key with a timer has in a snapshot, more or less.
+const KEY_BYTES_HINT: usize = 32;
+
 impl Partition {
     /// Whether something has changed since the last snapshot of it began.
     pub(crate) fn is_dirty(&self) -> bool {
@@ -82,7 +85,8 @@ impl Partition {
     /// since the last snapshot has still changed. Returns how many keys it has.
     pub(crate) fn begin_copy(&mut self) -> u64 {
         let (end, keys) = (self.table.visit_len(), self.table.len() as u64);
-        let mut ready = Vec::new();
+        // Growing by doubling would copy megabytes in one turn; what is not used costs nothing.
+        let mut ready = Vec::with_capacity(keys as usize * KEY_BYTES_HINT);
         encode_head(&mut ready, self.producers.as_slice(), keys);
         let early = vec![0; end.div_ceil(64)].into_boxed_slice();
         let slots = Vec::new();
