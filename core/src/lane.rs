@@ -170,7 +170,7 @@ impl Lane {
         outcome
     }
 
-    #[inline(always)]
+    #[inline]
     #[allow(clippy::too_many_arguments, reason = "an operation with what is known of it already")]
     fn apply_at(
         &mut self,

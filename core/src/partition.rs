@@ -89,10 +89,10 @@ impl Partition {
         if let Some(found) = slot
             && cx.around.timeline.is_draining()
         {
-            slot = if !cx.runs_function() {
-                self.fire_due(cx, found, hash)
-            } else {
+            slot = if cx.runs_function() {
                 self.call_due(cx, found, hash)?
+            } else {
+                self.fire_due(cx, found, hash)
             };
         }
         if cx.runs_function() {

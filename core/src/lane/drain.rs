@@ -62,7 +62,7 @@ impl Lane {
                 None
             } else {
                 let looked = self.home_mut(home).take_off(shared, now, budget);
-                self.home(home).prefetch_slots(&shared.pools, &looked.batch);
+                LaneNamespace::prefetch_slots(&shared.pools, &looked.batch);
                 Some(looked)
             };
             self.looked.push((home, looked));

@@ -265,12 +265,12 @@ impl LaneNamespace {
     /// Asks for what the entries of a batch need: for all of their slots, then for the lines
     /// that these lead to.
     pub(super) fn prefetch(&self, pools: &Pools, layout: Layout, batch: &[(Timestamp, u32)]) {
-        self.prefetch_slots(pools, batch);
+        Self::prefetch_slots(pools, batch);
         self.prefetch_links(pools, layout, batch);
     }
 
     /// Asks for the slots of the entries of a batch.
-    pub(super) fn prefetch_slots(&self, pools: &Pools, batch: &[(Timestamp, u32)]) {
+    pub(super) fn prefetch_slots(pools: &Pools, batch: &[(Timestamp, u32)]) {
         for (_, slot) in batch {
             pools.prefetch(SlotIndex(*slot));
         }

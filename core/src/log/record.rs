@@ -373,7 +373,7 @@ fn split_produced<'a>(head: &Head, rest: &'a [u8]) -> Option<(KeyRecord<'a>, &'a
     Some((KeyRecord { namespace: head.namespace, op, produced }, rest))
 }
 
-#[inline(always)]
+#[inline]
 fn split_op<'a>(head: &Head, mut rest: &'a [u8]) -> Option<(Op<'a>, &'a [u8])> {
     let mut window = |flag: u8| {
         if head.flags & flag == 0 {

@@ -107,7 +107,7 @@ impl Batch {
     pub(super) fn submit(
         self,
         reply: Reply<Vec<Outcome>>,
-        mut send: impl FnMut(usize, usize, OpsPart) -> Result<(), (Rejection, OpsPart)>,
+        mut send: impl FnMut(usize, usize, OpsPart) -> Result<(), Box<(Rejection, OpsPart)>>,
     ) {
         let Self { namespace, parts, ack, .. } = self;
         let waiting = parts.iter().filter(|part| !part.indexes.is_empty()).count();
@@ -138,7 +138,8 @@ impl Batch {
                 (None, None) => return,
             };
             let part = OpsPart { namespace: namespace.id, ops, ack, limit, reply };
-            if let Err((rejection, part)) = send(shard, cost, part) {
+            if let Err(refused) = send(shard, cost, part) {
+                let (rejection, part) = *refused;
                 part.refuse(&rejection);
             }
         }

@@ -212,7 +212,7 @@ impl Engine {
     pub fn submit(&self, batch: Batch, reply: Reply<Vec<Outcome>>) {
         batch.submit(reply, |shard, cost_bytes, part| {
             if let Err(rejection) = self.admit(shard, cost_bytes) {
-                return Err((rejection, part));
+                return Err(Box::new((rejection, part)));
             }
             self.enqueue(shard, Message::Ops(part), cost_bytes);
             Ok(())
