@@ -79,8 +79,7 @@ impl Lane {
     }
 
     /// Looks whether a namespace has something due at `now`: if so, returns entries with at least one
-    /// that is. What is not due is put back where it belongs. `looked` was taken off for a tick already:
-    /// then what seems due may be of a key that is gone.
+    /// that is. What is not due is put back where it belongs. `looked` has been taken off already.
     pub(super) fn probe(
         &mut self,
         shared: &mut Shared,
@@ -91,7 +90,6 @@ impl Lane {
         budget: &mut u32,
     ) -> Option<Vec<(Timestamp, u32)>> {
         let domain = Domain::Processing;
-        let is_tick = looked.is_some();
         loop {
             let Looked { mut batch, is_done } = looked.take().unwrap_or_else(|| {
                 let looked = self.home_mut(home).take_off(shared, now, budget);
@@ -106,9 +104,8 @@ impl Lane {
                 let release = it.around.timeline.release(&shared.pools, SlotIndex(*slot), domain);
                 release.is_some_and(|time| time <= now)
             };
-            // A tick for nothing does no harm, a decision about nothing would; and what is looked up
-            // as it fires need not be looked up twice.
-            if batch.iter().any(|entry| is_due(entry) && (is_tick || is_live(entry))) {
+            // One that is tells enough: the others are looked up as they fire.
+            if batch.iter().any(|entry| is_due(entry) && is_live(entry)) {
                 return Some(batch);
             }
             batch.retain(is_live);
