@@ -213,7 +213,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--timers", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3, help="of the paced checkpoint")
-    # What a request has for a shard is applied in one turn, so longer ones hide the checkpoint's.
+    # As the other benches send them; a turn applies some four thousand at the most.
     parser.add_argument("--lines", type=int, default=5_000, help="of each request of the load")
     parser.add_argument("--tail-mib", type=int, default=1024)
     parser.add_argument("--tail-payload", type=int, default=0, help="bytes of payload in the tail")

@@ -188,13 +188,10 @@ impl Lane {
         let (partitions, mut cx) = it.split(shared, index, group, position, now);
         let outcome = partitions[place].take(&mut cx, hash, record);
         let is_early = it.around.timeline.of(Domain::Processing).wake < it.listed_at;
-        if !it.is_changed {
-            it.is_changed = true;
-            self.changed.push(home);
-        }
         if is_early || it.around.stopped.is_some() {
             self.list_on_agenda(home);
         }
+        self.mark_changed(home);
         outcome
     }
 

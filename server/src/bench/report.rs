@@ -208,11 +208,7 @@ impl Report {
             self.quantiles_table(),
             String::new(),
         ];
-        for (status, ErrorCount { operations, example }) in &self.errors {
-            lines.push(format!("errors      {operations} with status {status}: {example}"));
-        }
-        lines.push(self.verification.to_text());
-        lines.extend(self.faults.iter().map(|fault| format!("FAILED      {fault}")));
+        lines.extend(closing_lines(&self.errors, self.verification.to_text(), &self.faults));
         lines.join("\n")
     }
 
@@ -238,6 +234,19 @@ impl Report {
         }
         table(&["ms", "count", "p50", "p90", "p99", "p99.9", "max"], &rows)
     }
+}
+
+/// What stands at the end of a report, for a person: errors by status, the verdict, and what failed.
+pub(crate) fn closing_lines(
+    errors: &BTreeMap<u16, ErrorCount>,
+    verdict: String,
+    faults: &[String],
+) -> Vec<String> {
+    let errors = errors.iter().map(|(status, ErrorCount { operations, example })| {
+        format!("errors      {operations} with status {status}: {example}")
+    });
+    let faults = faults.iter().map(|fault| format!("FAILED      {fault}"));
+    errors.chain([verdict]).chain(faults).collect()
 }
 
 pub(crate) fn value_name(value: &impl clap::ValueEnum) -> String {

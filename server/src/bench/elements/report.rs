@@ -2,7 +2,7 @@
 
 use super::seen::ElementsVerdict;
 use super::{Elements, Findings, is_load};
-use crate::bench::report::{Quantiles, group_thousands, per_second, value_name};
+use crate::bench::report::{Quantiles, closing_lines, group_thousands, per_second, value_name};
 use crate::bench::tally::ErrorCount;
 use crate::cli::table;
 use serde::Serialize;
@@ -104,11 +104,7 @@ impl ElementsReport {
             ),
             String::new(),
         ];
-        for (status, ErrorCount { operations, example }) in &self.errors {
-            lines.push(format!("errors      {operations} with status {status}: {example}"));
-        }
-        lines.push(self.verification.to_text());
-        lines.extend(self.faults.iter().map(|fault| format!("FAILED      {fault}")));
+        lines.extend(closing_lines(&self.errors, self.verification.to_text(), &self.faults));
         lines.join("\n")
     }
 }
