@@ -146,6 +146,11 @@ pub enum RejectionClass {
 }
 
 impl Rejection {
+    /// Whether a function has failed: then it is as if nothing had been asked.
+    pub(crate) const fn is_failure(&self) -> bool {
+        matches!(self, Self::NamespaceStopped { .. } | Self::FunctionRetries { .. })
+    }
+
     /// Which status it maps to.
     pub const fn class(&self) -> RejectionClass {
         match self {

@@ -18,7 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ahead::Ahead;
+pub(crate) use ahead::{Ahead, OnItsWay};
 pub(crate) use blob::Link;
 pub(crate) use several::{Cell, Identity, NameClass};
 pub(crate) use slot::SlotIndex;

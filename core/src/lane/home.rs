@@ -1,5 +1,6 @@
 //! One namespace on one lane: its partitions, its time, and what it has to hand over.
 
+use super::HomeIndex;
 use super::close::Closed;
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
@@ -176,6 +177,15 @@ impl LaneNamespace {
         }
         self.around.visit = came_of_it.visit.map(Box::new);
         (came_of_it.is_failed, self.around.visit.is_some())
+    }
+
+    /// It has outputs or figures to hand over: it stands in its lane's list of such ones, as `home`.
+    #[inline]
+    pub(super) fn list_as_changed(&mut self, home: HomeIndex, changed: &mut Vec<HomeIndex>) {
+        if !self.is_changed {
+            self.is_changed = true;
+            changed.push(home);
+        }
     }
 
     /// Whether something is under way that the next record for the whole lane waits for.

@@ -9,7 +9,7 @@
 use super::{Course, HomeIndex, Lane, Shared};
 use crate::error::{Rejection, ReplayFault};
 use crate::key_group::{KeyGroup, Layout, xxh3_64};
-use crate::keyed::{Ahead, KeyTable};
+use crate::keyed::{Ahead, KeyTable, OnItsWay};
 use crate::log::{LaneBlock, Record, peek_operation, split_operation, split_record};
 use crate::namespace::{ControlRecord, Step};
 use crate::output::{NamespaceId, OutputBytes};
@@ -98,12 +98,12 @@ impl Lane {
         let overdue_at_restart = shared.stats.overdue_at_restart;
         let mut rest = &block.records[..];
         let mut positions = block.first_position..block.first_position + u64::from(block.count);
-        let mut ahead = Ahead::new();
+        let (mut ahead, mut ready) = (Ahead::new(), Vec::new());
         while !positions.is_empty() || !ahead.is_empty() {
-            let ready = ahead.ask(&shared.pools);
+            ahead.step(&shared.pools, &mut ready);
             self.look_ahead(shared, layout, as_of, &mut positions, &mut rest, &mut ahead);
-            for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
-                self.follow_operation(shared, &it, hash, now)?;
+            for OnItsWay { it, hash, .. } in &ready {
+                self.follow_operation(shared, it, *hash, now)?;
                 self.drain_all(shared, layout, now, gauges, emit);
             }
             // What is no operation waits until those before it have been applied.

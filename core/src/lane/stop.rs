@@ -43,22 +43,6 @@ impl LaneNamespace {
 }
 
 impl Lane {
-    /// The newest record was refused: if that is because the function has failed, it comes to nothing.
-    #[cold]
-    pub(super) fn give_position_back(&mut self, rejection: &Rejection, bytes: &[u8]) {
-        let is_failure = matches!(
-            rejection,
-            Rejection::NamespaceStopped { .. } | Rejection::FunctionRetries { .. }
-        );
-        if !is_failure {
-            return;
-        }
-        self.position -= 1;
-        self.block.count -= 1;
-        let length = self.block.bytes.len() - bytes.len();
-        self.block.bytes.truncate(length);
-    }
-
     /// What an advance has left of a domain is looked at by the one that begins.
     pub(super) fn unpark(&mut self, shared: &mut Shared, home: HomeIndex, domain: Domain) {
         self.home_mut(home).around.timeline.unpark(&mut shared.entries, domain);

@@ -4,7 +4,7 @@
 use super::held::Waiting;
 use super::{Ack, OpsPart, Release, Shard};
 use crate::key_group::KeyGroup;
-use crate::keyed::Ahead;
+use crate::keyed::{Ahead, OnItsWay};
 use crate::lane::HomeIndex;
 use crate::log::split_operation;
 use crate::op::Outcome;
@@ -59,10 +59,10 @@ impl Shard {
         let homes: Vec<_> = self.lanes.iter().map(|lane| lane.find_open(*namespace)).collect();
         let mut next = *applied;
         let last = applied.saturating_add(self.pace.ops as usize);
-        let mut ahead = Ahead::new();
+        let (mut ahead, mut ready) = (Ahead::new(), Vec::new());
         let mut is_enough = false;
         while !is_enough && *applied < ops.len() {
-            let ready = ahead.ask(&self.shared.pools);
+            ahead.step(&self.shared.pools, &mut ready);
             for _ in 0..Ahead::<Routed<'_>>::STEP {
                 let Some((record, hash)) = ops.get(next) else { break };
                 next += 1;
@@ -70,10 +70,10 @@ impl Shard {
                 let table = self.partition_of(&it).map(Partition::table);
                 ahead.push(&self.shared.pools, table, it, hash);
             }
-            for (it, hash) in (0..ready).map_while(|_| ahead.pop()) {
-                let outcome = self.apply_one(&it, hash, *limit, now);
+            for OnItsWay { it, hash, .. } in &ready {
+                let outcome = self.apply_one(it, *hash, *limit, now);
                 if let Some(until) = Self::held_until(&outcome, now) {
-                    waiting.push(outcomes.len(), it.record, hash, until);
+                    waiting.push(outcomes.len(), it.record, *hash, until);
                 }
                 outcomes.push(outcome);
                 *applied += 1;
