@@ -120,7 +120,12 @@ impl Lane {
         lost: Option<(Timestamp, Timestamp)>,
         position: u64,
     ) {
+        // A restart that found it paused has left the downtime to this; if it was resumed before the
+        // downtime, and had not heard of that, it is decided about now as everywhere.
+        let restarted_at = self.restarted_at();
         let it = self.home_mut(home);
+        it.is_restarted =
+            restarted_at.is_some_and(|restarted| lost.is_none_or(|(_, to)| to < restarted));
         it.around.is_paused = false;
         it.around.stopped = None;
         it.is_stop_told = false;

@@ -122,3 +122,21 @@ fn watermarks_and_a_manual_clock_are_kept_for_the_resume() {
     world.settle();
     world.check_replay(&[namespace], 0);
 }
+
+#[test]
+fn a_downtime_that_begins_before_a_lane_has_heard_of_a_resume_follows_the_policy_too() {
+    let (mut world, namespace) = paused(OverduePolicy::Drop);
+    put(&mut world, namespace, Domain::Processing, "c", 2_500);
+    put(&mut world, namespace, Domain::Processing, "d", 3_500);
+    world.command("n", Command::Resume);
+    world.turn();
+    assert!(!world.inbox.is_empty(), "no lane has heard of it");
+    world.restart(1_000);
+    world.settle();
+    assert_eq!(world.shard.stats().overdue_at_restart, [0, 0, 0, 3]);
+    assert_eq!((fired(&world, namespace), world.now), (vec![], at(3_000)));
+    world.now = at(3_500);
+    world.settle();
+    assert_eq!(fired(&world, namespace), [(Domain::Processing, 3_500)]);
+    world.check_replay(&[namespace], 0);
+}
