@@ -9,6 +9,7 @@ use crate::lane::HomeIndex;
 use crate::log::split_operation;
 use crate::op::Outcome;
 use crate::partition::{Course, Partition};
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 
 /// A part that is worked through.
@@ -104,6 +105,8 @@ impl Shard {
     /// Where an operation goes.
     #[inline]
     fn route<'a>(&self, record: &'a [u8], hash: u64, homes: &[Option<HomeIndex>]) -> Routed<'a> {
+        // It lies in the cache of the thread that wrote it.
+        record.first().map(prefetch);
         let group = self.layout.group_of(hash);
         let place = self.place_of_group[group.0 as usize];
         Routed { record, group, place, home: homes[place as usize] }
