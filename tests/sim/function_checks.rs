@@ -107,14 +107,18 @@ impl Run {
     pub(crate) fn find_functions_again(&mut self, engine: &Engine) -> Result<(), Violation> {
         let (now_ms, latest_ms) = (self.world.now_ms(), self.world.clock.latest_ms());
         for stage in &mut self.functions.stages {
-            let Some((_, known)) = stage.life.take() else { continue };
-            let entry = engine.namespace(stage.name);
-            let entry = entry.map_err(|it| stage.wrong("lost namespace", it.to_string()))?;
+            let known = stage.life.take().map(|(_, known)| known);
+            let entry = match engine.namespace(stage.name) {
+                Ok(entry) => entry,
+                // It was not there when the savepoint was asked for, and need not be in it.
+                Err(_) if known.is_none() => continue,
+                Err(it) => return Err(stage.wrong("lost namespace", it.to_string())),
+            };
             stage.begin(entry)?;
             let Some((_, consumer)) = &mut stage.life else { continue };
             let age_ms = stage.config.retention.age_ms;
             let restored = consumer.poll(engine, (now_ms, age_ms), latest_ms, true)?;
-            let seen = known.find_again(&restored, now_ms, age_ms)?;
+            let seen = known.map_or(Ok(0), |it| it.find_again(&restored, now_ms, age_ms))?;
             for seen in restored.iter().skip(seen) {
                 stage.take(seen)?;
             }

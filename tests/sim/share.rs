@@ -7,7 +7,7 @@
 use crate::number;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Lets threads work off the cases in their order, until one says `false`: it is enough. Fails with what
@@ -17,9 +17,10 @@ pub(crate) fn share(
     work: impl Fn(u64) -> Result<bool, String> + Sync,
 ) -> Result<(), String> {
     let next = AtomicU64::new(cases.start);
+    let is_over = AtomicBool::new(false);
     let failure = Mutex::new(None);
     let work_off = || {
-        loop {
+        while !is_over.load(Ordering::Relaxed) {
             let case = next.fetch_add(1, Ordering::Relaxed);
             if case >= cases.end {
                 return;
@@ -30,7 +31,7 @@ pub(crate) fn share(
                 Err(text.unwrap_or_else(|| format!("case {case}: a panic")))
             });
             if outcome != Ok(true) {
-                next.store(cases.end, Ordering::Relaxed);
+                is_over.store(true, Ordering::Relaxed);
             }
             if let Err(detail) = outcome {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(detail);

@@ -145,6 +145,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "snapshot",
             "held",
             "partition",
+            "prefetch",
             "lane",
         ],
     ),
