@@ -13,7 +13,13 @@ use stormwheel::runtime::Engine;
 use stormwheel::time::Timestamp;
 
 impl Client {
-    fn command(&mut self, engine: &Engine, space: usize, command: Command, settle: bool) {
+    pub(crate) fn command(
+        &mut self,
+        engine: &Engine,
+        space: usize,
+        command: Command,
+        settle: bool,
+    ) {
         let name = self.spaces[space].name;
         self.log.push(format!("{} to {name}: {command:?}, settle: {settle}", self.next + 1));
         let reply = self.reply(Asked::Command { space }, Reply::Command);
@@ -59,6 +65,7 @@ impl Client {
         }
         let source = rng.pick(&names).clone();
         let mut after = life.sources.clone();
+        let is_closed = life.closed.is_some();
         let (change, result) = if rng.below(5) == 0 {
             (SourceChange::Idle, after.idle(&source))
         } else {
@@ -66,6 +73,10 @@ impl Client {
             let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
             (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to))
         };
+        if is_closed {
+            self.refused_as_closed(engine, space, Command::Source { source, change });
+            return;
+        }
         let marks = life.model.marks();
         let advances = &mut life.model.rules.advances[0];
         let next = after.combined().filter(|to| advances.last().is_none_or(|last| to > last));
@@ -88,6 +99,10 @@ impl Client {
                 (to, ClockChange::Set(Timestamp::from_millis(to)))
             }
         };
+        if life.is_at_its_end() {
+            self.refused_as_closed(engine, space, Command::Clock(change));
+            return;
+        }
         let advanced = standing.is_none_or(|at| to > at);
         let marks = life.model.marks();
         if advanced {
@@ -108,6 +123,10 @@ impl Client {
         let model = &life.model;
         let fires = model.rules.overdue.iter().all(|it| *it == OverduePolicy::Fire);
         if model.rules.is_manual && !fires {
+            return;
+        }
+        if life.is_at_its_end() {
+            self.refused_as_closed(engine, space, Command::Pause);
             return;
         }
         let (mark, marks) = (model.clock_mark(), model.marks());
@@ -200,6 +219,16 @@ impl Client {
                 life.model.resume(&life.model.clock_since(*mark));
                 self.pauses += 1;
             }
+            (Told::Close { timers, changed, marks }, Ok(CommandReply::Closed { .. })) => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                if !life.are_closed(*timers, *changed, reply) {
+                    return wrong(reply, &told);
+                }
+                life.model.all_certain(marks)?;
+                life.has_closed(*timers, *changed);
+                self.closes += u64::from(*changed);
+            }
+            (Told::Refused(slug), Err(rejection)) if rejection.slug() == *slug => {}
             (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
             (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
             | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
@@ -214,6 +243,7 @@ impl Client {
             for domain in 0..2 {
                 life.model.rules.advances[domain].truncate(life.model.done[domain]);
             }
+            life.model.not_ended();
         }
     }
 }

@@ -8,8 +8,10 @@ use crate::model::Violation;
 use crate::outputs::Seen;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
+use crate::stage::Stage;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use stormwheel::namespace::OverduePolicy;
 use stormwheel::runtime::{Engine, Fault};
 
@@ -26,6 +28,8 @@ pub(crate) struct Summary {
     pub(crate) checkpoints: u64,
     /// Namespaces that were paused and resumed.
     pub(crate) pauses: u64,
+    /// Namespaces that were closed.
+    pub(crate) closes: u64,
     /// Timers that restarts found due, by policy, as the engine counts them.
     pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
@@ -34,6 +38,10 @@ pub(crate) struct Summary {
     /// Elements that functions have taken, and callbacks that were held to the model.
     pub(crate) elements: u64,
     pub(crate) callbacks: u64,
+    /// Namespaces that their functions have stopped, as they were found at rest.
+    pub(crate) stops: u64,
+    /// Broadcasts that have told of themselves.
+    pub(crate) broadcasts: u64,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
 }
@@ -52,10 +60,13 @@ impl Summary {
             (&mut self.checks, it.checks),
             (&mut self.checkpoints, it.checkpoints),
             (&mut self.pauses, it.pauses),
+            (&mut self.closes, it.closes),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
             (&mut self.elements, it.elements),
             (&mut self.callbacks, it.callbacks),
+            (&mut self.stops, it.stops),
+            (&mut self.broadcasts, it.broadcasts),
             (&mut self.calls, it.calls),
             (&mut self.faults, it.faults),
         ] {
@@ -139,10 +150,12 @@ pub(crate) fn history(seed: u64) -> (Setup, Vec<Event>) {
 
 impl Run {
     pub(crate) fn new(seed: u64, setup: &Setup) -> Self {
+        let world = World::new(seed, setup.clone());
+        let functions = Functions::new(Arc::clone(&world.version));
         Self {
-            world: World::new(seed, setup.clone()),
+            world,
             client: Client::new(setup),
-            functions: Functions::new(),
+            functions,
             shards: 1,
             broken: None,
             is_frozen: false,
@@ -156,7 +169,8 @@ impl Run {
     /// A run over a world with nothing running, and a client that knows nothing.
     pub(crate) fn over(world: World) -> Self {
         let setup = world.setup.clone();
-        Self { world, ..Self::new(0, &setup) }
+        let functions = Functions::new(Arc::clone(&world.version));
+        Self { world, functions, ..Self::new(0, &setup) }
     }
 
     /// A call goes wrong, so many from now.
@@ -180,8 +194,10 @@ impl Run {
             acknowledged: self.client.acknowledged,
             checkpoints: self.client.checkpoints,
             pauses: self.client.pauses,
+            closes: self.client.closes,
             elements: self.functions.taken,
             callbacks: self.functions.callbacks,
+            broadcasts: self.functions.stages.iter().map(Stage::broadcasts).sum(),
             calls: self.world.machine.calls(),
             faults: self.world.machine.met().len() as u64,
             ..self.summary.clone()
@@ -408,6 +424,10 @@ impl Run {
         self.settle()?;
         if self.broken.is_some() {
             return Ok(());
+        }
+        if self.world.machine.is_down() {
+            // In the middle of what the node goes on without.
+            return self.crash(&Crash { shards, ..Crash::plain(0) });
         }
         let met = self.world.machine.met().len();
         if let Err(reason) = self.world.close(ROUNDS_MAX) {

@@ -62,6 +62,11 @@ impl Sources {
         SourceResult::Idle
     }
 
+    /// The final watermark has come.
+    pub(crate) fn finish(&mut self) {
+        self.combined = Some(i64::MAX);
+    }
+
     fn combine(&mut self) {
         let all = self.by_name.values();
         let next = if all.clone().all(|it| it.is_idle) {

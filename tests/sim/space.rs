@@ -8,7 +8,9 @@ use crate::outputs::Consumer;
 use crate::sources::Sources;
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
-use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceStatus, SourceResult};
+use stormwheel::namespace::{
+    ClockKind, NamespaceConfig, NamespaceStatus, ProcessingTimers, SourceResult,
+};
 use stormwheel::output::NamespaceId;
 use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Timestamp;
@@ -38,6 +40,8 @@ pub(crate) struct Life {
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
     pub(crate) sources: Sources,
+    /// How its input has ended, if it has.
+    pub(crate) closed: Option<ProcessingTimers>,
     pub(crate) producers: [Producer; PRODUCERS.len()],
 }
 
@@ -81,6 +85,14 @@ pub(crate) enum Told {
         mark: usize,
         marks: Vec<u64>,
     },
+    /// `changed`: it will say so.
+    Close {
+        timers: ProcessingTimers,
+        changed: bool,
+        marks: Vec<u64>,
+    },
+    /// What is to be refused, so.
+    Refused(&'static str),
     Delete,
 }
 
@@ -102,6 +114,11 @@ impl Space {
     pub(crate) const fn is_exclusive(&self) -> bool {
         let told = &self.told;
         self.is_lost || !matches!(told, None | Some(Told::Source { .. } | Told::Clock { .. }))
+    }
+
+    /// Its input has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.closed.is_some())
     }
 
     /// No time passes in it.
@@ -154,12 +171,13 @@ impl Space {
             timers_per_key: config.limits.timers_per_key as usize,
             advances: [Vec::new(), Vec::new()],
             overdue: vec![config.overdue],
+            ending: None,
         };
         if let Some(life) = &mut self.life
             && life.entry.id == entry.id
         {
-            let Rules { advances, overdue, .. } = life.model.rules.clone();
-            life.model.rules = Rules { advances, overdue, ..rules };
+            let Rules { advances, overdue, ending, .. } = life.model.rules.clone();
+            life.model.rules = Rules { advances, overdue, ending, ..rules };
             life.sources.list(config.watermark.sources.iter());
             life.entry = entry;
             return Ok(());
@@ -172,6 +190,7 @@ impl Space {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
             sources,
+            closed: None,
             producers: Default::default(),
             entry,
         });
