@@ -121,7 +121,7 @@ impl Client {
             }
             // What is paused goes on once nothing is under way.
             0..=24 if self.spaces[space].is_paused() && self.spaces[space].busy > 0 => {}
-            0..=1 if !is_told => self.configure(engine, rng, space),
+            0..=1 if !is_told => self.configure(engine, rng, space, now),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
             3..=6 if !is_told && is_there => self.source(engine, rng, space, now),
             7..=9 if !is_told && is_there => self.clock(engine, rng, space),
@@ -137,7 +137,7 @@ impl Client {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
             }
-            _ if !is_told => self.configure(engine, rng, space),
+            _ if !is_told => self.configure(engine, rng, space, now),
             _ => {}
         }
     }

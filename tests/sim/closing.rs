@@ -94,8 +94,11 @@ impl Model {
         End { may: self.rules.ending.is_some(), has: self.has_ended }
     }
 
-    /// What the clock may have been told was not said to it.
-    pub(crate) fn not_ended(&mut self) {
+    /// The end that it may have been told was not said to it.
+    pub(crate) fn not_ended(&mut self, is_closed: bool) {
+        if !is_closed {
+            self.rules.advances[0].pop_if(|last| Some(*last) == FINAL);
+        }
         if !self.has_ended {
             self.rules.ending = None;
         }

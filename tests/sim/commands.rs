@@ -26,7 +26,7 @@ impl Client {
         engine.command(name, command, settle, reply);
     }
 
-    pub(crate) fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
+    pub(crate) fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let it = &mut self.spaces[space];
         if it.busy > 0 {
             return;
@@ -45,6 +45,7 @@ impl Client {
         if let Some(life) = &mut it.life {
             life.model.rules.overdue.push(config.overdue);
         }
+        it.configured_ms = now;
         it.told = Some(Told::Configure { config: config.clone(), marks });
         self.command(engine, space, Command::Put { config, expected_version: None }, false);
     }
@@ -60,7 +61,7 @@ impl Client {
     pub(crate) fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let Some(life) = &mut self.spaces[space].life else { return };
         let names = life.sources.names();
-        if names.is_empty() {
+        if names.is_empty() || life.sources.is_unclear() {
             return;
         }
         let source = rng.pick(&names).clone();
@@ -71,7 +72,7 @@ impl Client {
         } else {
             let from = life.sources.watermark(&source).unwrap_or(now - 100);
             let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to))
+            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to, now))
         };
         if is_closed {
             self.refused_as_closed(engine, space, Command::Source { source, change });
@@ -159,7 +160,7 @@ impl Client {
             }
             Fate::NotDone => {
                 self.refused += 1;
-                self.untold(space);
+                self.untold(space, &told);
                 return Ok(());
             }
             Fate::Done => {}
@@ -185,6 +186,7 @@ impl Client {
             ) if result == found => {
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 life.sources = after.clone();
+                life.sources.heard(now);
                 let advances = &life.model.rules.advances[0];
                 if watermark.map(Timestamp::as_millis) != advances.last().copied() {
                     return wrong(reply, &told);
@@ -238,12 +240,15 @@ impl Client {
     }
 
     /// What a namespace was told last never reached it.
-    fn untold(&mut self, space: usize) {
+    fn untold(&mut self, space: usize, told: &Told) {
         if let Some(life) = &mut self.spaces[space].life {
-            for domain in 0..2 {
-                life.model.rules.advances[domain].truncate(life.model.done[domain]);
+            let model = &mut life.model;
+            match told {
+                Told::Source { .. } => model.rules.advances[0].truncate(model.done[0]),
+                Told::Clock { .. } => model.rules.advances[1].truncate(model.done[1]),
+                Told::Close { .. } => model.not_ended(life.closed.is_some()),
+                _ => {}
             }
-            life.model.not_ended();
         }
     }
 }

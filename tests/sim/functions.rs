@@ -175,7 +175,7 @@ impl Functions {
         }
         let listens = stage.config.operator == LISTENER;
         match rng.below(14) {
-            12..=13 if listens => self.broadcast(engine, rng, index, now),
+            10..=13 if listens => self.broadcast(engine, rng, index, now),
             0..=1 if !stage.is_told => self.pause_or_resume(engine, rng, index),
             2..=4 if !stage.is_told => self.source(engine, rng, index, now),
             5..=7 => self.produce(engine, rng, index, now),

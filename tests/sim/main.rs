@@ -32,8 +32,8 @@
 //!
 //! **What is not simulated**: a disk that loses what it said was synced, or that writes over what it
 //! was not told to; a store that lists other names than it holds; two processes on one directory (the
-//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources go idle
-//! when they are told to, not by their silence. Namespaces of functions are not closed. A crash in the
+//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources of functions
+//! go idle neither when they are told to nor by their silence. Namespaces of functions are not closed. A crash in the
 //! middle of a resume is followed where the policy is `fire`, and so is a pause by a manual clock; when a
 //! function fails and stops its namespace is not followed, but what may not come of it is.
 //!
@@ -50,7 +50,8 @@
 //! - a consumer that resumes finds every record where it stood, and reads it once;
 //! - every answer is one that some history explains, also the answers to half of a batch;
 //! - watermarks, sources, manual clocks and configurations stand where they were acknowledged, or where
-//!   they were told to go next; an idle source holds nothing back, and counts again once it caught up;
+//!   they were told to go next; an idle source holds nothing back, and counts again once it caught up; one
+//!   that was silent for too long is idle, and none is before;
 //! - in a namespace that is paused no time passes, over crashes too, and operations go on; what fell due
 //!   meanwhile follows the policy when it is resumed, as after a downtime;
 //! - a namespace that is closed takes nothing more, over crashes too: the final watermark fires what waits
@@ -217,6 +218,7 @@ fn worlds_hold_the_contract_over_all_crashes() {
         && all.checks > crashes / 4
         && all.pauses > crashes / 200
         && all.closes > crashes / 200
+        && all.silences > crashes / 200
         && all.amid_storms > crashes / 500
         && all.restores > crashes / 100
         && all.elements > crashes

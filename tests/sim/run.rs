@@ -30,6 +30,8 @@ pub(crate) struct Summary {
     pub(crate) pauses: u64,
     /// Namespaces that were closed.
     pub(crate) closes: u64,
+    /// Sources that were found idle by their silence.
+    pub(crate) silences: u64,
     /// Timers that restarts found due, by policy, as the engine counts them.
     pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
@@ -61,6 +63,7 @@ impl Summary {
             (&mut self.checkpoints, it.checkpoints),
             (&mut self.pauses, it.pauses),
             (&mut self.closes, it.closes),
+            (&mut self.silences, it.silences),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
             (&mut self.elements, it.elements),
@@ -246,6 +249,7 @@ impl Run {
         let layout = self.world.setup.layout();
         self.world.machine.trace(&format!("down for {down_ms} ms until {now}"));
         for space in &mut self.client.spaces {
+            space.restarted(now);
             if let Some(life) = &mut space.life {
                 life.model.recovered(now, now - down_ms, layout);
                 life.consumer.is_anew = true;
@@ -342,9 +346,7 @@ impl Run {
             return Err(Violation::new("early", detail));
         }
         for space in self.client.spaces.iter_mut().chain(self.client.shadow.iter_mut().flatten()) {
-            if let Some(life) = &mut space.life {
-                life.model.clock_reads(now);
-            }
+            space.clock_reads(now);
         }
         let engine = self.world.engine().clone();
         self.client.hear(&engine, now)?;

@@ -71,6 +71,10 @@ impl Run {
                 let detail = format!("{}: its outputs end: {is_ended}", entry.name);
                 return Err(Violation::new("wrong end", detail));
             }
+            self.summary.silences += u64::from(life.sources.is_unclear());
+            life.sources.settle(&status.sources, now).map_err(|detail| {
+                Violation::new("not idle", format!("{}: {detail}", entry.name))
+            })?;
             if !life.sources.are(&status.sources, status.watermark) {
                 let (found, at) = (&status.sources, status.watermark);
                 let detail = format!("{}: {found:?} at {at:?}, not {:?}", entry.name, life.sources);

@@ -5,7 +5,7 @@ use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
-use crate::sources::Sources;
+use crate::sources::{Sources, Unclear};
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
 use stormwheel::namespace::{
@@ -29,6 +29,8 @@ pub(crate) struct Space {
     pub(crate) is_restarted: bool,
     /// It is not followed any more.
     pub(crate) is_lost: bool,
+    /// When it was told last how to be: not before.
+    pub(crate) configured_ms: i64,
     /// The highest incarnation that it ever had.
     last_id: Option<NamespaceId>,
 }
@@ -106,6 +108,7 @@ impl Space {
             busy: 0,
             is_restarted: false,
             is_lost: false,
+            configured_ms: i64::MIN,
             last_id: None,
         }
     }
@@ -124,6 +127,45 @@ impl Space {
     /// No time passes in it.
     pub(crate) fn is_paused(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.model.is_paused())
+    }
+
+    /// The engine's clock may have read this.
+    pub(crate) fn clock_reads(&mut self, now: i64) {
+        let Some(life) = &mut self.life else { return };
+        life.model.clock_reads(now);
+        let mut passed = life.sources.pass(now);
+        // Whether it was silent before or after what it is told nobody could tell.
+        let is_due = |after: &Sources| !matches!(after.clone().pass(now), Ok(None));
+        let is_unclear = match &self.told {
+            Some(Told::Source { after, .. }) => !matches!(passed, Ok(None)) || is_due(after),
+            Some(Told::Close { .. }) => !matches!(passed, Ok(None)),
+            _ => false,
+        };
+        if is_unclear {
+            passed = Err(Unclear);
+        }
+        match passed {
+            Ok(None) => {}
+            Ok(Some(moved)) => {
+                let advances = &mut life.model.rules.advances[0];
+                for to in moved {
+                    if advances.last().is_none_or(|last| to > *last) {
+                        advances.push(to);
+                    }
+                }
+            }
+            Err(Unclear) => self.lose(),
+        }
+    }
+
+    /// A new engine runs on what is left; its clock reads this.
+    pub(crate) fn restarted(&mut self, now: i64) {
+        if let Some(life) = &mut self.life {
+            life.sources.restarted(now);
+        }
+        if let Some(Told::Source { after, .. }) = &mut self.told {
+            after.restarted(now);
+        }
     }
 
     /// Nobody knows any more what to expect of it.
@@ -178,14 +220,16 @@ impl Space {
         {
             let Rules { advances, overdue, ending, .. } = life.model.rules.clone();
             life.model.rules = Rules { advances, overdue, ending, ..rules };
-            life.sources.list(config.watermark.sources.iter());
+            life.sources.list(config.watermark.sources.iter(), (self.configured_ms, now));
+            life.sources.idle_after_ms = config.watermark.idle_after_ms;
             life.entry = entry;
             return Ok(());
         }
         self.begin(&entry)?;
         let config = &entry.config;
         let mut sources = Sources::default();
-        sources.list(config.watermark.sources.iter());
+        sources.list(config.watermark.sources.iter(), (self.configured_ms, now));
+        sources.idle_after_ms = config.watermark.idle_after_ms;
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
