@@ -195,7 +195,7 @@ impl Stage {
         if is_produced {
             all.is_asked = false;
         }
-        self.is_stopped |= matches!(reply, Err(Rejection::NamespaceStopped { .. }));
+        self.halt.is_stopped |= matches!(reply, Err(Rejection::NamespaceStopped { .. }));
         match (reply, fate(reply.as_ref().err())) {
             (Ok(CommandReply::Broadcast { result, .. }), _) => {
                 let as_is = if sent.it.fails {

@@ -117,6 +117,10 @@ impl Client {
     pub(crate) fn pause_or_resume(&mut self, engine: &Engine, space: usize) {
         let it = &mut self.spaces[space];
         let Some(life) = it.life.as_ref().filter(|_| !it.is_restarted) else { return };
+        // How far its time has come by then nobody could tell.
+        if life.sources.is_unclear() {
+            return;
+        }
         // Whether what is under way comes before or after a resume nobody could tell.
         if life.model.is_paused() && it.busy > 0 {
             return;

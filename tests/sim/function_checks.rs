@@ -69,7 +69,7 @@ impl Run {
             let stage = &mut self.functions.stages[index];
             let status = status.map_err(|it| stage.wrong("lost namespace", it.to_string()))?;
             stage.settle_pause(&status, self.world.version.load(Ordering::Relaxed))?;
-            self.summary.stops += u64::from(stage.is_stopped);
+            self.summary.stops += u64::from(stage.halt.is_stopped);
             stage.settle_time(&status)?;
             for (key, state, timers) in found {
                 let (Ok(state), Ok(timers)) = (state, timers) else {
@@ -104,11 +104,11 @@ impl Run {
                 mark.told = before.told;
             }
             stage.producers = before.producers;
-            if before.turns != stage.turns || stage.is_turning {
+            if before.halt.turns != stage.halt.turns || stage.halt.is_turning {
                 // Whether that was before or after the cut nobody can tell.
-                stage.is_paused = None;
+                stage.halt.is_paused = None;
             }
-            stage.turns = before.turns;
+            stage.halt.turns = before.halt.turns;
             stage.bring_announcements(before.announcements);
         }
     }
@@ -179,7 +179,7 @@ impl Stage {
         // One that has stopped does not show what is due still.
         let is_shown = |place: &&Place| {
             let until = if place.0 == Domain::Event { watermark } else { Some(now) };
-            !self.is_stopped || Some(place.1) > until || timers.contains(*place)
+            !self.halt.is_stopped || Some(place.1) > until || timers.contains(*place)
         };
         if !timers.iter().eq(model.timers().iter().filter(is_shown)) {
             return wrong("wrong timers", format!("{timers:?}"));

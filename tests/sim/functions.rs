@@ -204,8 +204,8 @@ impl Functions {
         if !is_halted && rng.below(4) > 0 {
             return;
         }
-        (self.stages[stage].is_told, self.stages[stage].is_turning) = (true, true);
-        self.stages[stage].turns += 1;
+        (self.stages[stage].is_told, self.stages[stage].halt.is_turning) = (true, true);
+        self.stages[stage].halt.turns += 1;
         let (asked, command) = if is_halted {
             (Asked::Resume { stage, version: self.version() }, Command::Resume)
         } else {
@@ -388,8 +388,8 @@ impl Functions {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for stage in &mut self.stages {
             stage.is_told = false;
-            if stage.is_turning {
-                (stage.is_turning, stage.is_paused) = (false, None);
+            if stage.halt.is_turning {
+                (stage.halt.is_turning, stage.halt.is_paused) = (false, None);
             }
             stage.producers.iter_mut().for_each(|producer| producer.is_asked = false);
             stage.announcements.is_asked = false;

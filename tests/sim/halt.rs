@@ -6,10 +6,33 @@
 
 use crate::client::{Fate, fate};
 use crate::model::{Violation, text};
-use crate::script::{Step, until};
+use crate::script::{KeyModel, Step, until};
 use crate::stage::Stage;
 use stormwheel::error::Rejection;
 use stormwheel::namespace::{CommandReply, ErrorPolicy, NamespaceStatus, Stop, StopAt};
+
+/// Whether anything goes on in a namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Halt {
+    /// It was told to pause or to go on, and has not answered.
+    pub(crate) is_turning: bool,
+    /// How often it was told so.
+    pub(crate) turns: u64,
+    /// Whether time stands still in it, if that is known.
+    pub(crate) is_paused: Option<bool>,
+    /// Its function has stopped it, as was heard last.
+    pub(crate) is_stopped: bool,
+    /// The version of the function that has tried everything that had failed.
+    pub(crate) tried: u64,
+}
+
+impl Halt {
+    /// Of one that is new.
+    pub(crate) const fn new() -> Self {
+        let is_paused = Some(false);
+        Self { is_turning: false, turns: 0, is_paused, is_stopped: false, tried: 0 }
+    }
+}
 
 impl Stage {
     /// A callback that fails for good stops it.
@@ -19,7 +42,7 @@ impl Stage {
 
     /// Nothing goes on in it, as far as is known.
     pub(crate) fn is_halted(&self) -> bool {
-        self.is_stopped || self.is_paused.unwrap_or(true)
+        self.halt.is_stopped || self.halt.is_paused.unwrap_or(true)
     }
 
     /// What was answered to a pause.
@@ -31,11 +54,11 @@ impl Stage {
         match (reply, fate(reply.as_ref().err())) {
             // It may have been stopped before.
             (Ok(CommandReply::Paused { changed }), _) if *changed || self.may_be_halted() => {
-                (self.is_turning, self.is_paused) = (false, Some(true));
+                (self.halt.is_turning, self.halt.is_paused) = (false, Some(true));
                 Ok(())
             }
             (Err(_), Fate::NotDone) => {
-                self.is_turning = false;
+                self.halt.is_turning = false;
                 Ok(())
             }
             (Err(_), Fate::Unknown) => Ok(()),
@@ -52,23 +75,25 @@ impl Stage {
         self.is_told = false;
         match (reply, fate(reply.as_ref().err())) {
             (Ok(CommandReply::Resumed { changed }), _)
-                if *changed || self.is_paused != Some(true) =>
+                if *changed || self.halt.is_paused != Some(true) =>
             {
-                (self.is_turning, self.is_stopped, self.is_paused) = (false, false, Some(false));
+                (self.halt.is_turning, self.halt.is_stopped, self.halt.is_paused) =
+                    (false, false, Some(false));
                 // What had failed before is tried by it.
                 if *changed {
-                    self.tried = version;
+                    self.halt.tried = version;
                 }
                 Ok(())
             }
             // It went on, and something has failed again.
             (Err(Rejection::NamespaceStopped { .. }), _) if self.stops() => {
-                (self.is_turning, self.is_stopped, self.is_paused) = (false, true, Some(true));
-                self.tried = version;
+                (self.halt.is_turning, self.halt.is_stopped, self.halt.is_paused) =
+                    (false, true, Some(true));
+                self.halt.tried = version;
                 Ok(())
             }
             (Err(_), Fate::NotDone) if !self.stops() => {
-                self.is_turning = false;
+                self.halt.is_turning = false;
                 Ok(())
             }
             (Err(_), Fate::NotDone | Fate::Unknown) => Ok(()),
@@ -78,7 +103,7 @@ impl Stage {
 
     /// Whether it may be paused, or stopped, whatever was heard.
     fn may_be_halted(&self) -> bool {
-        self.stops() || self.is_paused != Some(false)
+        self.stops() || self.halt.is_paused != Some(false)
     }
 
     /// Nothing is under way: it is paused if that was answered, and has stopped only at what fails.
@@ -87,24 +112,24 @@ impl Stage {
         status: &NamespaceStatus,
         version: u64,
     ) -> Result<(), Violation> {
-        let is_right = match self.is_paused {
+        let is_right = match self.halt.is_paused {
             Some(true) => status.paused,
             Some(false) => !status.paused || self.stops() && status.stopped.is_some(),
             None => true,
         };
         if !is_right {
-            let detail = format!("{}, not {:?}", status.paused, self.is_paused);
+            let detail = format!("{}, not {:?}", status.paused, self.halt.is_paused);
             return Err(self.wrong("lost pause", detail));
         }
         if let Some(stop) = &status.stopped
             && (!status.paused || !self.is_right_to_stop(stop, version))
         {
-            let detail = format!("{stop:?} at {}, tried by {}", text(&stop.key), self.tried);
+            let detail = format!("{stop:?} at {}, tried by {}", text(&stop.key), self.halt.tried);
             return Err(self.wrong("wrong stop", detail));
         }
-        self.is_turning = false;
-        self.is_paused = Some(status.paused);
-        self.is_stopped = status.stopped.is_some();
+        self.halt.is_turning = false;
+        self.halt.is_paused = Some(status.paused);
+        self.halt.is_stopped = status.stopped.is_some();
         Ok(())
     }
 
@@ -114,18 +139,19 @@ impl Stage {
     fn is_right_to_stop(&self, stop: &Stop, version: u64) -> bool {
         match &stop.at {
             StopAt::Element { timestamp, .. } => self.sent.values().any(|sent| {
-                let fails = |step: &Step| matches!(step, Step::Until(until) if *until > self.tried);
+                let fails =
+                    |step: &Step| matches!(step, Step::Until(until) if *until > self.halt.tried);
                 sent.key == stop.key
                     && sent.timestamp == timestamp.as_millis()
                     && sent.taken.is_none()
                     && sent.steps.iter().any(fails)
             }),
             StopAt::Timer { domain, fire_at, name, .. } => {
-                let timers = self.keys.get(&stop.key).map(|key| key.timers());
+                let timers = self.keys.get(&stop.key).map(KeyModel::timers);
                 let first = timers.and_then(|timers| timers.iter().find(|it| it.0 == *domain));
                 let Some(until) = name.as_deref().and_then(until) else { return false };
                 let is_first = first.is_some_and(|it| it.1 == fire_at.as_millis() && it.2 == *name);
-                until > self.tried && (is_first || until <= version)
+                until > self.halt.tried && (is_first || until <= version)
             }
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Summary {
     pub(crate) callbacks: u64,
     /// Namespaces that their functions have stopped, as they were found at rest.
     pub(crate) stops: u64,
+    /// Namespaces of timers that were not followed any more at the end.
+    pub(crate) lost: u64,
     /// Broadcasts that have told of themselves.
     pub(crate) broadcasts: u64,
     pub(crate) calls: u64,
@@ -69,6 +71,7 @@ impl Summary {
             (&mut self.elements, it.elements),
             (&mut self.callbacks, it.callbacks),
             (&mut self.stops, it.stops),
+            (&mut self.lost, it.lost),
             (&mut self.broadcasts, it.broadcasts),
             (&mut self.calls, it.calls),
             (&mut self.faults, it.faults),
@@ -200,6 +203,7 @@ impl Run {
             closes: self.client.closes,
             elements: self.functions.taken,
             callbacks: self.functions.callbacks,
+            lost: self.client.spaces.iter().filter(|it| it.is_given_up()).count() as u64,
             broadcasts: self.functions.stages.iter().map(Stage::broadcasts).sum(),
             calls: self.world.machine.calls(),
             faults: self.world.machine.met().len() as u64,

@@ -124,6 +124,11 @@ impl Space {
         self.life.as_ref().is_some_and(|life| life.closed.is_some())
     }
 
+    /// Nothing is checked of it any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_lost || self.life.as_ref().is_some_and(|life| life.model.is_lost)
+    }
+
     /// No time passes in it.
     pub(crate) fn is_paused(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.model.is_paused())
@@ -138,7 +143,9 @@ impl Space {
         let is_due = |after: &Sources| !matches!(after.clone().pass(now), Ok(None));
         let is_unclear = match &self.told {
             Some(Told::Source { after, .. }) => !matches!(passed, Ok(None)) || is_due(after),
-            Some(Told::Close { .. }) => !matches!(passed, Ok(None)),
+            Some(Told::Close { .. } | Told::Pause { .. } | Told::Resume { .. }) => {
+                !matches!(passed, Ok(None))
+            }
             _ => false,
         };
         if is_unclear {

@@ -5,6 +5,7 @@ use crate::announce::Announcements;
 use crate::client::{Fate, fate};
 use crate::draw::PRODUCERS;
 use crate::functions::SOURCES;
+use crate::halt::Halt;
 use crate::model::Violation;
 use crate::outputs::{Consumer, Seen};
 use crate::script::{Account, Cause, KeyModel, SIDE, Step};
@@ -68,16 +69,8 @@ pub(crate) struct Stage {
     pub(crate) announcements: Announcements,
     /// It was told something and has not answered.
     pub(crate) is_told: bool,
-    /// What that is, is to be paused, or to go on.
-    pub(crate) is_turning: bool,
-    /// How often it was told so.
-    pub(crate) turns: u64,
-    /// Whether time stands still in it, if that is known.
-    pub(crate) is_paused: Option<bool>,
-    /// Its function has stopped it, as was heard last.
-    pub(crate) is_stopped: bool,
-    /// The version of the function that has tried everything that had failed.
-    pub(crate) tried: u64,
+    /// Whether anything goes on in it.
+    pub(crate) halt: Halt,
 }
 
 impl Stage {
@@ -94,12 +87,8 @@ impl Stage {
             producers: Default::default(),
             last: BTreeMap::new(),
             is_told: false,
-            is_turning: false,
-            turns: 0,
             announcements: Announcements::default(),
-            is_paused: Some(false),
-            is_stopped: false,
-            tried: 0,
+            halt: Halt::new(),
         }
     }
 
@@ -137,7 +126,7 @@ impl Stage {
         }
         for (id, outcome) in ids.iter().zip(outcomes) {
             let Some(sent) = self.sent.get_mut(id) else { continue };
-            self.is_stopped |= matches!(outcome, Err(Rejection::NamespaceStopped { .. }));
+            self.halt.is_stopped |= matches!(outcome, Err(Rejection::NamespaceStopped { .. }));
             match (fate(outcome.as_ref().err()), outcome) {
                 (Fate::Unknown, _) => {}
                 (Fate::NotDone, _) => sent.is_gone |= !sent.is_produced,
