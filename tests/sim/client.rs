@@ -62,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) checkpoints: u64,
     /// Namespaces that were paused and resumed.
     pub(crate) pauses: u64,
+    /// Namespaces that were closed.
+    pub(crate) closes: u64,
     /// What a second run must repeat.
     pub(crate) log: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Client {
             refused: 0,
             checkpoints: 0,
             pauses: 0,
+            closes: 0,
             log: Vec::new(),
         }
     }
@@ -112,9 +115,13 @@ impl Client {
         let is_told = self.spaces[space].told.is_some();
         match rng.below(50) {
             _ if self.spaces[space].is_exclusive() => {}
+            // Nothing much happens any more to one that is closed.
+            0..=16 if !is_told && space > 0 && self.spaces[space].is_closed() => {
+                self.delete(engine, rng, space);
+            }
             // What is paused goes on once nothing is under way.
             0..=24 if self.spaces[space].is_paused() && self.spaces[space].busy > 0 => {}
-            0..=1 if !is_told => self.configure(engine, rng, space),
+            0..=1 if !is_told => self.configure(engine, rng, space, now),
             2 if !is_told && is_there && space > 0 => self.delete(engine, rng, space),
             3..=6 if !is_told && is_there => self.source(engine, rng, space, now),
             7..=9 if !is_told && is_there => self.clock(engine, rng, space),
@@ -125,11 +132,12 @@ impl Client {
             18 if is_there => self.batch(engine, rng, space, now, 300),
             19..=24 if is_there => self.produce(engine, rng, space, now),
             25..=32 if !is_told && is_there => self.pause_or_resume(engine, space),
+            33..=34 if !is_told && is_there => self.close(engine, rng, space),
             _ if is_there => {
                 // Few keys are asked of a few at a time, many keys many at a time.
                 self.batch(engine, rng, space, now, if self.keys > 100 { 300 } else { 12 });
             }
-            _ if !is_told => self.configure(engine, rng, space),
+            _ if !is_told => self.configure(engine, rng, space, now),
             _ => {}
         }
     }
@@ -327,8 +335,11 @@ impl Client {
                         Fate::Done => {
                             self.acknowledged += 1;
                             let is_synced = ack == Ack::Synced;
+                            let is_closed = matches!(outcome, Err(Rejection::NamespaceClosed));
                             let answered = |it: &mut Model, is_shadow: bool| {
-                                it.answered(op, answer(&outcome), is_synced && !is_shadow)
+                                // What is refused at the door says nothing of what went in before.
+                                let is_certain = is_synced && !is_shadow && !is_closed;
+                                it.answered(op, answer(&outcome), is_certain)
                             };
                             self.expect(space, answered).unwrap_or(Ok(()))?;
                         }
@@ -443,7 +454,11 @@ pub(crate) enum Fate {
 
 pub(crate) fn fate(rejection: Option<&Rejection>) -> Fate {
     match rejection {
-        Some(Rejection::QueueFull { .. } | Rejection::DiskFull { .. }) => Fate::NotDone,
+        Some(
+            Rejection::QueueFull { .. }
+            | Rejection::DiskFull { .. }
+            | Rejection::NamespaceStopped { .. },
+        ) => Fate::NotDone,
         Some(rejection) if matches!(rejection.slug(), "stopping" | "poisoned") => Fate::Unknown,
         _ => Fate::Done,
     }

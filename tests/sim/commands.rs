@@ -13,14 +13,20 @@ use stormwheel::runtime::Engine;
 use stormwheel::time::Timestamp;
 
 impl Client {
-    fn command(&mut self, engine: &Engine, space: usize, command: Command, settle: bool) {
+    pub(crate) fn command(
+        &mut self,
+        engine: &Engine,
+        space: usize,
+        command: Command,
+        settle: bool,
+    ) {
         let name = self.spaces[space].name;
         self.log.push(format!("{} to {name}: {command:?}, settle: {settle}", self.next + 1));
         let reply = self.reply(Asked::Command { space }, Reply::Command);
         engine.command(name, command, settle, reply);
     }
 
-    pub(crate) fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize) {
+    pub(crate) fn configure(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let it = &mut self.spaces[space];
         if it.busy > 0 {
             return;
@@ -39,6 +45,7 @@ impl Client {
         if let Some(life) = &mut it.life {
             life.model.rules.overdue.push(config.overdue);
         }
+        it.configured_ms = now;
         it.told = Some(Told::Configure { config: config.clone(), marks });
         self.command(engine, space, Command::Put { config, expected_version: None }, false);
     }
@@ -54,18 +61,23 @@ impl Client {
     pub(crate) fn source(&mut self, engine: &Engine, rng: &mut Rng, space: usize, now: i64) {
         let Some(life) = &mut self.spaces[space].life else { return };
         let names = life.sources.names();
-        if names.is_empty() {
+        if names.is_empty() || life.sources.is_unclear() {
             return;
         }
         let source = rng.pick(&names).clone();
         let mut after = life.sources.clone();
+        let is_closed = life.closed.is_some();
         let (change, result) = if rng.below(5) == 0 {
             (SourceChange::Idle, after.idle(&source))
         } else {
             let from = life.sources.watermark(&source).unwrap_or(now - 100);
             let to = if rng.below(8) == 0 { from - 5 } else { from + rng.within(0, 150) };
-            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to))
+            (SourceChange::Watermark(Timestamp::from_millis(to)), after.report(&source, to, now))
         };
+        if is_closed {
+            self.refused_as_closed(engine, space, Command::Source { source, change });
+            return;
+        }
         let marks = life.model.marks();
         let advances = &mut life.model.rules.advances[0];
         let next = after.combined().filter(|to| advances.last().is_none_or(|last| to > last));
@@ -88,6 +100,10 @@ impl Client {
                 (to, ClockChange::Set(Timestamp::from_millis(to)))
             }
         };
+        if life.is_at_its_end() {
+            self.refused_as_closed(engine, space, Command::Clock(change));
+            return;
+        }
         let advanced = standing.is_none_or(|at| to > at);
         let marks = life.model.marks();
         if advanced {
@@ -101,6 +117,10 @@ impl Client {
     pub(crate) fn pause_or_resume(&mut self, engine: &Engine, space: usize) {
         let it = &mut self.spaces[space];
         let Some(life) = it.life.as_ref().filter(|_| !it.is_restarted) else { return };
+        // How far its time has come by then nobody could tell.
+        if life.sources.is_unclear() {
+            return;
+        }
         // Whether what is under way comes before or after a resume nobody could tell.
         if life.model.is_paused() && it.busy > 0 {
             return;
@@ -108,6 +128,10 @@ impl Client {
         let model = &life.model;
         let fires = model.rules.overdue.iter().all(|it| *it == OverduePolicy::Fire);
         if model.rules.is_manual && !fires {
+            return;
+        }
+        if life.is_at_its_end() {
+            self.refused_as_closed(engine, space, Command::Pause);
             return;
         }
         let (mark, marks) = (model.clock_mark(), model.marks());
@@ -140,7 +164,7 @@ impl Client {
             }
             Fate::NotDone => {
                 self.refused += 1;
-                self.untold(space);
+                self.untold(space, &told);
                 return Ok(());
             }
             Fate::Done => {}
@@ -166,6 +190,7 @@ impl Client {
             ) if result == found => {
                 let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
                 life.sources = after.clone();
+                life.sources.heard(now);
                 let advances = &life.model.rules.advances[0];
                 if watermark.map(Timestamp::as_millis) != advances.last().copied() {
                     return wrong(reply, &told);
@@ -200,6 +225,16 @@ impl Client {
                 life.model.resume(&life.model.clock_since(*mark));
                 self.pauses += 1;
             }
+            (Told::Close { timers, changed, marks }, Ok(CommandReply::Closed { .. })) => {
+                let Some(life) = &mut self.spaces[space].life else { return Ok(()) };
+                if !life.are_closed(*timers, *changed, reply) {
+                    return wrong(reply, &told);
+                }
+                life.model.all_certain(marks)?;
+                life.has_closed(*timers, *changed);
+                self.closes += u64::from(*changed);
+            }
+            (Told::Refused(slug), Err(rejection)) if rejection.slug() == *slug => {}
             (Told::Delete, Ok(CommandReply::Deleted { .. })) => self.spaces[space].life = None,
             (Told::Delete, Err(Rejection::NamespaceNotEmpty { .. }))
             | (Told::Configure { .. }, Err(Rejection::OptionFixed { .. })) => {}
@@ -209,10 +244,14 @@ impl Client {
     }
 
     /// What a namespace was told last never reached it.
-    fn untold(&mut self, space: usize) {
+    fn untold(&mut self, space: usize, told: &Told) {
         if let Some(life) = &mut self.spaces[space].life {
-            for domain in 0..2 {
-                life.model.rules.advances[domain].truncate(life.model.done[domain]);
+            let model = &mut life.model;
+            match told {
+                Told::Source { .. } => model.rules.advances[0].truncate(model.done[0]),
+                Told::Clock { .. } => model.rules.advances[1].truncate(model.done[1]),
+                Told::Close { .. } => model.not_ended(life.closed.is_some()),
+                _ => {}
             }
         }
     }

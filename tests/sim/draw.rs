@@ -133,6 +133,15 @@ pub(crate) fn cost_bytes(key: &[u8], act: &Act) -> usize {
     96 + key.len() + payload
 }
 
+/// How long its sources may be silent: always the same, so that there is nothing to tell apart.
+fn idle_after_ms(name: &str) -> Option<i64> {
+    match name {
+        "orders" => Some(200),
+        "manual-1" => Some(350),
+        _ => None,
+    }
+}
+
 /// The configuration of a namespace: only what may change does, once it is there.
 pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
     let sources: &[&str] =
@@ -143,7 +152,7 @@ pub(crate) fn config(rng: &mut Rng, name: &str) -> NamespaceConfig {
         spread_ms: *rng.pick(&[0, 0, 30]),
         watermark: WatermarkConfig {
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-            idle_after_ms: None,
+            idle_after_ms: idle_after_ms(name),
             delay_ms: None,
         },
         overdue: match rng.below(6) {

@@ -8,9 +8,10 @@
 use crate::draw::PRODUCERS;
 use crate::model::{Violation, text};
 use crate::rng::Rng;
-use crate::script::{AGAIN, FAILS, Place, Step, Told};
+use crate::script::{AGAIN, FAILS, Place, Step, Told, UNTIL};
 use crate::stage::{Request, Sent, Stage};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use stormwheel::error::Rejection;
 use stormwheel::function::Element;
@@ -24,17 +25,42 @@ use stormwheel::time::{Domain, Timestamp};
 
 /// By this name the engine knows the function.
 pub(crate) const FUNCTION: &str = "script";
+/// And the one that takes broadcasts besides.
+pub(crate) const LISTENER: &str = "listener";
 pub(crate) const SOURCES: [&str; 2] = ["left", "right"];
 /// Few, so that much happens to each.
 const KEYS: u64 = 6;
 
-enum Asked {
-    Elements { stage: usize, ids: Vec<u64>, ack: Ack, producer: Option<(usize, u64)> },
-    Put { stage: usize },
-    Source { stage: usize, source: usize, to: i64 },
+pub(crate) enum Asked {
+    Elements {
+        stage: usize,
+        ids: Vec<u64>,
+        ack: Ack,
+        producer: Option<(usize, u64)>,
+    },
+    Put {
+        stage: usize,
+    },
+    Source {
+        stage: usize,
+        source: usize,
+        to: i64,
+    },
+    Pause {
+        stage: usize,
+    },
+    Broadcast {
+        stage: usize,
+        id: u64,
+    },
+    /// With the version of the function then.
+    Resume {
+        stage: usize,
+        version: u64,
+    },
 }
 
-enum Reply {
+pub(crate) enum Reply {
     Outcomes(Vec<Outcome>),
     Command(Result<CommandReply, Rejection>),
 }
@@ -45,14 +71,16 @@ pub(crate) struct Functions {
     asked: BTreeMap<u64, Asked>,
     replies: Arc<Mutex<Vec<(u64, Reply)>>>,
     next_request: u64,
-    next_element: u64,
+    pub(crate) next_element: u64,
     pub(crate) taken: u64,
     pub(crate) callbacks: u64,
+    /// Of the function: how often it was mended.
+    version: Arc<AtomicU64>,
     pub(crate) log: Vec<String>,
 }
 
 impl Functions {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: Arc<AtomicU64>) -> Self {
         let plain = NamespaceConfig {
             operator: FUNCTION.to_owned(),
             late_elements: LateElements::SideOutput,
@@ -74,7 +102,19 @@ impl Functions {
             ..plain.clone()
         };
         let patient = NamespaceConfig { overdue: OverduePolicy::Shift, ..plain.clone() };
-        let configs = [("calls", plain), ("calls-2", various), ("calls-3", patient)];
+        let stopping = NamespaceConfig {
+            operator: LISTENER.to_owned(),
+            on_error: OnError { then: ErrorPolicy::Stop, ..plain.on_error },
+            ..plain.clone()
+        };
+        let listening = NamespaceConfig { operator: LISTENER.to_owned(), ..various.clone() };
+        let configs = [
+            ("calls", plain),
+            ("calls-2", various),
+            ("calls-3", patient),
+            ("calls-4", stopping),
+            ("calls-5", listening),
+        ];
         Self {
             stages: configs.into_iter().map(|(name, config)| Stage::new(name, config)).collect(),
             asked: BTreeMap::new(),
@@ -83,6 +123,7 @@ impl Functions {
             next_element: 0,
             taken: 0,
             callbacks: 0,
+            version,
             log: Vec::new(),
         }
     }
@@ -92,7 +133,7 @@ impl Functions {
         self.asked.len()
     }
 
-    fn reply<T: 'static>(
+    pub(crate) fn reply<T: 'static>(
         &mut self,
         asked: Asked,
         wrap: impl FnOnce(T) -> Reply + Send + 'static,
@@ -132,9 +173,12 @@ impl Functions {
             engine.command(name, Command::Put { config, expected_version: None }, false, reply);
             return Ok(());
         }
-        match rng.below(10) {
-            0..=2 if !stage.is_told => self.source(engine, rng, index, now),
-            3..=5 => self.produce(engine, rng, index, now),
+        let listens = stage.config.operator == LISTENER;
+        match rng.below(14) {
+            10..=13 if listens => self.broadcast(engine, rng, index, now),
+            0..=1 if !stage.is_told => self.pause_or_resume(engine, rng, index),
+            2..=4 if !stage.is_told => self.source(engine, rng, index, now),
+            5..=7 => self.produce(engine, rng, index, now),
             _ => {
                 let ids = self.draw_elements(rng, index, now, false);
                 let ack = crate::draw::ack(rng);
@@ -142,6 +186,34 @@ impl Functions {
             }
         }
         Ok(())
+    }
+
+    /// How often the function was mended.
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// Lets the time of a namespace stand still, or go on: also if its function has stopped it, and with
+    /// the function mended or not.
+    fn pause_or_resume(&mut self, engine: &Engine, rng: &mut Rng, stage: usize) {
+        let name = self.stages[stage].name;
+        let is_halted = self.stages[stage].is_halted();
+        if rng.below(2) == 0 {
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+        if !is_halted && rng.below(4) > 0 {
+            return;
+        }
+        (self.stages[stage].is_told, self.stages[stage].halt.is_turning) = (true, true);
+        self.stages[stage].halt.turns += 1;
+        let (asked, command) = if is_halted {
+            (Asked::Resume { stage, version: self.version() }, Command::Resume)
+        } else {
+            (Asked::Pause { stage }, Command::Pause)
+        };
+        self.log.push(format!("{name}: {command:?}, mended {} times", self.version()));
+        let reply = self.reply(asked, Reply::Command);
+        engine.command(name, command, false, reply);
     }
 
     fn source(&mut self, engine: &Engine, rng: &mut Rng, index: usize, now: i64) {
@@ -184,6 +256,7 @@ impl Functions {
         now: i64,
         is_produced: bool,
     ) -> Vec<u64> {
+        let stops = self.stages[index].stops().then(|| self.version() + 1);
         let stage = &mut self.stages[index];
         let event = stage.watermark(|mark| mark.told).unwrap_or(now - 100);
         let mut ids = Vec::new();
@@ -192,7 +265,7 @@ impl Functions {
             let sent = Sent {
                 key: format!("f-{}", rng.below(KEYS)).into_bytes(),
                 timestamp: event + rng.within(-60, 200),
-                steps: (0..rng.below(5)).map(|_| step(rng, [event, now])).collect(),
+                steps: (0..rng.below(5)).map(|_| step(rng, [event, now], stops)).collect(),
                 is_produced,
                 taken: None,
                 answered: None,
@@ -262,6 +335,18 @@ impl Functions {
                         mark.certain = mark.certain.max(Some(to));
                     }
                 }
+                (Some(Asked::Pause { stage }), Reply::Command(reply)) => {
+                    self.log.push(format!("pause: {reply:?}"));
+                    self.stages[stage].paused(&reply)?;
+                }
+                (Some(Asked::Resume { stage, version }), Reply::Command(reply)) => {
+                    self.log.push(format!("resume: {reply:?}"));
+                    self.stages[stage].resumed(version, &reply)?;
+                }
+                (Some(Asked::Broadcast { stage, id }), Reply::Command(reply)) => {
+                    self.log.push(format!("broadcast {id}: {reply:?}"));
+                    self.stages[stage].announced(id, &reply)?;
+                }
                 _ => return Err(Violation::new("wrong answer", "to a question of a function's")),
             }
         }
@@ -286,7 +371,8 @@ impl Functions {
                 let value = String::from_utf8_lossy(value.unwrap_or_default());
                 story.push(format!("{seen:?}: {value}"));
                 self.callbacks += u64::from(seen.tag.is_none());
-                self.taken += u64::from(stage.take(&seen)?);
+                let version = self.version.load(Ordering::Relaxed);
+                self.taken += u64::from(stage.take(&seen, version)?);
             }
             if is_late {
                 // Nobody can tell any more what it should have seen.
@@ -302,7 +388,11 @@ impl Functions {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for stage in &mut self.stages {
             stage.is_told = false;
+            if stage.halt.is_turning {
+                (stage.halt.is_turning, stage.halt.is_paused) = (false, None);
+            }
             stage.producers.iter_mut().for_each(|producer| producer.is_asked = false);
+            stage.announcements.is_asked = false;
             if let Some((_, consumer)) = &mut stage.life {
                 consumer.is_anew = true;
             }
@@ -311,22 +401,22 @@ impl Functions {
 }
 
 /// Something that an element tells the function.
-fn step(rng: &mut Rng, near: [i64; 2]) -> Step {
+fn step(rng: &mut Rng, near: [i64; 2], stops: Option<u64>) -> Step {
     let domain = *rng.pick(&Domain::ALL);
     let at = near[domain as usize] + rng.within(-40, 250);
     let name = match rng.below(8) {
-        0..=1 => Some(AGAIN),
-        2 => Some("plain"),
-        3 => Some(FAILS),
+        0..=1 => Some(AGAIN.to_owned()),
+        2 => Some("plain".to_owned()),
+        3 => Some(stops.map_or(FAILS.to_owned(), |until| format!("{UNTIL}{until}"))),
         _ => None,
     };
-    let place: Place = (domain, at, name.map(str::to_owned));
+    let place: Place = (domain, at, name);
     match rng.below(20) {
         0..=12 => Step::Register(place),
         13..=15 => Step::Delete(place),
         16 => Step::DeleteAll,
         17..=18 => Step::Emit,
-        _ if rng.below(2) == 0 => Step::Fail,
+        _ if rng.below(2) == 0 => stops.map_or(Step::Fail, Step::Until),
         _ => Step::Clear,
     }
 }

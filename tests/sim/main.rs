@@ -32,10 +32,10 @@
 //!
 //! **What is not simulated**: a disk that loses what it said was synced, or that writes over what it
 //! was not told to; a store that lists other names than it holds; two processes on one directory (the
-//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources go idle
-//! when they are told to, not by their silence. Namespaces are not closed; those of functions are not
-//! paused either, have no broadcasts, and are not stopped by them. A crash in the middle of a resume is
-//! followed where the policy is `fire`, and so is a pause by a manual clock.
+//! lock keeps them out); threads (the node takes its steps one at a time, in any order). Sources of functions
+//! go idle neither when they are told to nor by their silence. Namespaces of functions are not closed. A crash in the
+//! middle of a resume is followed where the policy is `fire`, and so is a pause by a manual clock; when a
+//! function fails and stops its namespace is not followed, but what may not come of it is.
 //!
 //! # What is checked
 //!
@@ -50,15 +50,21 @@
 //! - a consumer that resumes finds every record where it stood, and reads it once;
 //! - every answer is one that some history explains, also the answers to half of a batch;
 //! - watermarks, sources, manual clocks and configurations stand where they were acknowledged, or where
-//!   they were told to go next; an idle source holds nothing back, and counts again once it caught up;
+//!   they were told to go next; an idle source holds nothing back, and counts again once it caught up; one
+//!   that was silent for too long is idle, and none is before;
 //! - in a namespace that is paused no time passes, over crashes too, and operations go on; what fell due
 //!   meanwhile follows the policy when it is resumed, as after a downtime;
+//! - a namespace that is closed takes nothing more, over crashes too: the final watermark fires what waits
+//!   for it, and the rest fires at once, is waited for or goes, as was asked; then it says that it is over;
 //! - what a producer sends again is taken once;
 //! - what was due at a restart follows its namespace's policy: none is let go early, each is accounted for;
 //! - a savepoint that was answered for is there and whole, and what is restored from one is what some
 //!   cut through all lanes held, between the question and the answer;
 //! - functions: elements are taken once and in order, and the outputs, the state and the timers of
 //!   each key are those of a run of the same callbacks in which nothing went wrong (`script.rs`);
+//! - a function that fails for good stops its namespace at nothing else and lets nothing by; once it was mended
+//!   and its namespace resumed, everything that was due has happened;
+//! - broadcasts reach all keys in one order, and each key with a state is visited once, before anything else;
 //! - once nothing goes wrong any more, the node answers everything and comes to rest within a number
 //!   of rounds.
 //!
@@ -87,13 +93,16 @@
 )]
 
 mod act;
+mod announce;
 mod client;
 mod clock;
+mod closing;
 mod commands;
 mod disk;
 mod draw;
 mod function_checks;
 mod functions;
+mod halt;
 mod machine;
 mod model;
 mod nth;
@@ -208,10 +217,14 @@ fn worlds_hold_the_contract_over_all_crashes() {
     let is_full = all.outputs > crashes
         && all.checks > crashes / 4
         && all.pauses > crashes / 200
+        && all.closes > crashes / 200
+        && all.silences > crashes / 200
         && all.amid_storms > crashes / 500
         && all.restores > crashes / 100
         && all.elements > crashes
-        && all.callbacks > crashes;
+        && all.callbacks > crashes
+        && all.stops > crashes / 100
+        && all.broadcasts > crashes / 100;
     assert!(one.is_some() || is_full, "the worlds are empty: {all:?}");
 }
 

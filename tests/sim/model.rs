@@ -9,6 +9,7 @@
 mod still;
 
 use crate::act::{Act, Answer, Fired, Timer};
+use crate::closing::End;
 use crate::oracle::{Candidate, Rules, follow};
 use crate::overdue::{Downtime, Hold, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
@@ -58,6 +59,8 @@ struct Moment {
     asked: [usize; 2],
     /// Advances that are in all lanes.
     done: [usize; 2],
+    /// Whether the clock may have come to its end, and whether it has.
+    end: End,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +107,8 @@ pub(crate) struct Model {
     restarts: Vec<i64>,
     /// Since when the engine was down, at each restart since it last came to rest.
     downs: Vec<i64>,
+    /// Its clock has come to its end, for certain.
+    pub(crate) has_ended: bool,
     /// It is paused.
     still: Option<Still>,
     /// There were more ways in which things may have gone than are followed: nothing is known any
@@ -123,6 +128,7 @@ impl Model {
             clock: vec![now],
             restarts: Vec::new(),
             downs: Vec::new(),
+            has_ended: false,
             still: None,
             is_lost: false,
         }
@@ -143,11 +149,12 @@ impl Model {
         let clock = self.clock.len();
         if let Some(still) = &self.still {
             let advances = still.advances;
-            return Moment { clock, latest: still.latest(), asked: advances, done: advances };
+            let (asked, done, end) = (advances, advances, self.end());
+            return Moment { clock, latest: still.latest(), asked, done, end };
         }
         let asked = [self.rules.advances[0].len(), self.rules.advances[1].len()];
         let latest = self.clock.iter().copied().max().unwrap_or(i64::MIN);
-        Moment { clock, latest, asked, done: self.done }
+        Moment { clock, latest, asked, done: self.done, end: self.end() }
     }
 
     /// An operation was handed to the engine.
@@ -236,7 +243,8 @@ impl Model {
             (op.from.done[it].min(most), most)
         });
         let clock = &self.clock[op.from.clock.saturating_sub(1)..until.clock];
-        let window = Window { clock, latest: until.latest, advances };
+        let end = End { has: op.from.end.has, ..until.end };
+        let window = Window { clock, latest: until.latest, advances, end };
         let answer = op.answer.as_ref().map(|(answer, _)| answer);
         follow(from, name, &op.act, answer, &self.rules, &window, &key.seen)
     }

@@ -25,7 +25,7 @@ fn crash(is_power: bool, seed: u64) -> Event {
 fn workload() -> Vec<Event> {
     let mut rng = Rng::new(SEED);
     let mut events = Vec::new();
-    for round in 0..320 {
+    for round in 0..520 {
         for _ in 0..=rng.below(3) {
             events.push(Event::Ask(rng.next()));
         }

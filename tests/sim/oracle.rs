@@ -7,6 +7,7 @@
 //! it contradicts. When none is left, the engine has done what no history explains.
 
 use crate::act::{Act, Answer, Fired, Once, Payload, Registration, Timer, When};
+use crate::closing::{CLOSED, Ending};
 use crate::overdue::{Downtime, Hold};
 use crate::ways::Window;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +48,10 @@ pub(crate) struct Candidate {
     taken: BTreeMap<usize, (u64, u32)>,
     /// Those that were refused, and so not taken.
     refused: BTreeSet<Once>,
+    /// An operation was refused since the namespace is closed: so is every one that follows.
+    pub(crate) is_closed: bool,
+    /// What was left when its clock came to its end has fired, or has gone.
+    pub(crate) has_ended: bool,
     /// The last operation of the lane that survived the last crash: at least, and less than.
     pub(crate) survived: (u64, u64),
 }
@@ -62,6 +67,8 @@ pub(crate) struct Rules {
     pub(crate) advances: [Vec<i64>; 2],
     /// What may be the policy for what is due at a restart.
     pub(crate) overdue: Vec<OverduePolicy>,
+    /// Its clock may have come to its end, so.
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Candidate {
@@ -77,6 +84,8 @@ impl Candidate {
             hash,
             taken: BTreeMap::new(),
             refused: BTreeSet::new(),
+            is_closed: false,
+            has_ended: false,
             survived: (0, u64::MAX),
         }
     }
@@ -99,7 +108,7 @@ impl Candidate {
         self.let_go(place, self.release(place), seen)
     }
 
-    fn let_go(&mut self, place: &Place, release: i64, seen: &[Fired]) -> bool {
+    pub(crate) fn let_go(&mut self, place: &Place, release: i64, seen: &[Fired]) -> bool {
         let payload = self.timers.remove(place).unwrap_or_default();
         let (domain, fire_at, name) = place.clone();
         let timer = Timer { domain, fire_at, name, payload };
@@ -153,6 +162,29 @@ impl Candidate {
 
     /// What may follow from an operation, and what is then answered to it.
     fn take(
+        self,
+        key: &[u8],
+        act: &Act,
+        now: Option<i64>,
+        rules: &Rules,
+        may_close: bool,
+        seen: &[Fired],
+    ) -> Vec<(Self, Answer)> {
+        let is_closed = self.is_closed || self.is_closed_by_time();
+        if matches!(act, Act::Read) || !is_closed && !may_close {
+            return self.take_open(key, act, now, rules, seen);
+        }
+        let mut refused = self.clone();
+        refused.is_closed = true;
+        let mut found = vec![(refused, Answer::Refused(CLOSED))];
+        if !is_closed {
+            found.extend(self.take_open(key, act, now, rules, seen));
+        }
+        found
+    }
+
+    /// The same, of a namespace that takes operations.
+    fn take_open(
         mut self,
         key: &[u8],
         act: &Act,
@@ -363,7 +395,7 @@ pub(crate) fn follow(
     let mut next = BTreeSet::new();
     for candidate in candidates {
         for (it, now) in candidate.before(rules, window, seen) {
-            let found = it.take(key, act, now, rules, seen).into_iter();
+            let found = it.take(key, act, now, rules, window.may_close(rules), seen).into_iter();
             let found = found.filter(|(_, found)| answer.is_none_or(|answer| answer == found));
             next.extend(found.map(|(it, _)| it));
         }

@@ -8,8 +8,10 @@ use crate::model::Violation;
 use crate::outputs::Seen;
 use crate::plan::{self, Crash, Event};
 use crate::rng::Rng;
+use crate::stage::Stage;
 use crate::world::{Setup, Stepped, World, is_of_the_disk};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use stormwheel::namespace::OverduePolicy;
 use stormwheel::runtime::{Engine, Fault};
 
@@ -26,6 +28,10 @@ pub(crate) struct Summary {
     pub(crate) checkpoints: u64,
     /// Namespaces that were paused and resumed.
     pub(crate) pauses: u64,
+    /// Namespaces that were closed.
+    pub(crate) closes: u64,
+    /// Sources that were found idle by their silence.
+    pub(crate) silences: u64,
     /// Timers that restarts found due, by policy, as the engine counts them.
     pub(crate) overdue: [u64; OverduePolicy::NAMES.len()],
     /// Savepoints that were read back, and those that a node went on from.
@@ -34,6 +40,12 @@ pub(crate) struct Summary {
     /// Elements that functions have taken, and callbacks that were held to the model.
     pub(crate) elements: u64,
     pub(crate) callbacks: u64,
+    /// Namespaces that their functions have stopped, as they were found at rest.
+    pub(crate) stops: u64,
+    /// Namespaces of timers that were not followed any more at the end.
+    pub(crate) lost: u64,
+    /// Broadcasts that have told of themselves.
+    pub(crate) broadcasts: u64,
     pub(crate) calls: u64,
     pub(crate) faults: u64,
 }
@@ -52,10 +64,15 @@ impl Summary {
             (&mut self.checks, it.checks),
             (&mut self.checkpoints, it.checkpoints),
             (&mut self.pauses, it.pauses),
+            (&mut self.closes, it.closes),
+            (&mut self.silences, it.silences),
             (&mut self.savepoints, it.savepoints),
             (&mut self.restores, it.restores),
             (&mut self.elements, it.elements),
             (&mut self.callbacks, it.callbacks),
+            (&mut self.stops, it.stops),
+            (&mut self.lost, it.lost),
+            (&mut self.broadcasts, it.broadcasts),
             (&mut self.calls, it.calls),
             (&mut self.faults, it.faults),
         ] {
@@ -139,10 +156,12 @@ pub(crate) fn history(seed: u64) -> (Setup, Vec<Event>) {
 
 impl Run {
     pub(crate) fn new(seed: u64, setup: &Setup) -> Self {
+        let world = World::new(seed, setup.clone());
+        let functions = Functions::new(Arc::clone(&world.version));
         Self {
-            world: World::new(seed, setup.clone()),
+            world,
             client: Client::new(setup),
-            functions: Functions::new(),
+            functions,
             shards: 1,
             broken: None,
             is_frozen: false,
@@ -156,7 +175,8 @@ impl Run {
     /// A run over a world with nothing running, and a client that knows nothing.
     pub(crate) fn over(world: World) -> Self {
         let setup = world.setup.clone();
-        Self { world, ..Self::new(0, &setup) }
+        let functions = Functions::new(Arc::clone(&world.version));
+        Self { world, functions, ..Self::new(0, &setup) }
     }
 
     /// A call goes wrong, so many from now.
@@ -180,8 +200,11 @@ impl Run {
             acknowledged: self.client.acknowledged,
             checkpoints: self.client.checkpoints,
             pauses: self.client.pauses,
+            closes: self.client.closes,
             elements: self.functions.taken,
             callbacks: self.functions.callbacks,
+            lost: self.client.spaces.iter().filter(|it| it.is_given_up()).count() as u64,
+            broadcasts: self.functions.stages.iter().map(Stage::broadcasts).sum(),
             calls: self.world.machine.calls(),
             faults: self.world.machine.met().len() as u64,
             ..self.summary.clone()
@@ -230,6 +253,7 @@ impl Run {
         let layout = self.world.setup.layout();
         self.world.machine.trace(&format!("down for {down_ms} ms until {now}"));
         for space in &mut self.client.spaces {
+            space.restarted(now);
             if let Some(life) = &mut space.life {
                 life.model.recovered(now, now - down_ms, layout);
                 life.consumer.is_anew = true;
@@ -326,9 +350,7 @@ impl Run {
             return Err(Violation::new("early", detail));
         }
         for space in self.client.spaces.iter_mut().chain(self.client.shadow.iter_mut().flatten()) {
-            if let Some(life) = &mut space.life {
-                life.model.clock_reads(now);
-            }
+            space.clock_reads(now);
         }
         let engine = self.world.engine().clone();
         self.client.hear(&engine, now)?;
@@ -408,6 +430,10 @@ impl Run {
         self.settle()?;
         if self.broken.is_some() {
             return Ok(());
+        }
+        if self.world.machine.is_down() {
+            // In the middle of what the node goes on without.
+            return self.crash(&Crash { shards, ..Crash::plain(0) });
         }
         let met = self.world.machine.met().len();
         if let Err(reason) = self.world.close(ROUNDS_MAX) {

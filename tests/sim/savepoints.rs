@@ -175,6 +175,7 @@ impl Run {
             }
             let age_ms = entry.config.retention.age_ms;
             let mut consumer = Consumer::new(entry.id);
+            consumer.may_be_early = life.consumer.may_be_early;
             let restored = consumer.poll(&engine, (now_ms, age_ms), latest_ms, true)?;
             let known = life.consumer.find_again(&restored, now_ms, age_ms)?;
             for seen in restored.into_iter().skip(known) {

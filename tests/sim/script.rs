@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use stormwheel::function::{
     CallContext, Context, FunctionError, KeyedProcessFunction, OnTimerContext, OutputTag, Result,
 };
@@ -13,6 +15,8 @@ use stormwheel::time::{Domain, Timestamp};
 
 /// Where what is not the account of a callback goes.
 pub(crate) const SIDE: &str = "side";
+/// Those whose name begins so fail until the function has come to a version.
+pub(crate) const UNTIL: &str = "until-";
 /// Timers of this name set themselves again, also to times that have been; those of the other fail.
 pub(crate) const AGAIN: &str = "again";
 pub(crate) const FAILS: &str = "fails";
@@ -36,13 +40,26 @@ pub(crate) enum Step {
     Emit,
     Clear,
     Fail,
+    /// The callback fails until the function has come to this version.
+    Until(u64),
 }
 
 /// What a callback is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cause {
-    Element { id: u64, timestamp: i64 },
+    Element {
+        id: u64,
+        timestamp: i64,
+    },
     Timer(Place),
+    /// Of all keys.
+    Broadcast {
+        id: u64,
+    },
+    /// Behind that broadcast.
+    Visit {
+        id: u64,
+    },
 }
 
 /// What the function is shown of time.
@@ -50,6 +67,16 @@ pub(crate) enum Cause {
 pub(crate) struct Shown {
     pub(crate) watermark: Option<i64>,
     pub(crate) clock: Option<i64>,
+    pub(crate) heard: Heard,
+}
+
+/// What the function has heard in broadcasts: the state that they leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    pub(crate) count: u64,
+    /// Those of them that have all keys visited.
+    pub(crate) visits: u64,
+    pub(crate) sum: u64,
 }
 
 /// The account of a callback: its main output.
@@ -57,19 +84,22 @@ pub(crate) struct Shown {
 pub(crate) struct Account {
     pub(crate) cause: Cause,
     pub(crate) shown: Shown,
-    state: State,
+    pub(crate) state: State,
     /// The key's timers, as they are after it.
-    timers: Vec<Place>,
+    pub(crate) timers: Vec<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     callbacks: u64,
-    sum: u64,
+    pub(crate) sum: u64,
 }
 
 /// See the module.
-pub(crate) struct Script;
+pub(crate) struct Script {
+    /// How often it was mended, so far: it never goes back, and so what has succeeded once does again.
+    pub(crate) version: Arc<AtomicU64>,
+}
 
 impl KeyedProcessFunction for Script {
     type Input = Told;
@@ -83,7 +113,8 @@ impl KeyedProcessFunction for Script {
         ctx: &mut Context<Account>,
     ) -> Result<()> {
         let timestamp = ctx.timestamp().as_millis();
-        run(state, ctx, Cause::Element { id: told.id, timestamp }, &told.steps)
+        let cause = Cause::Element { id: told.id, timestamp };
+        run(state, ctx, (self.version(), Heard::default()), cause, &told.steps)
     }
 
     fn on_timer(
@@ -93,18 +124,20 @@ impl KeyedProcessFunction for Script {
         ctx: &mut OnTimerContext<Account>,
     ) -> Result<()> {
         let place = (ctx.domain(), time.as_millis(), ctx.name().map(str::to_owned));
-        run(state, ctx, Cause::Timer(place), &[])
+        run(state, ctx, (self.version(), Heard::default()), Cause::Timer(place), &[])
     }
 }
 
-fn run<C>(
+pub(crate) fn run<C>(
     state: &mut State,
     ctx: &mut CallContext<'_, Account, C>,
+    (version, heard): (u64, Heard),
     cause: Cause,
     told: &[Step],
 ) -> Result<()> {
     let millis = |time: Option<Timestamp>| time.map(Timestamp::as_millis);
-    let shown = Shown { watermark: millis(ctx.watermark()), clock: millis(ctx.processing_time()) };
+    let (watermark, clock) = (millis(ctx.watermark()), millis(ctx.processing_time()));
+    let shown = Shown { watermark, clock, heard };
     let steps = state.react(&cause, shown, told);
     for step in &steps {
         let mut timers = ctx.timers();
@@ -118,7 +151,7 @@ fn run<C>(
                 None => timers.delete(*domain, Timestamp::from_millis(*at)),
             },
             Step::DeleteAll => timers.delete_all(),
-            Step::Emit | Step::Clear | Step::Fail => {}
+            Step::Emit | Step::Clear | Step::Fail | Step::Until(_) => {}
         }
     }
     let timers = ctx.timers().list().into_iter();
@@ -136,30 +169,61 @@ fn run<C>(
     if steps.contains(&Step::Fail) {
         return Err(FunctionError::new("it was told to fail"));
     }
+    if !steps.iter().all(|step| step.succeeds_by(version)) {
+        return Err(FunctionError::new("it is not mended yet"));
+    }
     Ok(())
 }
 
-fn emits(steps: &[Step]) -> usize {
+/// Until which version a timer of this name fails.
+pub(crate) fn until(name: &str) -> Option<u64> {
+    name.strip_prefix(UNTIL)?.parse().ok()
+}
+
+impl Step {
+    fn succeeds_by(&self, version: u64) -> bool {
+        !matches!(self, Self::Until(until) if *until > version)
+    }
+}
+
+impl Script {
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn emits(steps: &[Step]) -> usize {
     steps.iter().filter(|step| **step == Step::Emit).count()
 }
 
 impl State {
     /// Takes a callback in. Returns what the callback is to ask for.
-    fn react(&mut self, cause: &Cause, shown: Shown, told: &[Step]) -> Vec<Step> {
+    pub(crate) fn react(&mut self, cause: &Cause, shown: Shown, told: &[Step]) -> Vec<Step> {
         self.callbacks += 1;
         let (what, at) = match cause {
             Cause::Element { id, timestamp } => (*id, *timestamp),
             Cause::Timer((domain, at, name)) => {
                 (u64::MAX - *domain as u64 - 2 * name.as_ref().map_or(0, String::len) as u64, *at)
             }
+            Cause::Broadcast { id } | Cause::Visit { id } => (*id, -1),
         };
-        for part in [Some(what as i64), Some(at), shown.watermark, shown.clock] {
+        let heard = Some(shown.heard.sum as i64);
+        for part in [Some(what as i64), Some(at), shown.watermark, shown.clock, heard] {
             let part = part.map_or(u64::MAX / 3, |part| part as u64);
             self.sum = (self.sum ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        if matches!(cause, Cause::Visit { .. }) {
+            return match self.callbacks % 5 {
+                0 => vec![Step::Fail],
+                1 => vec![Step::Emit],
+                2 if self.sum.is_multiple_of(2) => vec![Step::Emit, Step::Clear],
+                _ => Vec::new(),
+            };
         }
         let Cause::Timer((domain, at, name)) = cause else { return told.to_vec() };
         let other = Domain::ALL[1 - *domain as usize];
         match name.as_deref() {
+            Some(name) if let Some(until) = until(name) => vec![Step::Until(until), Step::Emit],
             Some(FAILS) => vec![Step::Register((other, *at, None)), Step::Fail],
             Some(AGAIN) if !self.callbacks.is_multiple_of(4) => {
                 let in_ms = [-5, 0, 40][self.sum as usize % 3];
@@ -201,6 +265,8 @@ pub(crate) struct KeyModel {
     /// What else the last callback has emitted, and was not read yet.
     side: VecDeque<(u64, usize)>,
     watermark: Option<i64>,
+    /// What it has heard by its last callback, and in how many visits.
+    heard: Heard,
 }
 
 impl KeyModel {
@@ -212,15 +278,18 @@ impl KeyModel {
         &self.timers
     }
 
-    /// The function has told of a callback. `waits`: late event timers wait for the next watermark.
+    /// The function, of this version at most, has told of a callback. `waits`: late event timers wait
+    /// for the next watermark.
     pub(crate) fn called(
         &mut self,
         account: &Account,
         told: &[Step],
         waits: bool,
+        version: u64,
     ) -> std::result::Result<(), String> {
         let Account { cause, shown, .. } = account;
         self.begin(cause)?;
+        self.hear(cause, shown.heard)?;
         let is_due = |place: &Place| match place.0 {
             Domain::Event => shown.watermark.is_some_and(|it| place.1 <= it),
             Domain::Processing => shown.clock.is_some_and(|it| place.1 <= it),
@@ -240,7 +309,7 @@ impl KeyModel {
             _ => {}
         }
         let steps = self.state.react(cause, *shown, told);
-        if steps.contains(&Step::Fail) {
+        if steps.contains(&Step::Fail) || !steps.iter().all(|step| step.succeeds_by(version)) {
             return Err("was to fail".to_owned());
         }
         for step in &steps {
@@ -254,10 +323,12 @@ impl KeyModel {
                     self.timers.remove(place);
                 }
                 Step::DeleteAll => self.timers.clear(),
-                Step::Emit | Step::Clear | Step::Fail => {}
+                Step::Emit | Step::Clear | Step::Fail | Step::Until(_) => {}
             }
         }
-        if account.state != self.state || !account.timers.iter().eq(&self.timers) {
+        let is_visit = matches!(cause, Cause::Visit { .. });
+        let are_right = account.timers.iter().eq(&self.timers);
+        if account.state != self.state || !is_visit && !are_right {
             return Err(format!("without a crash it would come to {self:?}"));
         }
         self.side.extend((0..emits(&steps)).map(|index| (self.state.sum, index)));
@@ -274,7 +345,11 @@ impl KeyModel {
         told: &[Step],
     ) -> std::result::Result<(), String> {
         self.begin(cause)?;
-        let shown = Shown { watermark: None, clock: None };
+        if matches!(cause, Cause::Visit { .. }) {
+            let heard = Heard { visits: self.heard.visits + 1, ..self.heard };
+            self.hear(cause, heard)?;
+        }
+        let shown = Shown { watermark: None, clock: None, heard: self.heard };
         let mut state = self.state;
         if state.react(cause, shown, told).contains(&Step::Fail) {
             Ok(())
@@ -307,6 +382,28 @@ impl KeyModel {
         }
         self.timers.remove(place);
         Ok(())
+    }
+
+    /// A callback has heard so much: broadcasts that visit all keys have visited this one, if it had a
+    /// state.
+    fn hear(&mut self, cause: &Cause, heard: Heard) -> std::result::Result<(), String> {
+        let before = std::mem::replace(&mut self.heard, heard);
+        let has_state = self.state != State::default();
+        let is_visit = matches!(cause, Cause::Visit { .. });
+        let is_right = match (is_visit, has_state) {
+            (true, _) => has_state && heard.visits == before.visits + 1,
+            (false, true) => heard.visits == before.visits,
+            (false, false) => heard.visits >= before.visits,
+        };
+        if is_right && heard.count >= before.count {
+            return Ok(());
+        }
+        Err(format!("it had heard {before:?}"))
+    }
+
+    /// At rest: every broadcast that is to visit it has.
+    pub(crate) fn has_heard(&self, heard: Heard) -> bool {
+        self.state == State::default() || self.heard.visits == heard.visits
     }
 
     fn delete_named(&mut self, domain: Domain, name: Option<&str>) {

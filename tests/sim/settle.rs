@@ -61,6 +61,20 @@ impl Run {
             {
                 life.sources = after.clone();
             }
+            let may_be_closed = match &told {
+                Some(Told::Close { timers, .. }) => Some(*timers),
+                _ => None,
+            };
+            life.check_closing(status.closing, may_be_closed, pending.is_empty())?;
+            let is_ended = engine.outputs().is_ended(entry.id);
+            if is_ended != status.closing.is_some_and(|it| it.is_closed) {
+                let detail = format!("{}: its outputs end: {is_ended}", entry.name);
+                return Err(Violation::new("wrong end", detail));
+            }
+            self.summary.silences += u64::from(life.sources.is_unclear());
+            life.sources.settle(&status.sources, now).map_err(|detail| {
+                Violation::new("not idle", format!("{}: {detail}", entry.name))
+            })?;
             if !life.sources.are(&status.sources, status.watermark) {
                 let (found, at) = (&status.sources, status.watermark);
                 let detail = format!("{}: {found:?} at {at:?}, not {:?}", entry.name, life.sources);

@@ -5,10 +5,12 @@ use crate::draw::PRODUCERS;
 use crate::model::{Model, Violation};
 use crate::oracle::Rules;
 use crate::outputs::Consumer;
-use crate::sources::Sources;
+use crate::sources::{Sources, Unclear};
 use std::sync::Arc;
 use stormwheel::key_group::Layout;
-use stormwheel::namespace::{ClockKind, NamespaceConfig, NamespaceStatus, SourceResult};
+use stormwheel::namespace::{
+    ClockKind, NamespaceConfig, NamespaceStatus, ProcessingTimers, SourceResult,
+};
 use stormwheel::output::NamespaceId;
 use stormwheel::runtime::NamespaceEntry;
 use stormwheel::time::Timestamp;
@@ -27,6 +29,8 @@ pub(crate) struct Space {
     pub(crate) is_restarted: bool,
     /// It is not followed any more.
     pub(crate) is_lost: bool,
+    /// When it was told last how to be: not before.
+    pub(crate) configured_ms: i64,
     /// The highest incarnation that it ever had.
     last_id: Option<NamespaceId>,
 }
@@ -38,6 +42,8 @@ pub(crate) struct Life {
     pub(crate) model: Model,
     pub(crate) consumer: Consumer,
     pub(crate) sources: Sources,
+    /// How its input has ended, if it has.
+    pub(crate) closed: Option<ProcessingTimers>,
     pub(crate) producers: [Producer; PRODUCERS.len()],
 }
 
@@ -81,6 +87,14 @@ pub(crate) enum Told {
         mark: usize,
         marks: Vec<u64>,
     },
+    /// `changed`: it will say so.
+    Close {
+        timers: ProcessingTimers,
+        changed: bool,
+        marks: Vec<u64>,
+    },
+    /// What is to be refused, so.
+    Refused(&'static str),
     Delete,
 }
 
@@ -94,6 +108,7 @@ impl Space {
             busy: 0,
             is_restarted: false,
             is_lost: false,
+            configured_ms: i64::MIN,
             last_id: None,
         }
     }
@@ -104,9 +119,60 @@ impl Space {
         self.is_lost || !matches!(told, None | Some(Told::Source { .. } | Told::Clock { .. }))
     }
 
+    /// Its input has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.closed.is_some())
+    }
+
+    /// Nothing is checked of it any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.is_lost || self.life.as_ref().is_some_and(|life| life.model.is_lost)
+    }
+
     /// No time passes in it.
     pub(crate) fn is_paused(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.model.is_paused())
+    }
+
+    /// The engine's clock may have read this.
+    pub(crate) fn clock_reads(&mut self, now: i64) {
+        let Some(life) = &mut self.life else { return };
+        life.model.clock_reads(now);
+        let mut passed = life.sources.pass(now);
+        // Whether it was silent before or after what it is told nobody could tell.
+        let is_due = |after: &Sources| !matches!(after.clone().pass(now), Ok(None));
+        let is_unclear = match &self.told {
+            Some(Told::Source { after, .. }) => !matches!(passed, Ok(None)) || is_due(after),
+            Some(Told::Close { .. } | Told::Pause { .. } | Told::Resume { .. }) => {
+                !matches!(passed, Ok(None))
+            }
+            _ => false,
+        };
+        if is_unclear {
+            passed = Err(Unclear);
+        }
+        match passed {
+            Ok(None) => {}
+            Ok(Some(moved)) => {
+                let advances = &mut life.model.rules.advances[0];
+                for to in moved {
+                    if advances.last().is_none_or(|last| to > *last) {
+                        advances.push(to);
+                    }
+                }
+            }
+            Err(Unclear) => self.lose(),
+        }
+    }
+
+    /// A new engine runs on what is left; its clock reads this.
+    pub(crate) fn restarted(&mut self, now: i64) {
+        if let Some(life) = &mut self.life {
+            life.sources.restarted(now);
+        }
+        if let Some(Told::Source { after, .. }) = &mut self.told {
+            after.restarted(now);
+        }
     }
 
     /// Nobody knows any more what to expect of it.
@@ -154,24 +220,28 @@ impl Space {
             timers_per_key: config.limits.timers_per_key as usize,
             advances: [Vec::new(), Vec::new()],
             overdue: vec![config.overdue],
+            ending: None,
         };
         if let Some(life) = &mut self.life
             && life.entry.id == entry.id
         {
-            let Rules { advances, overdue, .. } = life.model.rules.clone();
-            life.model.rules = Rules { advances, overdue, ..rules };
-            life.sources.list(config.watermark.sources.iter());
+            let Rules { advances, overdue, ending, .. } = life.model.rules.clone();
+            life.model.rules = Rules { advances, overdue, ending, ..rules };
+            life.sources.list(config.watermark.sources.iter(), (self.configured_ms, now));
+            life.sources.idle_after_ms = config.watermark.idle_after_ms;
             life.entry = entry;
             return Ok(());
         }
         self.begin(&entry)?;
         let config = &entry.config;
         let mut sources = Sources::default();
-        sources.list(config.watermark.sources.iter());
+        sources.list(config.watermark.sources.iter(), (self.configured_ms, now));
+        sources.idle_after_ms = config.watermark.idle_after_ms;
         self.life = Some(Life {
             model: Model::new(self.name, layout, rules, now),
             consumer: Consumer::new(entry.id),
             sources,
+            closed: None,
             producers: Default::default(),
             entry,
         });

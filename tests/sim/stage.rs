@@ -1,14 +1,17 @@
 //! A namespace that runs the function, as the client knows it: what was sent, what became of it, and
 //! what each key has come to.
 
+use crate::announce::Announcements;
 use crate::client::{Fate, fate};
 use crate::draw::PRODUCERS;
 use crate::functions::SOURCES;
+use crate::halt::Halt;
 use crate::model::Violation;
 use crate::outputs::{Consumer, Seen};
 use crate::script::{Account, Cause, KeyModel, SIDE, Step};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use stormwheel::error::Rejection;
 use stormwheel::namespace::{LateTimers, NamespaceConfig};
 use stormwheel::op::{Outcome, ResultKind};
 use stormwheel::output::NamespaceId;
@@ -62,8 +65,12 @@ pub(crate) struct Stage {
     pub(crate) producers: [Request; PRODUCERS.len()],
     /// By key: the last element that was taken, of those that nobody sends again.
     last: BTreeMap<Vec<u8>, u64>,
+    /// What was broadcast.
+    pub(crate) announcements: Announcements,
     /// It was told something and has not answered.
     pub(crate) is_told: bool,
+    /// Whether anything goes on in it.
+    pub(crate) halt: Halt,
 }
 
 impl Stage {
@@ -80,6 +87,8 @@ impl Stage {
             producers: Default::default(),
             last: BTreeMap::new(),
             is_told: false,
+            announcements: Announcements::default(),
+            halt: Halt::new(),
         }
     }
 
@@ -117,6 +126,7 @@ impl Stage {
         }
         for (id, outcome) in ids.iter().zip(outcomes) {
             let Some(sent) = self.sent.get_mut(id) else { continue };
+            self.halt.is_stopped |= matches!(outcome, Err(Rejection::NamespaceStopped { .. }));
             match (fate(outcome.as_ref().err()), outcome) {
                 (Fate::Unknown, _) => {}
                 (Fate::NotDone, _) => sent.is_gone |= !sent.is_produced,
@@ -149,14 +159,21 @@ impl Stage {
         Ok(())
     }
 
-    /// Holds an output to the ledger. Returns whether it tells of an element.
-    pub(crate) fn take(&mut self, seen: &Seen) -> Result<bool, Violation> {
+    /// Holds an output to the ledger, of a function of this version at most. Returns whether it tells of an element.
+    pub(crate) fn take(&mut self, seen: &Seen, version: u64) -> Result<bool, Violation> {
         let wrong = |kind, detail| Violation::new(kind, format!("{seen:?}: {detail}"));
         let value = seen.timer.payload.as_ref().map(|(_, bytes)| &**bytes).unwrap_or_default();
         let unread = |error: serde_json::Error| wrong("unknown output", error.to_string());
         match seen.tag.as_deref() {
             None => {
                 let account: Account = serde_json::from_slice(value).map_err(unread)?;
+                self.hear(&account.shown.heard)
+                    .map_err(|detail| wrong("wrong broadcast", detail))?;
+                if let Cause::Broadcast { id } = account.cause {
+                    self.announce(id, seen, &account.shown)
+                        .map_err(|detail| wrong("wrong broadcast", detail))?;
+                    return Ok(false);
+                }
                 let mut steps = Vec::new();
                 if let Cause::Element { id, timestamp } = account.cause {
                     let sent = self.decide(id, seen, ResultKind::Processed)?;
@@ -174,9 +191,9 @@ impl Stage {
                 }
                 let waits = self.config.late_timers == LateTimers::NextWatermark;
                 let key = self.keys.entry(seen.key.clone()).or_default();
-                key.called(&account, &steps, waits)
+                key.called(&account, &steps, waits, version)
                     .map_err(|detail| wrong("wrong callback", format!("{account:?}: {detail}")))?;
-                return Ok(!matches!(account.cause, Cause::Timer(_)));
+                return Ok(matches!(account.cause, Cause::Element { .. }));
             }
             Some(SIDE) => {
                 let value = serde_json::from_slice(value).map_err(unread)?;
@@ -187,6 +204,12 @@ impl Stage {
             _ => {}
         }
         let value: serde_json::Value = serde_json::from_slice(value).map_err(unread)?;
+        if let Some(announced) = value.get("broadcast") {
+            let id = announced["id"].as_u64().unwrap_or_default();
+            self.failed_broadcast(id, seen)
+                .map_err(|detail| wrong("wrong failure", format!("{value}: {detail}")))?;
+            return Ok(false);
+        }
         let is_late = seen.tag.as_deref() == Some(TAG_LATE);
         let element = if is_late { Some(&value) } else { value.get("element") };
         let Some(id) = element.map(|element| element["id"].as_u64().unwrap_or_default()) else {

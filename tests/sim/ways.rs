@@ -2,6 +2,7 @@
 //! which advances its lane has made before an operation or a crash, and what a restart found due.
 
 use crate::act::Fired;
+use crate::closing::End;
 use crate::oracle::{Candidate, Place, Rules};
 use crate::overdue::{Downtime, Hold};
 use std::collections::BTreeSet;
@@ -17,6 +18,8 @@ pub(crate) struct Window<'a> {
     pub(crate) latest: i64,
     /// How many of the rules' advances the key's lane had made, by domain: at least, and at most.
     pub(crate) advances: [(usize, usize); 2],
+    /// Whether the clock may have come to its end, and whether it has.
+    pub(crate) end: End,
 }
 
 impl Candidate {
@@ -119,7 +122,8 @@ impl Candidate {
             return vec![self.clone()];
         }
         let advances = [0, 1].map(|domain| (0, rules.advances[domain].len()));
-        let ways = self.reachable(rules, &Window { clock: &[], latest, advances }, seen);
+        let end = End { may: true, has: false };
+        let ways = self.reachable(rules, &Window { clock: &[], latest, advances, end }, seen);
         let ways: BTreeSet<Self> = ways.into_iter().map(|(it, _)| it).collect();
         ways.into_iter().filter(|it| it.fired >= seen.len()).collect()
     }
@@ -151,6 +155,8 @@ impl Candidate {
                     next.extend(ticks.map(|(it, at)| (it, ticked.max(at))));
                 }
             }
+            let end = window.end.may.then(|| it.ended(rules, seen)).flatten();
+            next.extend(end.map(|it| (it, ticked)));
             open.extend(next.into_iter().filter(|it| found.insert(it.clone())));
         }
         found
@@ -166,10 +172,12 @@ impl Candidate {
     ) -> Vec<(Self, Option<i64>)> {
         let mut found = self.reachable(rules, window, seen);
         found.retain(|(it, _)| {
-            (0..2).all(|place| {
-                let least = window.advances[place].0;
-                least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
-            })
+            let is_right = it.has_ended || !window.end.has;
+            is_right
+                && (0..2).all(|place| {
+                    let least = window.advances[place].0;
+                    least == 0 || it.reached[place] >= Some(rules.advances[place][least - 1])
+                })
         });
         let mut all = Vec::new();
         for (it, ticked) in found {
@@ -202,6 +210,7 @@ pub(crate) fn settle_all(
     let mut settled = BTreeSet::new();
     let mut open = candidates.to_vec();
     while let Some(mut it) = open.pop() {
+        open.extend(it.closed_and_ended(rules, seen));
         let next = seen.get(it.fired).map(|next| next.timer.domain);
         if next != Some(Domain::Event) {
             let (decided, must_decide) = it.decided(rules, seen);
@@ -227,6 +236,10 @@ pub(crate) fn settle_all(
             continue;
         }
         it.reached[..told].copy_from_slice(&reached[..told]);
+        if it.has_ended != rules.ending.is_some() || it.is_closed && !it.is_closed_by_time() {
+            continue;
+        }
+        it.is_closed = false;
         settled.insert(it);
     }
     settled.into_iter().collect()

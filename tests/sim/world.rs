@@ -1,13 +1,15 @@
 //! The engine in its simulated machine: the one file that knows how a node is opened and stepped.
 
+use crate::announce::Listener;
 use crate::clock::SimClock;
 use crate::disk::SimDisk;
-use crate::functions::FUNCTION;
+use crate::functions::{FUNCTION, LISTENER};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::script::Script;
 use crate::store::SimStore;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use stormwheel::function::Operators;
 use stormwheel::key_group::Layout;
 use stormwheel::ports::{Disk, MachineClock, SnapshotStore};
@@ -113,6 +115,8 @@ pub(crate) struct World {
     pub(crate) setup: Setup,
     /// With `max_disk_bytes` so much above what the files have at the next start.
     pub(crate) free_bytes: Option<u64>,
+    /// Of the function: how often it was mended.
+    pub(crate) version: Arc<AtomicU64>,
     node: Option<Node>,
 }
 
@@ -128,6 +132,7 @@ impl World {
             clock: Arc::new(SimClock::new()),
             setup,
             free_bytes: None,
+            version: Arc::default(),
             node: None,
         }
     }
@@ -145,12 +150,14 @@ impl World {
             clock,
             setup: self.setup.clone(),
             free_bytes: None,
+            version: Arc::clone(&self.version),
             node: None,
         }
     }
 
     /// Opens a node on what the disk holds.
     pub(crate) fn open(&mut self, shards: u16) -> Result<(), Fault> {
+        let (version, of_listener) = (Arc::clone(&self.version), Arc::clone(&self.version));
         let options = EngineOptions {
             shards: shards.clamp(1, self.setup.lanes),
             lanes: self.setup.lanes,
@@ -159,7 +166,11 @@ impl World {
             queue_bytes_max: self.setup.queue_bytes_max,
             clock: self.setup.clock,
             slice: self.setup.slice,
-            operators: Operators::default().with_function(FUNCTION, || Script),
+            operators: Operators::default()
+                .with_function(FUNCTION, move || Script { version: Arc::clone(&version) })
+                .with_broadcast_function(LISTENER, move || {
+                    Listener(Script { version: Arc::clone(&of_listener) })
+                }),
             ..EngineOptions::default()
         };
         let mut storage =

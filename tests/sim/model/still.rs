@@ -98,7 +98,8 @@ impl Model {
     /// What a key may have come to in a pause: what was due when it began may have fired before, or not.
     fn in_pause(&self, still: &Still, key: &super::Key) -> BTreeSet<Candidate> {
         let advances = still.advances.map(|it| (it, it));
-        let window = Window { clock: &self.clock, latest: still.latest(), advances };
+        let window =
+            Window { clock: &self.clock, latest: still.latest(), advances, end: self.end() };
         let ways = key.base.iter().flat_map(|it| it.before(&self.rules, &window, &key.seen));
         ways.map(|(it, _)| it).collect()
     }
