@@ -369,6 +369,11 @@ impl Shard {
                 let forecast = self.forecast(namespace, &query);
                 self.release(reply, forecast);
             }
+            Read::Stops { namespace, reply } => {
+                let stops = self.lanes.iter().filter_map(|lane| lane.stop_of(namespace));
+                let stops = stops.collect();
+                self.release(reply, Ok(stops));
+            }
             Read::Describe { name, reply } => {
                 let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(name.as_bytes())));
                 let controls = &self.controls[(lane.0 - self.first_lane) as usize];
