@@ -137,7 +137,7 @@ mod tests {
             let operator = "bad".to_owned();
             let config = NamespaceConfig { operator, ..NamespaceConfig::default() };
             assert!(operators.check(&config).is_err());
-            let count = || lines.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count();
+            let count = || String::from_utf8_lossy(&lines.0.lock().unwrap()).lines().count();
             assert_eq!(count(), 3, "one for each callback that failed");
             harness.restart();
             assert!(count() > 3, "instances were closed");
