@@ -35,6 +35,8 @@ pub const RETRIES_MAX: u32 = 100;
 pub const RETRY_WAIT_MS_MAX: i64 = 300_000;
 /// Characters that are kept of what a function said at which a namespace has stopped.
 pub const STOP_ERROR_CHARS_MAX: usize = 2_000;
+/// Failures at which a namespace has stopped that are shown of it; of more, their number.
+pub const STOPS_SHOWN_MAX: usize = 8;
 /// Longest duration in an operator's options: a hundred years of milliseconds.
 pub const SPAN_MS_MAX: i64 = 36_525 * 86_400_000;
 /// Elements of one key that a built-in operator holds until their time comes. One more fails.

@@ -45,6 +45,7 @@ use savepoint::Savepoint;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How much a turn does before it looks at the clock and the queue again.
 #[derive(Debug, Clone, Copy)]
@@ -274,9 +275,16 @@ impl Shard {
         }
     }
 
+    /// There will be no more turns: what the lanes run is let go of in good order.
+    pub(crate) fn close(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::close_functions);
+    }
+
     /// The counters.
-    pub(crate) fn stats(&self) -> &Stats {
-        &self.shared.stats
+    pub(crate) fn stats(&self) -> Stats {
+        // Relaxed: a count, nothing is ordered by it.
+        let close_panics = self.shared.close_panics.load(Ordering::Relaxed);
+        Stats { close_panics, ..self.shared.stats }
     }
 
     /// Processing timers on the system clock by second.
@@ -368,6 +376,11 @@ impl Shard {
             Read::Forecast { namespace, query, reply } => {
                 let forecast = self.forecast(namespace, &query);
                 self.release(reply, forecast);
+            }
+            Read::Stops { namespace, reply } => {
+                let stops = self.lanes.iter().filter_map(|lane| lane.stop_of(namespace));
+                let stops = stops.collect();
+                self.release(reply, Ok(stops));
             }
             Read::Describe { name, reply } => {
                 let lane = self.layout.lane_of(self.layout.group_of(xxh3_64(name.as_bytes())));

@@ -48,6 +48,12 @@ pub struct Solo {
     bytes_hint: usize,
 }
 
+impl Drop for Solo {
+    fn drop(&mut self) {
+        self.shard.close();
+    }
+}
+
 /// The registry of one namespace.
 #[derive(Default)]
 struct OneNamespace {

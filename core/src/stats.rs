@@ -28,6 +28,8 @@ pub(crate) struct Stats {
     /// Timers that callbacks wanted at the final watermark, or at the end of the clock of a namespace
     /// that is closed: they could never be due.
     pub(crate) refused_at_the_end: u64,
+    /// Functions that have panicked when they were closed.
+    pub(crate) close_panics: u64,
     /// Processing timers that were cancelled because their namespace was closed.
     pub(crate) discarded: u64,
     /// Timers pending now, by domain.

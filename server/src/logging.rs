@@ -48,7 +48,7 @@ fn tell_panic_of_function(panic: &PanicHookInfo<'_>) -> bool {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(
             place,
-            "a function has panicked: its callback has failed, and what it says is told where errors are"
+            "a function has panicked: where a callback has failed by that, what it says is told among its errors"
         );
     }
     tried.is_some()
@@ -100,6 +100,10 @@ mod tests {
         ) -> Result<()> {
             panic!("a secret: {value}")
         }
+
+        fn close(&mut self) {
+            panic!("another secret")
+        }
     }
 
     #[test]
@@ -133,9 +137,12 @@ mod tests {
             let operator = "bad".to_owned();
             let config = NamespaceConfig { operator, ..NamespaceConfig::default() };
             assert!(operators.check(&config).is_err());
+            let count = || String::from_utf8_lossy(&lines.0.lock().unwrap()).lines().count();
+            assert_eq!(count(), 3, "one for each callback that failed");
+            harness.restart();
+            assert!(count() > 3, "instances were closed");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.lines().count(), 3, "one for each callback that failed: {text}");
         assert!(text.lines().all(|line| line.contains("a function has panicked")), "{text}");
         assert!(text.contains("logging.rs:") && !text.contains("secret"), "{text}");
     }

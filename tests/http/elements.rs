@@ -221,6 +221,7 @@ async fn the_figures_count_elements() {
         "stormwheel_function_timers_failed_total 0",
         "stormwheel_function_retries_total 0",
         "stormwheel_function_timers_refused_at_the_end_total 0",
+        "stormwheel_function_close_panics_total 0",
         "stormwheel_keys 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

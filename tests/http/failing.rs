@@ -1,9 +1,14 @@
 //! Functions that fail: they are called again, and then their namespace stops, or what they failed at is
 //! passed over.
 
-use crate::functions::running;
+use crate::functions::{running, running_with};
 use crate::harness::Service;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use stormwheel::function::{Context, KeyedProcessFunction, Result};
+use stormwheel_server::Server as Builder;
 use stormwheel_tests::{Server as Process, fail_stormwheel, run_stormwheel};
 
 const BASE: &str = "/v1/namespaces/m";
@@ -147,4 +152,95 @@ fn a_namespace_is_paused_and_resumed_from_a_shell() {
         assert_eq!(code, Some(1));
         assert!(said.contains("there is no namespace"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn each_lane_that_has_failed_is_shown_up_to_a_number() {
+    let config = r#"{"operator":"fuse","options":{"broken":true},"on_error":{"retry":0}}"#;
+    let service = running_with(config, |config| config.lanes = 16).await;
+    assert_eq!((&status(&service).await["failures"]), &json!([]));
+    let line = |n| format!("{{\"key\":\"k{n}\",\"timestamp\":1,\"value\":null}}\n");
+    let body = (0..200).map(line).collect::<Vec<_>>().concat();
+    service.elements("?ack=synced", &body).await.expect(200);
+    assert_eq!(service.watermark("s", 100).await["fired"], 0);
+    let shown = loop {
+        let shown = status(&service).await;
+        if shown["failures_omitted"] == 8 {
+            break shown;
+        }
+    };
+    let failures = shown["failures"].as_array().unwrap();
+    assert_eq!((failures.len(), &failures[0]), (8, &shown["stopped"]));
+    let keys: BTreeSet<&str> = failures.iter().map(|it| it["key"].as_str().unwrap()).collect();
+    assert_eq!(keys.len(), 8, "{failures:?}");
+    for failure in failures {
+        let timer = json!({"domain": "event", "fire_at": 11, "name": "fuse"});
+        assert_eq!((&failure["timer"], &failure["error"]), (&timer, &json!("the fuse is broken")));
+    }
+    service.call("PATCH", BASE, r#"{"options":{"broken":false}}"#).await.expect(200);
+    service.post(&format!("{BASE}/resume"), "").await.expect(200);
+    let shown = status(&service).await;
+    assert_eq!((&shown["failures"], &shown["failures_omitted"]), (&json!([]), &json!(0)));
+    assert_eq!(service.values("").await.len(), 200);
+}
+
+/// Counts how often its instances are opened and closed, and panics when they are closed.
+#[derive(Clone, Default)]
+struct Counted {
+    opened: Arc<AtomicU64>,
+    closed: Arc<AtomicU64>,
+}
+
+impl Counted {
+    fn figures(&self) -> (u64, u64) {
+        (self.opened.load(Ordering::Relaxed), self.closed.load(Ordering::Relaxed))
+    }
+}
+
+impl KeyedProcessFunction for Counted {
+    type Input = Value;
+    type State = ();
+    type Output = Value;
+
+    fn open(&mut self) -> Result<()> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+        panic!("no good end");
+    }
+
+    fn process_element(
+        &mut self,
+        value: Value,
+        (): &mut (),
+        ctx: &mut Context<Value>,
+    ) -> Result<()> {
+        ctx.emit(value);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_function_is_opened_before_it_is_called_and_closed_when_it_is_let_go_of() {
+    let counted = Counted::default();
+    let made = counted.clone();
+    let builder = Builder::builder().operator("counted", move || made.clone());
+    let service = Service::start_built(builder, |config| config.lanes = 4).await;
+    service.put(BASE, r#"{"operator":"counted"}"#).await.expect(201);
+    assert_eq!(counted.figures(), (0, 0));
+    let element = "{\"key\":\"a\",\"timestamp\":1,\"value\":1}";
+    service.elements("?ack=synced", element).await.expect(200);
+    service.elements("?ack=synced", element).await.expect(200);
+    assert_eq!(counted.figures(), (1, 0));
+    service.call("DELETE", BASE, "").await.expect(200);
+    assert_eq!(counted.figures(), (1, 4), "all lanes have let go of theirs");
+    service.put(BASE, r#"{"operator":"counted"}"#).await.expect(201);
+    service.elements("?ack=synced", element).await.expect(200);
+    let metrics = service.get("/metrics").await.expect(200).text();
+    assert!(metrics.contains("stormwheel_function_close_panics_total 4\n"), "{metrics}");
+    assert!(service.server.stop().await, "it stops as ever");
+    assert_eq!(counted.figures(), (2, 8));
 }

@@ -78,6 +78,14 @@ pub trait KeyedBatchFunction: Send + 'static {
         refuse_version(version, Self::STATE_VERSION)
     }
 
+    /// Called before the first callback of an instance: see [`super::KeyedProcessFunction::open`].
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once when its lane lets go of an instance: see [`super::KeyedProcessFunction::close`].
+    fn close(&mut self) {}
+
     /// The columns that it takes; it is asked once, when the instance is made. Elements are brought
     /// to them by name: what else they have is left out, and what they lack is null, or makes them
     /// fail where the column may not be. Rows of JSON can fill columns of booleans, numbers, texts,
@@ -121,6 +129,14 @@ struct Batches<F> {
 }
 
 impl<F: KeyedBatchFunction> Operator for Batches<F> {
+    fn open(&mut self) -> Result<()> {
+        self.function.open()
+    }
+
+    fn close(&mut self) {
+        self.function.close();
+    }
+
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
         let batch = rows::decode(&element, &self.schema).map_err(|error: FunctionError| {
             error.while_doing("the element is not what the function takes")

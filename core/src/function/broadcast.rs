@@ -8,12 +8,12 @@ use super::call::{Call, CallAt};
 use super::error::{FunctionError, Result};
 use super::scratch::Scratch;
 use super::timer::{StoredId, StoredTimers};
-use super::{Element, Operator, run};
+use super::{Element, Instance, run};
 use crate::limits::BROADCAST_STATE_BYTES_MAX;
 use crate::op::Payload;
 use crate::time::{Domain, Timestamp};
 
-/// The side of an [`Operator`] that takes broadcasts.
+/// The side of an [`super::Operator`] that takes broadcasts.
 pub trait BroadcastSide {
     /// The broadcast state is this from now on, as it was written down; `None`: there is none. Said
     /// when there is one to begin with, and after each broadcast that has changed it.
@@ -128,10 +128,10 @@ impl StoredTimers for NoTimers {
     }
 }
 
-/// Lets an operator process a broadcast; what it wants done to keys is put into `visits`. If it
+/// Lets an instance process a broadcast; what it wants done to keys is put into `visits`. If it
 /// fails, nothing is left of what it asked for.
 pub(crate) fn process_broadcast(
-    operator: &mut dyn Operator,
+    instance: &mut Instance,
     at: CallAt<'_>,
     scratch: &mut Scratch,
     visits: &mut Vec<Box<dyn Visit>>,
@@ -139,7 +139,7 @@ pub(crate) fn process_broadcast(
 ) -> Result<()> {
     visits.clear();
     let outcome = run(at, &NoTimers, scratch, |call| {
-        let Some(side) = operator.broadcast_side() else {
+        let Some(side) = instance.opened()?.broadcast_side() else {
             return Err(FunctionError::new("the operator takes no broadcasts"));
         };
         side.process_broadcast(&mut BroadcastCall { call: call.reborrow(), visits }, element)

@@ -99,6 +99,14 @@ pub trait KeyedBroadcastProcessFunction: Send + Sized + 'static {
         refuse_version(version, Self::BROADCAST_STATE_VERSION)
     }
 
+    /// Called before the first callback of an instance: see [`super::KeyedProcessFunction::open`].
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once when its lane lets go of an instance: see [`super::KeyedProcessFunction::close`].
+    fn close(&mut self) {}
+
     /// An element of the key has come.
     fn process_element(
         &mut self,
@@ -290,6 +298,14 @@ impl<F: KeyedBroadcastProcessFunction> BroadcastProcess<F> {
 }
 
 impl<F: KeyedBroadcastProcessFunction> Operator for BroadcastProcess<F> {
+    fn open(&mut self) -> Result<()> {
+        self.function.open()
+    }
+
+    fn close(&mut self) {
+        self.function.close();
+    }
+
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
         let value = decode_input(&element)?;
         let broadcast = self.broadcast.as_ref().map_err(Clone::clone)?;

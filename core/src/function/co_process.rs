@@ -31,6 +31,14 @@ pub trait KeyedCoProcessFunction: Send + 'static {
         refuse_version(version, Self::STATE_VERSION)
     }
 
+    /// Called before the first callback of an instance: see [`super::KeyedProcessFunction::open`].
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once when its lane lets go of an instance: see [`super::KeyedProcessFunction::close`].
+    fn close(&mut self) {}
+
     /// An element of the key has come on the first input, number 0.
     fn process_element1(
         &mut self,
@@ -74,6 +82,14 @@ impl<F: KeyedCoProcessFunction> CoProcess<F> {
 }
 
 impl<F: KeyedCoProcessFunction> Operator for CoProcess<F> {
+    fn open(&mut self) -> Result<()> {
+        self.function.open()
+    }
+
+    fn close(&mut self) {
+        self.function.close();
+    }
+
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
         let mut state = load_state(call, F::STATE_VERSION, F::migrate_state)?;
         let mut ctx = Context::on_element(call.reborrow());

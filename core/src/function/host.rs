@@ -2,8 +2,8 @@
 //! an engine than it takes to call them. What the real one does beyond that has its own tests.
 
 use super::{
-    CallAt, Element, NewState, Operator, Result, Scratch, StoredId, StoredTimers, TimerChange,
-    TimerFired, TimerId, on_timer, process_element,
+    CallAt, Element, Instance, NewState, Operator, Result, Scratch, StoredId, StoredTimers,
+    TimerChange, TimerFired, TimerId, on_timer, process_element,
 };
 use crate::op::Payload;
 use crate::time::{Domain, Timestamp};
@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 pub(crate) struct Host {
-    operator: Box<dyn Operator>,
+    instance: Instance,
     keys: BTreeMap<Vec<u8>, HostKey>,
     watermark: Option<Timestamp>,
     now: Option<Timestamp>,
     outputs: Vec<HostOutput>,
     /// Event timers that are due wait for the next watermark, save in its own advance.
     pub(crate) late_timers_wait: bool,
+    /// What its namespace would allow elements to be late.
+    pub(crate) lateness_ms: i64,
     late: u64,
     failed: u64,
     scratch: Scratch,
@@ -68,12 +70,13 @@ impl Host {
     /// A host of one operator, before any watermark, its clock at 0.
     pub(crate) fn new(operator: Box<dyn Operator>) -> Self {
         Self {
-            operator,
+            instance: Instance::of(operator),
             keys: BTreeMap::new(),
             watermark: None,
             now: Some(Timestamp::from_millis(0)),
             outputs: Vec::new(),
             late_timers_wait: false,
+            lateness_ms: 0,
             late: 0,
             failed: 0,
             scratch: Scratch::default(),
@@ -106,10 +109,10 @@ impl Host {
             watermark,
             processing_time,
             is_ending: false,
-            lateness_ms: 0,
+            lateness_ms: self.lateness_ms,
             state,
         };
-        let outcome = process_element(&mut *self.operator, at, it, &mut self.scratch, element);
+        let outcome = process_element(&mut self.instance, at, it, &mut self.scratch, element);
         self.apply(key);
         self.fire_key(key, None);
         outcome
@@ -207,12 +210,12 @@ impl Host {
             watermark: self.watermark,
             processing_time: self.now,
             is_ending: false,
-            lateness_ms: 0,
+            lateness_ms: self.lateness_ms,
             state: it.state.as_deref(),
         };
         let id = TimerId::of_stored(name.as_deref());
         let fired = TimerFired { domain, time: *time, id };
-        if on_timer(&mut *self.operator, at, it, &mut self.scratch, fired).is_err() {
+        if on_timer(&mut self.instance, at, it, &mut self.scratch, fired).is_err() {
             self.failed += 1;
         }
         self.apply(key);

@@ -23,6 +23,7 @@ mod error;
 mod guard;
 #[cfg(test)]
 pub(crate) mod host;
+mod life;
 mod process;
 mod registry;
 mod scratch;
@@ -48,6 +49,7 @@ pub use error::{FunctionError, Result};
 pub use guard::caught_panic;
 use guard::guarded;
 pub(crate) use guard::set_tried;
+pub(crate) use life::Instance;
 pub use process::KeyedProcessFunction;
 pub(crate) use process::decode_state;
 pub use registry::{Operators, broadcast_operator, co_operator, operator};
@@ -64,6 +66,16 @@ use crate::time::{Domain, Timestamp};
 ///
 /// Whatever it does must follow from what the call shows, since it is repeated after a crash.
 pub trait Operator: Send {
+    /// Called before the first callback of an instance, as a part of it: if it fails, that callback has
+    /// failed, and the next one calls it again.
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once for each instance when its lane lets go of it, whether it was opened or not; not if
+    /// the process just ends. Nothing is called behind it.
+    fn close(&mut self) {}
+
     /// An element of a key has come.
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()>;
 
@@ -110,26 +122,26 @@ pub struct TimerFired<'a> {
     pub id: TimerId<'a>,
 }
 
-/// Lets an operator process an element. If that fails, nothing is left of what it asked for.
+/// Lets an instance process an element. If that fails, nothing is left of what it asked for.
 pub(crate) fn process_element(
-    operator: &mut dyn Operator,
+    instance: &mut Instance,
     at: CallAt<'_>,
     timers: &dyn StoredTimers,
     scratch: &mut Scratch,
     element: Element<'_>,
 ) -> Result<()> {
-    run(at, timers, scratch, |call| operator.process_element(call, element))
+    run(at, timers, scratch, |call| instance.opened()?.process_element(call, element))
 }
 
-/// Lets an operator see a timer fire. If that fails, nothing is left of what it asked for.
+/// Lets an instance see a timer fire. If that fails, nothing is left of what it asked for.
 pub(crate) fn on_timer(
-    operator: &mut dyn Operator,
+    instance: &mut Instance,
     at: CallAt<'_>,
     timers: &dyn StoredTimers,
     scratch: &mut Scratch,
     timer: TimerFired<'_>,
 ) -> Result<()> {
-    run(at, timers, scratch, |call| operator.on_timer(call, timer))
+    run(at, timers, scratch, |call| instance.opened()?.on_timer(call, timer))
 }
 
 fn run(

@@ -79,6 +79,19 @@ pub trait KeyedProcessFunction: Send + 'static {
         refuse_version(version, Self::STATE_VERSION)
     }
 
+    /// Called before the first callback of an instance, as a part of it: if it fails, that callback has
+    /// failed, and the next one calls it again. It makes ready what callbacks need, which has to be the
+    /// same at every start.
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once for each instance when its lane lets go of it: its namespace has come to its end, was
+    /// deleted, or has other options or another operator from now on; or the service stops in good order.
+    /// An instance that had no callback was not opened, and is closed all the same. In a crash none is:
+    /// what must not be lost belongs into the state, or into an output. A panic ends with it.
+    fn close(&mut self) {}
+
     /// An element of the key has come.
     fn process_element(
         &mut self,
@@ -114,6 +127,14 @@ impl<F: KeyedProcessFunction> Process<F> {
 }
 
 impl<F: KeyedProcessFunction> Operator for Process<F> {
+    fn open(&mut self) -> Result<()> {
+        self.function.open()
+    }
+
+    fn close(&mut self) {
+        self.function.close();
+    }
+
     fn process_element(&mut self, call: &mut Call<'_>, element: Element<'_>) -> Result<()> {
         let value = decode_input(&element)?;
         let mut state = load_state(call, F::STATE_VERSION, F::migrate_state)?;

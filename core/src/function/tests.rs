@@ -386,7 +386,8 @@ fn a_state_that_cannot_be_read_back_is_refused_at_once() {
 #[test]
 fn a_state_of_another_version_is_taken_over_or_refused() {
     let (timers, mut scratch) = (NoTimers, Scratch::default());
-    let mut check = |operator: &mut dyn Operator, state: &[u8], expected: Result<&[u8], &str>| {
+    let mut average = Instance::of(operator(Average).unwrap());
+    let mut check = |state: &[u8], expected: Result<&[u8], &str>| {
         let at = CallAt {
             key: b"k",
             timestamp: ms(0),
@@ -400,21 +401,20 @@ fn a_state_of_another_version_is_taken_over_or_refused() {
         let value = if expected == Err("script") { "[]" } else { "5" };
         let element =
             Element { timestamp: ms(0), input: 0, value: Payload::Json(value.as_bytes()) };
-        match (process_element(operator, at, &timers, &mut scratch, element), expected) {
+        match (process_element(&mut average, at, &timers, &mut scratch, element), expected) {
             (Ok(()), Ok(state)) => assert_eq!(scratch.new_state(), NewState::Set(state)),
             (Err(error), Err(message)) => assert_eq!(error.message(), message),
             (found, expected) => panic!("{found:?}, expected {expected:?}"),
         }
     };
-    let mut average = operator(Average).unwrap();
-    check(&mut *average, &[2, 6, 1], Ok(&[2, 16, 2]));
-    check(&mut *average, &[1, 6], Ok(&[2, 16, 2]));
+    check(&[2, 6, 1], Ok(&[2, 16, 2]));
+    check(&[1, 6], Ok(&[2, 16, 2]));
     let unreadable = |why: &str| format!("the key's state cannot be read: {why}");
-    check(&mut *average, &[9, 6], Err(&unreadable("version 9 is too old")));
-    check(&mut *average, &[2, 6, 1, 0], Err(&unreadable("1 bytes are left over")));
+    check(&[9, 6], Err(&unreadable("version 9 is too old")));
+    check(&[2, 6, 1, 0], Err(&unreadable("1 bytes are left over")));
     let cut = "Hit the end of buffer, expected more data";
-    check(&mut *average, &[2, 6], Err(&unreadable(cut)));
-    check(&mut *average, &[], Err(&unreadable(cut)));
+    check(&[2, 6], Err(&unreadable(cut)));
+    check(&[], Err(&unreadable(cut)));
 }
 
 #[test]

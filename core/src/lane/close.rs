@@ -62,13 +62,24 @@ impl Lane {
         self.tell_end(home);
     }
 
-    /// Says that no timer is left, if that is so and somebody waits for it.
+    /// If no timer is left of a namespace that is closed: says so, if somebody waits for it, and lets go of
+    /// its function.
     pub(super) fn tell_end(&mut self, home: HomeIndex) {
         let it = self.home_mut(home);
         if it.around.timeline.pending() == 0 && !it.around.timeline.is_draining() {
             let namespace = it.id;
-            let done = it.closed.as_mut().and_then(|closed| closed.take_done(namespace));
+            let Some(closed) = &mut it.closed else { return };
+            let done = closed.take_done(namespace);
+            it.around.function.close();
             self.done.extend(done);
+        }
+    }
+
+    /// The lane is let go of in good order: nothing is called any more.
+    pub(crate) fn close_functions(&mut self) {
+        let removed = self.removing.iter_mut().map(|removal| &mut removal.it);
+        for it in self.homes.iter_mut().flatten().chain(removed) {
+            it.around.function.close();
         }
     }
 

@@ -63,7 +63,7 @@ impl LaneNamespace {
         gauge: Arc<NamespaceGauge>,
     ) -> Result<Self, Rejection> {
         let timeline = Timeline::new(origin(config.clock, now));
-        let function = Function(shared.operators.make(&config)?);
+        let function = Function::make(shared, &config)?;
         Ok(Self {
             id,
             around: Surroundings::new(config, function, timeline),
@@ -95,7 +95,9 @@ impl LaneNamespace {
             a.operator == b.operator && a.options == b.options
         };
         if !is_same(&self.around.config, &config) {
-            self.around.function = Function(shared.operators.make(&config)?);
+            let function = Function::make(shared, &config)?;
+            self.around.function.close();
+            self.around.function = function;
             if self.around.config.operator != config.operator {
                 // It is another one's, who could make nothing of it.
                 self.broadcast = None;
@@ -142,7 +144,8 @@ impl LaneNamespace {
 
     /// The function, which is a new one, goes by the broadcast state that there is.
     fn load_broadcast(&mut self) {
-        let side = self.around.function.0.as_deref_mut().and_then(|it| it.broadcast_side());
+        let instance = self.around.function.0.as_mut();
+        let side = instance.and_then(|it| it.operator_mut().broadcast_side());
         if let (Some(side), Some(state)) = (side, &self.broadcast) {
             side.load(Some(state));
         }
@@ -416,7 +419,7 @@ impl LaneNamespace {
         }
     }
 
-    /// Lets go of some of what it holds, for a namespace that is gone: `bucket` says how far it is
+    /// Lets go of its function and of some of what it holds, for a namespace that is gone: `bucket` says how far it is
     /// with the last partition. Returns whether all is gone.
     pub(super) fn release(
         &mut self,
@@ -424,6 +427,7 @@ impl LaneNamespace {
         bucket: &mut Option<usize>,
         budget: &mut u32,
     ) -> bool {
+        self.around.function.close();
         let is_system = self.around.config.clock == ClockKind::System;
         while let Some(partition) = self.partitions.last_mut() {
             let left = bucket.get_or_insert(partition.table().visit_len());

@@ -9,6 +9,7 @@ use super::{HomeIndex, Lane, LaneNamespace};
 use crate::error::Rejection;
 use crate::key_group::KeyGroup;
 use crate::namespace::{Stop, StopReport};
+use crate::output::NamespaceId;
 use crate::partition::{Course, Shared};
 use crate::time::{Domain, Timestamp};
 use std::sync::Arc;
@@ -55,6 +56,12 @@ impl Lane {
         it.is_stop_told = true;
         it.around.trials.clear();
         self.pause(home);
+    }
+
+    /// Where the function of a namespace has failed here that has stopped; what it has heard of another
+    /// lane, if it has failed there alone.
+    pub(crate) fn stop_of(&self, namespace: NamespaceId) -> Option<Arc<Stop>> {
+        self.home(self.find(namespace)?).around.stopped.clone()
     }
 
     /// Namespaces whose advances have waited until now for callbacks to be called again go on.

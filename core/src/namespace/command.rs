@@ -2,6 +2,7 @@
 
 use super::config::NamespaceConfig;
 use super::stop::Stop;
+use crate::limits::STOPS_SHOWN_MAX;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -234,12 +235,33 @@ pub struct NamespaceStatus {
     pub closing: Option<Closing>,
     /// Why it has stopped, if it has: it is paused then, and takes no elements.
     pub stopped: Option<Arc<Stop>>,
+    /// All failures at which it has stopped, one for each lane that has failed: that of `stopped` first,
+    /// the others by time. No more than eight.
+    pub failures: Vec<Arc<Stop>>,
+    /// How many more there are.
+    pub failures_omitted: u64,
     /// Keys that hold something.
     pub keys: u64,
     /// Pending timers of event time.
     pub pending_event: u64,
     /// Pending timers of processing time.
     pub pending_processing: u64,
+}
+
+impl NamespaceStatus {
+    /// With what all lanes say at which it has stopped. A lane that has not failed itself says what it was
+    /// told; and one that has failed again after a restart, at the same key, need not say the same of it.
+    pub(crate) fn with_failures(mut self, mut stops: Vec<Arc<Stop>>) -> Self {
+        let Some(first) = &self.stopped else { return self };
+        stops.retain(|stop| stop.key != first.key);
+        stops.sort_by(|a, b| (a.since, &a.key).cmp(&(b.since, &b.key)));
+        stops.dedup_by(|a, b| a.key == b.key);
+        stops.insert(0, Arc::clone(first));
+        self.failures_omitted = stops.len().saturating_sub(STOPS_SHOWN_MAX) as u64;
+        stops.truncate(STOPS_SHOWN_MAX);
+        self.failures = stops;
+        self
+    }
 }
 
 /// One source of watermarks.
@@ -253,4 +275,35 @@ pub struct SourceStatus {
     pub idle: bool,
     /// It stands in the configuration.
     pub listed: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::StopAt;
+
+    #[test]
+    fn the_first_failures_are_shown_and_the_others_counted() {
+        let stop = |since: i64, key: &str| {
+            let at = StopAt::Element { timestamp: Timestamp::from_millis(0), input: 0 };
+            Arc::new(Stop::new(Timestamp::from_millis(since), key.into(), at, "no"))
+        };
+        let check = |stops: Vec<Arc<Stop>>, expected: &[&str], omitted: u64| {
+            let status = NamespaceStatus { stopped: Some(stop(5, "k")), ..Default::default() };
+            let status = status.with_failures(stops);
+            let keys: Vec<_> = status.failures.iter().map(|it| it.key.clone()).collect();
+            assert_eq!(keys, expected.iter().map(|key| key.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(status.failures_omitted, omitted);
+            assert_eq!(status.failures.first(), status.stopped.as_ref());
+        };
+        check(vec![], &["k"], 0);
+        // Two were told, one has failed again after a restart.
+        check(vec![stop(5, "k"), stop(5, "k"), stop(9, "k")], &["k"], 0);
+        check(vec![stop(7, "a"), stop(5, "k"), stop(4, "b"), stop(7, "a")], &["k", "b", "a"], 0);
+        let many = (0..12).rev().map(|n| stop(n, &format!("key {n:02}"))).collect();
+        let first = ["k", "key 00", "key 01", "key 02", "key 03", "key 04", "key 05", "key 06"];
+        check(many, &first, 5);
+        let open = NamespaceStatus::default().with_failures(vec![stop(1, "a")]);
+        assert_eq!(open, NamespaceStatus::default(), "it has been resumed meanwhile");
+    }
 }

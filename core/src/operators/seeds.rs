@@ -1,7 +1,7 @@
 //! Random histories for the tests of operators: a seed is a history; and keys that hold very much.
 
 use crate::function::{
-    CallAt, Element, Operator, Result, Scratch, StoredId, StoredTimers, process_element,
+    CallAt, Element, Instance, Result, Scratch, StoredId, StoredTimers, process_element,
 };
 use crate::op::Payload;
 use crate::time::{Domain, Timestamp};
@@ -60,9 +60,9 @@ mod tests {
     }
 }
 
-/// Lets an operator process an element of a key for which it keeps this.
+/// Lets an instance process an element of a key for which it keeps this.
 pub(super) fn process_on<S: Serialize>(
-    operator: &mut dyn Operator,
+    instance: &mut Instance,
     state: &S,
     value: &str,
 ) -> Result<()> {
@@ -80,7 +80,7 @@ pub(super) fn process_on<S: Serialize>(
         state: Some(&state),
     };
     let element = Element { timestamp, input: 0, value: Payload::Json(value.as_bytes()) };
-    process_element(operator, at, &NoTimers, &mut Scratch::default(), element)
+    process_element(instance, at, &NoTimers, &mut Scratch::default(), element)
 }
 
 struct NoTimers;

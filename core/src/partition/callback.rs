@@ -243,7 +243,7 @@ impl Context<'_> {
         about: About<'_>,
     ) -> Result<(), FunctionError> {
         let is_clock_still = self.is_clock_still(slot);
-        let Some(operator) = self.around.function.0.as_deref_mut() else {
+        let Some(instance) = &mut self.around.function.0 else {
             return Err(FunctionError::new("the namespace has no function"));
         };
         let pools = &self.shared.pools;
@@ -260,11 +260,11 @@ impl Context<'_> {
         };
         match about {
             About::Element(element) => {
-                process_element(operator, at, &timers, &mut self.shared.scratch, *element)
+                process_element(instance, at, &timers, &mut self.shared.scratch, *element)
             }
             About::Timer { domain, time, name } => {
                 let timer = TimerFired { domain, time, id: TimerId::of_stored(name) };
-                on_timer(operator, at, &timers, &mut self.shared.scratch, timer)
+                on_timer(instance, at, &timers, &mut self.shared.scratch, timer)
             }
         }
     }

@@ -58,9 +58,10 @@ impl Partition {
         hash: u64,
         element: &Element<'_>,
     ) -> Outcome {
-        let Some(operator) = &cx.around.function.0 else {
+        let Some(instance) = &cx.around.function.0 else {
             return Err(Rejection::ElementsUnwanted);
         };
+        let operator = instance.operator();
         let inputs = operator.inputs();
         if element.input >= inputs {
             return Err(Rejection::InputUnknown { input: element.input, inputs });

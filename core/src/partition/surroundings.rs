@@ -3,7 +3,8 @@
 
 use super::{KeyVisit, Trials};
 use crate::due_counts::SecondCounts;
-use crate::function::{Operator, Operators, Scratch};
+use crate::error::Rejection;
+use crate::function::{Instance, Operators, Scratch};
 use crate::keyed::Pools;
 use crate::namespace::{ClockKind, NamespaceConfig, Stop};
 use crate::output::OutputWriter;
@@ -13,6 +14,7 @@ use crate::timeline::Timeline;
 use crate::wheel::EntryPool;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What all lanes of a shard draw from.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) near: SecondCounts,
     /// The functions that namespaces can run.
     pub(crate) operators: Operators,
+    /// How often a function has panicked when it was closed.
+    pub(crate) close_panics: Arc<AtomicU64>,
     /// What the callback at hand asks for.
     pub(crate) scratch: Scratch,
     /// How what is applied has come here.
@@ -95,7 +99,22 @@ impl Surroundings {
 }
 
 /// The function that a namespace runs, an instance for each lane; `None`: it runs none.
-pub(crate) struct Function(pub(crate) Option<Box<dyn Operator>>);
+pub(crate) struct Function(pub(crate) Option<Instance>);
+
+impl Function {
+    /// An instance of what the namespace is configured to run; refused if none can be made.
+    pub(crate) fn make(shared: &Shared, config: &NamespaceConfig) -> Result<Self, Rejection> {
+        let operator = shared.operators.make(config)?;
+        Ok(Self(operator.map(|it| Instance::new(it, Arc::clone(&shared.close_panics)))))
+    }
+
+    /// Its lane lets go of it.
+    pub(crate) fn close(&mut self) {
+        if let Some(instance) = &mut self.0 {
+            instance.close();
+        }
+    }
+}
 
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -133,8 +133,8 @@ impl Context<'_> {
 
     /// The function goes by this broadcast state from now on, if it takes broadcasts.
     pub(crate) fn load_broadcast(&mut self, state: Option<&[u8]>) {
-        if let Some(side) = self.around.function.0.as_deref_mut().and_then(|it| it.broadcast_side())
-        {
+        let instance = self.around.function.0.as_mut();
+        if let Some(side) = instance.and_then(|it| it.operator_mut().broadcast_side()) {
             side.load(state);
         }
     }
@@ -158,12 +158,12 @@ impl Context<'_> {
         };
         let mut tries = 0;
         loop {
-            let Some(operator) = self.around.function.0.as_deref_mut() else {
+            let Some(instance) = &mut self.around.function.0 else {
                 return Err(FunctionError::new("the namespace has no function"));
             };
             set_tried(tries);
             let outcome =
-                process_broadcast(operator, at, &mut self.shared.scratch, visits, element(it));
+                process_broadcast(instance, at, &mut self.shared.scratch, visits, element(it));
             tries += 1;
             if outcome.is_ok() || tries > self.around.config.on_error.retry {
                 return outcome;

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod copies;
+mod describe;
 
 use super::batch::{Batch, Reply};
 use super::clock::{ClockOptions, ClockStatus};
@@ -21,14 +22,12 @@ use crate::key_group::xxh3_64;
 use crate::limits::{
     LANES_DEFAULT, MAX_PARALLELISM_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUE_BYTES_DEFAULT,
 };
-use crate::namespace::{
-    Asked, Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig, NamespaceStatus,
-};
+use crate::namespace::{Asked, Command, CommandReply, DEFAULT_NAMESPACE, NamespaceConfig};
 use crate::op::{Outcome, TimerView};
 use crate::ports::MachineClock;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListPosition, ListQuery};
 use crate::shard::{CommandRequest, Message, Read};
-use crate::time::{Domain, Timestamp};
+use crate::time::Domain;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{JoinHandle, available_parallelism, current};
@@ -443,31 +442,6 @@ impl Engine {
                 Message::Fired(Box::new(move |()| reply(Ok(()))))
             });
         }
-    }
-
-    /// The live figures of a namespace.
-    pub fn describe(
-        &self,
-        namespace: &NamespaceEntry,
-        reply: Reply<Result<NamespaceStatus, Rejection>>,
-    ) {
-        let [pending_event, pending_processing] = namespace.pending_by_domain();
-        let keys = namespace.keys();
-        let is_system = namespace.config.clock == crate::namespace::ClockKind::System;
-        let now = is_system.then(|| Timestamp::from_millis(self.common().clock.look().now_ms));
-        let name = namespace.name.to_string();
-        let reply: Reply<Result<NamespaceStatus, Rejection>> = Box::new(move |answer| {
-            reply(answer.map(|status| NamespaceStatus {
-                now: now.or(status.now),
-                keys,
-                pending_event,
-                pending_processing,
-                ..status
-            }));
-        });
-        self.ask(self.shard_of(name.as_bytes()), reply, |reply| {
-            Message::Read(Read::Describe { name, reply })
-        });
     }
 
     /// The output log.

@@ -75,6 +75,8 @@ pub struct FunctionMetrics {
     /// Timers that callbacks wanted at the final watermark, or at the end of the clock of a namespace
     /// that is closed.
     pub refused_at_the_end: u64,
+    /// Instances of functions that have panicked when they were closed.
+    pub close_panics: u64,
     /// Namespaces that have stopped, now.
     pub stopped: u64,
 }
@@ -87,6 +89,7 @@ impl FunctionMetrics {
         self.timers_failed += stats.timers_failed;
         self.retries += stats.retries;
         self.refused_at_the_end += stats.refused_at_the_end;
+        self.close_panics += stats.close_panics;
         self.stopped += stats.stopped;
     }
 }

@@ -144,6 +144,7 @@ impl Node {
         self.engine.checkpoint(Box::new(drop));
         self.settle(steps_max)?;
         self.common.end();
+        self.workers.iter_mut().for_each(Worker::close);
         for committer in self.committers {
             committer.seal()?;
         }

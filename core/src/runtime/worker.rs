@@ -89,6 +89,20 @@ impl Worker {
     pub(super) fn run(mut self) {
         let common = Arc::clone(&self.common);
         let _alive = Alive(&common.cells[self.index.0 as usize]);
+        self.take_turns();
+        self.close();
+    }
+
+    /// Nothing is left to be done: what the shard runs is let go of.
+    pub(super) fn close(&mut self) {
+        self.shard.close();
+        let common = Arc::clone(&self.common);
+        let now_ms = common.clock.look().now_ms;
+        self.publish(&common.cells[self.index.0 as usize], now_ms);
+    }
+
+    fn take_turns(&mut self) {
+        let common = Arc::clone(&self.common);
         let born = read_stopwatch();
         loop {
             let started = read_stopwatch();
@@ -242,7 +256,7 @@ impl Worker {
         }
         let (shard, busy, times) = (&self.shard, self.busy, &self.times);
         cells.publish(|figures| {
-            figures.stats = *shard.stats();
+            figures.stats = shard.stats();
             figures.busy_seconds = busy.as_secs_f64();
             figures.turns = times.histogram();
             figures.longest_turn_seconds = times.longest().as_secs_f64();

@@ -3,7 +3,9 @@
 use crate::error::Rejection;
 use crate::key_group::{KeyGroup, LaneIndex};
 use crate::log::Operations;
-use crate::namespace::{Asked, Change, CommandReply, NamespaceStatus, Step, StepDone, StopReport};
+use crate::namespace::{
+    Asked, Change, CommandReply, NamespaceStatus, Step, StepDone, Stop, StopReport,
+};
 use crate::op::{Outcome, TimerView};
 use crate::output::NamespaceId;
 use crate::query::{Forecast, ForecastQuery, ListPage, ListQuery};
@@ -148,6 +150,8 @@ pub(crate) enum Read {
         query: ForecastQuery,
         reply: Reply<Result<Forecast, Rejection>>,
     },
+    /// Where the function of a namespace has failed for good, on each lane of this shard.
+    Stops { namespace: NamespaceId, reply: Reply<Result<Vec<Arc<Stop>>, Rejection>> },
     /// The control state of a namespace at home here.
     Describe { name: String, reply: Reply<Result<NamespaceStatus, Rejection>> },
 }

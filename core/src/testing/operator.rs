@@ -5,7 +5,7 @@ use crate::error::Rejection;
 use crate::function::{FunctionTimer, Operators, TimerId};
 use crate::namespace::{
     Broadcast, BroadcastResult, ClockChange, ClockKind, Closing, Command, CommandReply,
-    NamespaceConfig, ProcessingTimers, SourceChange, SourceResult, Stop,
+    NamespaceConfig, NamespaceStatus, ProcessingTimers, SourceChange, SourceResult, Stop,
 };
 use crate::op::{Action, Element, Op, Outcome, Payload, ResultKind};
 use crate::output::{Cursor, OutputId, OutputKind, OutputRecord};
@@ -19,7 +19,7 @@ const NAMESPACE: &str = "harness";
 const SOURCE: &str = "harness";
 /// Key groups and lanes: enough to be spread, few enough to be quick.
 const MAX_PARALLELISM: u16 = 32;
-const LANES: u16 = 8;
+pub(super) const LANES: u16 = 8;
 const SEGMENT_BYTES: u64 = 256 << 10;
 const STEPS_MAX: usize = 100_000_000;
 const OUTPUT_BYTES: usize = 1 << 20;
@@ -169,7 +169,7 @@ impl OperatorHarness {
         self.is_eager = true;
     }
 
-    fn command(&mut self, command: Command) -> Result<CommandReply, Rejection> {
+    pub(super) fn command(&mut self, command: Command) -> Result<CommandReply, Rejection> {
         let settle = !self.is_eager;
         self.ask(|engine, reply| engine.command(NAMESPACE, command, settle, reply))
     }
@@ -259,9 +259,14 @@ impl OperatorHarness {
 
     /// Why the namespace has stopped, if it has.
     pub fn stopped(&mut self) -> Option<Stop> {
+        self.status().stopped.map(Arc::unwrap_or_clone)
+    }
+
+    /// How the namespace stands.
+    pub(super) fn status(&mut self) -> NamespaceStatus {
         let namespace = self.namespace();
         let status = self.ask(|engine, reply| engine.describe(&namespace, reply));
-        status.expect("the namespace is there").stopped.map(Arc::unwrap_or_clone)
+        status.expect("the namespace is there")
     }
 
     /// What its functions have met since the last start.

@@ -20,6 +20,7 @@ const LATE: OutputTag<Value> = OutputTag::new("late");
 const ERRORS: OutputTag<Value> = OutputTag::new("errors");
 
 mod failing;
+mod life;
 mod two_inputs;
 
 /// What fails is passed over.

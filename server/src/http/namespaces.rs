@@ -110,6 +110,7 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
     let status: NamespaceStatus =
         try_ask(|reply| exchange.app.engine.describe(&namespace, reply)).await?;
     let times = exchange.query.time_format();
+    let failures = status.failures.iter().map(|stop| stop_json(stop, times));
     Ok(json_value(&json!({
         "namespace": &*namespace.name,
         "version": namespace.version,
@@ -120,6 +121,8 @@ pub(super) async fn get(exchange: Exchange<'_>) -> Result<Response<Body>, Proble
             "processing_timers": status.closing.map(|it| it.processing_timers.as_str()),
             "paused": status.paused,
             "stopped": status.stopped.as_deref().map(|stop| stop_json(stop, times)),
+            "failures": failures.collect::<Vec<_>>(),
+            "failures_omitted": status.failures_omitted,
             "watermark": time_json(status.watermark, times),
             "sources": sources_json(&status.sources, times),
             "keys": status.keys,

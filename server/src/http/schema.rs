@@ -258,6 +258,11 @@ pub struct NamespaceStatus {
     pub paused: bool,
     /// Why it has stopped; null: it has not. It is paused then, and takes no elements.
     pub stopped: Option<NamespaceStop>,
+    /// Where its function has failed, one for each lane on which it has: that of `stopped` first, the
+    /// others by time. At most eight; empty: it has not stopped.
+    pub failures: Vec<NamespaceStop>,
+    /// How many lanes more it has failed on.
+    pub failures_omitted: u64,
     /// The combined watermark; null: none yet.
     pub watermark: Option<Time>,
     pub sources: Vec<Source>,

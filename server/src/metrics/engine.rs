@@ -75,6 +75,8 @@ families! {
         "Namespaces that have stopped because their function failed for good; they wait to be resumed."
     REFUSED_AT_THE_END "stormwheel_function_timers_refused_at_the_end_total" []
         "Timers that callbacks wanted at the final watermark, or at the end of the clock of a closed namespace: nothing is due after that."
+    CLOSE_PANICS "stormwheel_function_close_panics_total" []
+        "Instances of functions that panicked when they were closed. Nothing is lost by it."
     OUTPUTS "stormwheel_outputs_total" []
         "Output records emitted."
     OUTPUT_LOG_BYTES "stormwheel_output_log_bytes" []
@@ -180,7 +182,8 @@ fn collect_timers(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
 
 fn collect_functions(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) {
     let FunctionMetrics { processed, failed, late, timers_failed, .. } = metrics.functions;
-    let FunctionMetrics { retries, refused_at_the_end, stopped, .. } = metrics.functions;
+    let FunctionMetrics { retries, refused_at_the_end, close_panics, stopped, .. } =
+        metrics.functions;
     families.push(gauges(&NAMESPACES_STOPPED, [(vec![], stopped as f64)]));
     let by_result = [(ResultKind::Processed, processed), (ResultKind::Failed, failed)];
     let by_result =
@@ -191,6 +194,7 @@ fn collect_functions(metrics: &EngineMetrics, families: &mut Vec<MetricFamily>) 
         (&TIMERS_FAILED, timers_failed),
         (&RETRIES, retries),
         (&REFUSED_AT_THE_END, refused_at_the_end),
+        (&CLOSE_PANICS, close_panics),
     ] {
         families.push(counters(family, [(vec![], count as f64)]));
     }

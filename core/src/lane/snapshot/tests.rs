@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::due_counts::{MinuteCounts, SecondCounts};
-use crate::function::{Operators, Scratch};
 use crate::key_group::xxh3_64;
-use crate::keyed::Pools;
-use crate::lane::Course;
 use crate::log::{KeyRecord, encode_op};
 use crate::namespace::{
     Change, ClockKind, LateTimers, NamespaceConfig, OverduePolicy, Step, StepDone,
@@ -15,8 +12,6 @@ use crate::output::OutputBytes;
 use crate::partition::Partition;
 use crate::ports::NamespaceGauge;
 use crate::snapshot::PartitionReader;
-use crate::stats::Stats;
-use crate::wheel::EntryPool;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::BTreeMap;
@@ -133,15 +128,7 @@ impl Dice {
 
 impl World {
     fn empty(now: i64) -> Self {
-        let shared = Shared {
-            pools: Pools::default(),
-            entries: EntryPool::default(),
-            stats: Stats::default(),
-            near: SecondCounts::default(),
-            operators: Operators::default(),
-            scratch: Scratch::default(),
-            course: Course::New,
-        };
+        let shared = Shared::default();
         Self {
             lane: Lane::new(0, 0, GROUPS + 1),
             shared,

@@ -1,6 +1,7 @@
 //! The operator `deduplicate`, case by case, and against its definition.
 
 use super::{Deduplicate, Seen, State};
+use crate::function::Instance;
 use crate::function::host::Host;
 use crate::limits::SEEN_PER_KEY_MAX;
 use crate::operators::BuiltIn as _;
@@ -93,11 +94,12 @@ fn long_values_are_remembered_by_their_hash() {
 
 #[test]
 fn a_key_has_its_bounds() {
-    let mut operator = Deduplicate::from_options(&json!({"ttl": 10})).unwrap();
+    let operator = Deduplicate::from_options(&json!({"ttl": 10})).unwrap();
+    let mut instance = Instance::of(operator);
     let mut check = |count: usize, value| {
         let identity = |n: usize| (10_000 + n).to_string().into_bytes().into();
         let seen = |n| Seen { identity: identity(n), from: 0, to: 0 };
-        process_on(&mut *operator, &State { seen: (0..count).map(seen).collect() }, value)
+        process_on(&mut instance, &State { seen: (0..count).map(seen).collect() }, value)
     };
     assert_eq!(check(SEEN_PER_KEY_MAX - 1, "5"), Ok(()));
     let error = check(SEEN_PER_KEY_MAX, "5").unwrap_err();

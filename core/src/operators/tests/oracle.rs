@@ -1,5 +1,9 @@
-//! Random elements, out of order, against the definition of each operator: what must come out is
-//! worked out from the list of all elements, by their times.
+//! Random elements, out of order and late, against the definition of each operator: what must come out
+//! is worked out from the list of all elements, by their times.
+//!
+//! Time passes millisecond by millisecond. At the time of an element that is not late it happens; one
+//! that is late, but within the lateness of its namespace, counts at its timestamp, and happens where
+//! the watermark stands by then: behind all that has come of that.
 //!
 //! `STORMWHEEL_OPERATOR_SEEDS` says how many games each is played.
 
@@ -13,8 +17,27 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq)]
 struct Emitted(i64, bool, String);
 
-/// The elements of one key: when each happened, and what it is. Sorted by time, then arrival.
-type Elements = [(i64, String)];
+/// An element of a key.
+#[derive(Debug, Clone)]
+struct Came {
+    /// Its timestamp.
+    at: i64,
+    /// When it happens.
+    when: i64,
+    /// It comes at or below the watermark.
+    is_late: bool,
+    /// Its place among all elements as they came.
+    place: usize,
+    value: String,
+}
+
+/// The elements of one key that are taken, as they happen.
+type Elements = [Came];
+
+/// Those that happen in this millisecond before, or behind, what is due by it.
+fn happening(elements: &Elements, now: i64, is_late: bool) -> impl Iterator<Item = &Came> {
+    elements.iter().filter(move |it| it.when == now && it.is_late == is_late)
+}
 
 /// How the game ends.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +53,20 @@ impl End {
     fn elements_first(self) -> bool {
         matches!(self, Self::Final(_))
     }
+
+    /// All the time in which something may happen.
+    fn span(self) -> std::ops::RangeInclusive<i64> {
+        match self {
+            Self::Clock(stop) => 0..=stop,
+            Self::Final(_) => 0..=LAST_ELEMENT + 2 * HORIZON,
+        }
+    }
+
+    /// Whether what is due at this time is the last that the final watermark brings about.
+    fn is_last(self, time: i64, elements: &Elements) -> bool {
+        matches!(self, Self::Final(last) if time > last)
+            && elements.iter().all(|it| it.when <= time)
+    }
 }
 
 const LAST_ELEMENT: i64 = 120;
@@ -39,6 +76,8 @@ const HORIZON: i64 = 400;
 #[derive(Debug)]
 pub(super) enum Step {
     Element(&'static str, i64, String),
+    /// One that is too late for its namespace.
+    Late(&'static str, i64, String),
     Watermark(i64),
     Clock(i64),
 }
@@ -48,7 +87,9 @@ pub(super) type ByKey = BTreeMap<String, Vec<(Option<i64>, String)>>;
 
 /// A game that was played: what each key got, what it emitted, and how it ended.
 pub(super) struct Game {
-    elements: BTreeMap<&'static str, Vec<(i64, String)>>,
+    elements: BTreeMap<&'static str, Vec<Came>>,
+    /// How far behind the watermark elements are still taken.
+    pub(super) lateness_ms: i64,
     pub(super) emitted: ByKey,
     end: End,
     pub(super) host: Host,
@@ -91,57 +132,79 @@ pub(super) fn play(rng: &mut Rng, name: &str, options: &Value, small_steps: bool
         .collect();
     let disorder = if is_event { [1, 20, 300][rng.below(3) as usize] } else { 1 };
     arrivals.sort_by_cached_key(|(_, at, _)| at + rng.below(disorder));
-    let mut elements = BTreeMap::<_, Vec<_>>::new();
-    for (key, at, value) in &arrivals {
-        elements.entry(*key).or_default().push((*at, value.clone()));
-    }
-    for elements in elements.values_mut() {
-        elements.sort_by_key(|(at, _)| *at);
-    }
+    // How far a watermark may run ahead of what is still to come: where it does, that is late.
+    let haste = if is_event && rng.one_in(2) { 1 + rng.below(60) } else { 0 };
+    // None, some, or as much as takes everything.
+    let lateness_ms = [0, rng.below(30), 2 * HORIZON][rng.below(3) as usize];
+    let mut elements = BTreeMap::<_, Vec<Came>>::new();
     let end = if is_event {
         let mut watermark = -1;
-        let mut advance = |table: &mut Table, to: i64| {
+        let advance = |table: &mut Table, watermark: &mut i64, to: i64| {
             if small_steps {
-                (watermark + 1..to).for_each(|step| table.watermark(step));
+                (*watermark + 1..to).for_each(|step| table.watermark(step));
             }
-            if to > watermark {
+            if to > *watermark {
                 table.watermark(to);
-                watermark = to;
+                *watermark = to;
             }
-            watermark
         };
-        for (index, (key, at, value)) in arrivals.iter().enumerate() {
-            table.element(key, *at, value);
-            let ahead = arrivals[index + 1..].iter().map(|(_, at, _)| *at).min();
+        for (place, (key, at, value)) in arrivals.iter().enumerate() {
+            let edge = watermark - if rng.one_in(2) { lateness_ms } else { 0 } + rng.below(2);
+            let is_on_edge = haste > 0 && rng.one_in(3) && (0..LAST_ELEMENT).contains(&edge);
+            let at = if is_on_edge { edge } else { *at };
+            let value = value.clone();
+            if at <= watermark - lateness_ms {
+                table.steps.push(Step::Late(key, at, value));
+            } else {
+                table.element(key, at, &value);
+                let (is_late, when) = (at <= watermark, at.max(watermark));
+                let came = Came { at, when, is_late, place, value };
+                elements.entry(*key).or_default().push(came);
+            }
+            let ahead = arrivals[place + 1..].iter().map(|(_, at, _)| *at).min();
             if let Some(ahead) = ahead
                 && rng.one_in(2)
             {
-                advance(&mut table, ahead - 1 - rng.below(10));
+                let to = ahead - 1 - rng.below(10) + rng.below(haste as u64 + 1);
+                advance(&mut table, &mut watermark, to);
             }
         }
         let is_behind = small_steps || rng.one_in(2);
-        let to = if is_behind { LAST_ELEMENT + rng.below(HORIZON as u64) } else { -1 };
-        let last = advance(&mut table, to);
+        let to = if is_behind { LAST_ELEMENT + 60 + rng.below(HORIZON as u64) } else { -1 };
+        advance(&mut table, &mut watermark, to);
         table.watermark(i64::MAX);
-        End::Final(last)
+        End::Final(watermark)
     } else {
         for now in 0..=LAST_ELEMENT + HORIZON {
             table.clock(now);
-            for (key, at, value) in arrivals.iter().filter(|(_, at, _)| *at == now) {
-                table.element(key, *at, value);
+            for (place, (key, at, value)) in arrivals.iter().enumerate() {
+                if *at == now {
+                    table.element(key, now, value);
+                    let (value, is_late) = (value.clone(), false);
+                    let came = Came { at: now, when: now, is_late, place, value };
+                    elements.entry(*key).or_default().push(came);
+                }
             }
         }
         End::Clock(LAST_ELEMENT + HORIZON)
     };
+    for elements in elements.values_mut() {
+        elements.sort_by_key(|it| (it.when, it.is_late, it.place));
+    }
     let Table { mut host, steps } = table;
     let mut by_key = BTreeMap::<_, Vec<_>>::new();
     for output in host.take_outputs() {
         by_key.entry(output.key.clone()).or_default().append(&mut emitted(vec![output]));
     }
-    Game { elements, emitted: by_key, end, host, steps }
+    Game { elements, lateness_ms, emitted: by_key, end, host, steps }
 }
 
 impl Game {
+    /// How many were late, but not too late.
+    pub(super) fn taken_late(&self) -> usize {
+        self.elements.values().flatten().filter(|it| it.is_late).count()
+    }
+
     fn check(&self, expected: impl Fn(&Elements, End) -> Vec<Emitted>, what: &str) {
         for (key, elements) in &self.elements {
             let is_event = self.end.elements_first();
@@ -182,6 +245,13 @@ fn timeout_keeps_to_its_definition() {
     });
 }
 
+/// What is known of a key: when it was heard of last, by what, and when the next alarm is due.
+struct Heard<'a> {
+    last: &'a Came,
+    is_silent: bool,
+    alarm: Option<i64>,
+}
+
 fn timeouts(
     elements: &Elements,
     end: End,
@@ -189,38 +259,52 @@ fn timeouts(
     recover: bool,
     repeat: Option<i64>,
 ) -> Vec<Emitted> {
-    let mut out = Vec::new();
-    for (index, (at, value)) in elements.iter().enumerate() {
-        let next = elements.get(index + 1);
-        let mut alarm = at + after;
-        let mut is_silent = false;
-        loop {
-            let comes = match (next, end) {
-                (Some((next, _)), End::Final(_)) => alarm < *next,
-                (Some((next, _)), End::Clock(_)) => alarm <= *next,
-                (None, End::Final(_)) => true,
-                (None, End::Clock(stop)) => alarm <= stop,
-            };
-            if !comes {
-                break;
-            }
-            is_silent = true;
-            let text = format!("{{\"event\":\"timeout\",\"last_seen\":{at},\"value\":{value}}}");
-            out.push(Emitted(alarm, false, text));
-            let is_last = matches!(end, End::Final(last) if next.is_none() && alarm > last);
-            let Some(repeat) = repeat.filter(|_| !is_last) else {
-                break;
-            };
-            alarm += repeat;
-        }
-        if let Some((next, value)) = next
-            && is_silent
-            && recover
-        {
-            let silent = next - at;
+    let (mut out, mut heard) = (Vec::new(), None);
+    let element = |heard: &mut Option<Heard<'_>>, out: &mut Vec<Emitted>, it: &Came| match heard {
+        Some(Heard { last, .. }) if it.at < last.at => false,
+        Some(Heard { last, is_silent: true, .. }) if recover => {
+            let silent = it.at - last.at;
+            let value = &it.value;
             let text =
                 format!("{{\"event\":\"recovered\",\"silent_ms\":{silent},\"value\":{value}}}");
-            out.push(Emitted(*next, true, text));
+            out.push(Emitted(it.at, true, text));
+            true
+        }
+        _ => true,
+    };
+    let alarms = |heard: &mut Option<Heard<'_>>, out: &mut Vec<Emitted>, now: i64| {
+        while let Some(Heard { last, is_silent, alarm }) = heard
+            && let Some(time) = alarm.filter(|time| *time <= now)
+        {
+            let Came { at, value, .. } = last;
+            let text = format!("{{\"event\":\"timeout\",\"last_seen\":{at},\"value\":{value}}}");
+            out.push(Emitted(time, false, text));
+            // One alarm stands for those that time has run past.
+            *alarm = repeat
+                .filter(|_| !end.is_last(time, elements))
+                .map(|repeat| time + repeat * ((now - time) / repeat + 1));
+            *is_silent = true;
+            if alarm.is_none() && !recover {
+                *heard = None;
+            }
+        }
+    };
+    for now in end.span() {
+        if !end.elements_first() {
+            alarms(&mut heard, &mut out, now);
+        }
+        for is_late in [false, true] {
+            for it in happening(elements, now, is_late) {
+                if element(&mut heard, &mut out, it) {
+                    heard = Some(Heard { last: it, is_silent: false, alarm: Some(it.at + after) });
+                }
+                if is_late {
+                    alarms(&mut heard, &mut out, now);
+                }
+            }
+            if end.elements_first() && !is_late {
+                alarms(&mut heard, &mut out, now);
+            }
         }
     }
     out
@@ -247,19 +331,31 @@ fn bursts(
     max: Option<i64>,
     first: bool,
 ) -> Vec<Emitted> {
-    let (mut out, mut rest) = (Vec::new(), elements);
-    while !rest.is_empty() {
-        let over = |last: i64| (last + after).min(rest[0].0 + max.unwrap_or(i64::MAX / 2));
-        let belongs = |pair: &[(i64, String)]| {
-            let over = over(pair[0].0);
-            pair[1].0 < over || pair[1].0 == over && end.elements_first()
-        };
-        let length = 1 + rest.windows(2).take_while(|pair| belongs(pair)).count();
-        let (burst, others) = rest.split_at(length);
-        let last = &burst[length - 1];
-        let value = if first { &burst[0].1 } else { &last.1 };
-        out.push(Emitted(over(last.0), false, value.clone()));
-        rest = others;
+    let (mut out, mut burst) = (Vec::new(), Vec::<&Came>::new());
+    // Of those of one time, the first and the last that came are at the ends.
+    let mut over = |burst: &mut Vec<&Came>, now: i64| {
+        burst.sort_by_key(|it| it.at);
+        if let [oldest, .., newest] | [oldest @ newest] = &burst[..] {
+            let time = (newest.at + after).min(oldest.at + max.unwrap_or(i64::MAX / 2));
+            if time <= now {
+                let value = if first { &oldest.value } else { &newest.value };
+                out.push(Emitted(time, false, value.clone()));
+                burst.clear();
+            }
+        }
+    };
+    for now in end.span() {
+        if !end.elements_first() {
+            over(&mut burst, now);
+        }
+        burst.extend(happening(elements, now, false));
+        if end.elements_first() {
+            over(&mut burst, now);
+        }
+        for it in happening(elements, now, true) {
+            burst.push(it);
+            over(&mut burst, now);
+        }
     }
     out
 }
@@ -274,13 +370,16 @@ fn throttle_keeps_to_its_definition() {
             json!({"every": every, "domain": domain, "leading": leading, "trailing": trailing});
         let game = play(rng, "throttle", &options, false);
         game.check(
-            |elements, _| {
-                let out = throttled(elements, every, leading, trailing);
+            |elements, end| {
+                let out = throttled(elements, end, every, leading, trailing);
+                if elements.iter().any(|it| it.is_late) {
+                    return out;
+                }
                 // What anybody may expect of it, whatever the definition.
                 assert!(out.windows(2).all(|pair| pair[1].0 - pair[0].0 >= every));
                 let (first, last) = (&elements[0], &elements[elements.len() - 1]);
-                assert!(!leading || (out[0].0, &out[0].2) == (first.0, &first.1));
-                assert!(!trailing || out[out.len() - 1].2 == last.1);
+                assert!(!leading || (out[0].0, &out[0].2) == (first.at, &first.value));
+                assert!(!trailing || out[out.len() - 1].2 == last.value);
                 out
             },
             &options.to_string(),
@@ -289,26 +388,38 @@ fn throttle_keeps_to_its_definition() {
     });
 }
 
-/// Millisecond by millisecond.
-fn throttled(elements: &Elements, every: i64, leading: bool, trailing: bool) -> Vec<Emitted> {
-    let (mut out, mut end, mut held) = (Vec::new(), None, None);
-    for now in 0..=LAST_ELEMENT + HORIZON {
-        if end == Some(now) {
-            end = None;
-            if let Some(value) = held.take() {
-                out.push(Emitted(now, false, value));
-                end = Some(now + every);
-            }
+fn throttled(
+    elements: &Elements,
+    end: End,
+    every: i64,
+    leading: bool,
+    trailing: bool,
+) -> Vec<Emitted> {
+    // When the interval ends that is open, and what it holds back.
+    let (mut out, mut open) = (Vec::new(), None::<(i64, Option<&Came>)>);
+    let close = |open: &mut Option<(i64, Option<&Came>)>, out: &mut Vec<Emitted>, now: i64| {
+        while let Some((over, held)) = open.filter(|(over, _)| *over <= now) {
+            *open = held.map(|_| (over + every, None));
+            out.extend(held.map(|held| Emitted(over, false, held.value.clone())));
         }
-        for (_, value) in elements.iter().filter(|(at, _)| *at == now) {
-            let is_open = end.is_some();
-            if !is_open {
-                end = Some(now + every);
-            }
-            if !is_open && leading {
-                out.push(Emitted(now, true, value.clone()));
-            } else if trailing {
-                held = Some(value.clone());
+    };
+    for now in end.span() {
+        close(&mut open, &mut out, now);
+        for is_late in [false, true] {
+            for it in happening(elements, now, is_late) {
+                match &mut open {
+                    Some((_, held)) => {
+                        if trailing && held.is_none_or(|held| it.at >= held.at) {
+                            *held = Some(it);
+                        }
+                    }
+                    None if leading => {
+                        out.push(Emitted(it.at, true, it.value.clone()));
+                        open = Some((it.at + every, None));
+                    }
+                    None => open = Some((it.at + every, Some(it))),
+                }
+                close(&mut open, &mut out, now);
             }
         }
     }
@@ -323,8 +434,12 @@ fn delay_keeps_to_its_definition() {
         let game = play(rng, "delay", &options, false);
         game.check(
             |elements, _| {
-                let late = |(at, value): &(i64, String)| Emitted(at + after, false, value.clone());
-                elements.iter().map(late).collect()
+                // One whose time has come where it is late goes out at once.
+                let is_over = |it: &Came| it.is_late && it.at + after <= it.when;
+                let mut waiting: Vec<&Came> = elements.iter().collect();
+                waiting.sort_by_key(|it| (it.when.max(it.at + after), is_over(it), it.place));
+                let out = |it: &Came| Emitted(it.at + after, is_over(it), it.value.clone());
+                waiting.into_iter().map(out).collect()
             },
             &options.to_string(),
         );
@@ -390,7 +505,6 @@ fn periodic_keeps_to_its_definition() {
     });
 }
 
-/// Millisecond by millisecond.
 fn beats(
     elements: &Elements,
     end: End,
@@ -398,31 +512,36 @@ fn beats(
     times: Option<i64>,
     span: Option<i64>,
 ) -> Vec<Emitted> {
-    let last_element = elements[elements.len() - 1].0;
-    let (mut out, mut beat) = (Vec::new(), None);
-    let (mut last, mut said) = (&elements[0], 0);
-    for now in 0..=LAST_ELEMENT + HORIZON {
-        let mut tick = |beat: &mut Option<i64>, last: &(i64, String), said: &mut i64| {
-            if *beat != Some(now) {
-                return;
-            }
-            out.push(Emitted(now, false, last.1.clone()));
-            *said += 1;
-            let next = now + every;
-            let is_over = times.is_some_and(|times| *said == times)
-                || span.is_some_and(|span| next > last.0 + span)
-                || matches!(end, End::Final(reached) if now > reached && now >= last_element);
-            *beat = (!is_over).then_some(next);
-        };
+    // The next beat, what it says, and how often it has said that.
+    let (mut out, mut ticking) = (Vec::new(), None::<(i64, &Came, i64)>);
+    let mut tick = |ticking: &mut Option<(i64, &Came, i64)>, now: i64| {
+        while let Some((beat, last, said)) = ticking.filter(|(beat, ..)| *beat <= now) {
+            out.push(Emitted(beat, false, last.value.clone()));
+            let (next, said) = (beat + every, said + 1);
+            let is_over = times.is_some_and(|times| said == times)
+                || span.is_some_and(|span| next > last.at + span)
+                || end.is_last(beat, elements);
+            *ticking = (!is_over).then_some((next, last, said));
+        }
+    };
+    for now in end.span() {
         if !end.elements_first() {
-            tick(&mut beat, last, &mut said);
+            tick(&mut ticking, now);
         }
-        for element in elements.iter().filter(|(at, _)| *at == now) {
-            (last, said) = (element, 0);
-            beat.get_or_insert(now + every);
-        }
-        if end.elements_first() {
-            tick(&mut beat, last, &mut said);
+        for is_late in [false, true] {
+            for it in happening(elements, now, is_late) {
+                match &mut ticking {
+                    Some((_, last, _)) if it.at < last.at => {}
+                    Some((_, last, said)) => (*last, *said) = (it, 0),
+                    None => ticking = Some((it.at + every, it, 0)),
+                }
+                if is_late {
+                    tick(&mut ticking, now);
+                }
+            }
+            if end.elements_first() && !is_late {
+                tick(&mut ticking, now);
+            }
         }
     }
     out

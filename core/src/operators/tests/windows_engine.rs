@@ -4,7 +4,7 @@
 use super::page::{Example, Line, examples};
 use super::{built_in, config};
 use crate::function::host::Host;
-use crate::namespace::NamespaceConfig;
+use crate::namespace::{LateElements, NamespaceConfig};
 use crate::op::{Action, Element, Op, Payload, ResultKind};
 use crate::operators::seeds::Rng;
 use crate::output::{OutputKind, OutputRecord};
@@ -15,11 +15,12 @@ use std::collections::BTreeMap;
 
 const GAMES: u64 = 40;
 
-/// What came out, key by key, and how many elements were late, and how many timers are left.
+/// What came out, key by key, which elements were late, and how many timers are left.
 #[derive(Debug, Default, PartialEq)]
 struct Played {
     by_key: BTreeMap<String, Vec<(Option<i64>, String)>>,
-    late: u64,
+    /// Those that were late, as they came.
+    late: Vec<(String, i64, String)>,
     pending: u64,
 }
 
@@ -27,15 +28,20 @@ fn on_engine(config: &NamespaceConfig, lines: &[Line]) -> Played {
     let mut now = Timestamp::from_millis(0);
     let mut solo = Solo::with_operators(config, built_in(), now).unwrap();
     let mut played = Played::default();
-    let by_key = &mut played.by_key;
+    let mut refused = 0;
+    let Played { by_key, late, .. } = &mut played;
     let mut each = |record: OutputRecord<'_>| {
-        let OutputKind::Value { tag: None, timestamp } = record.kind else {
-            panic!("{record:?} is no value of the main output");
+        let OutputKind::Value { tag, timestamp } = record.kind else {
+            panic!("{record:?} is no value");
         };
         let key = String::from_utf8(record.key.to_vec()).unwrap();
-        let value = record.payload.expect("a value").bytes().to_vec();
-        let value = (timestamp.map(Timestamp::as_millis), String::from_utf8(value).unwrap());
-        by_key.entry(key).or_default().push(value);
+        let value = String::from_utf8(record.payload.expect("a value").bytes().to_vec()).unwrap();
+        let timestamp = timestamp.map(Timestamp::as_millis);
+        match tag {
+            None => by_key.entry(key).or_default().push((timestamp, value)),
+            Some("late") => late.push((key, timestamp.expect("its own"), value)),
+            Some(tag) => panic!("{tag}: {value}"),
+        }
     };
     for line in lines {
         match line {
@@ -46,7 +52,7 @@ fn on_engine(config: &NamespaceConfig, lines: &[Line]) -> Played {
                 let outcomes =
                     solo.apply_with(&[Op { key: key.as_bytes(), action }], now, &mut each);
                 let result = outcomes[0].as_ref().unwrap().result;
-                played.late += u64::from(result == ResultKind::Late);
+                refused += usize::from(result == ResultKind::Late);
                 assert!(matches!(result, ResultKind::Late | ResultKind::Processed), "{result:?}");
             }
             Line::Watermark(to) => {
@@ -58,26 +64,40 @@ fn on_engine(config: &NamespaceConfig, lines: &[Line]) -> Played {
             }
         }
     }
+    assert_eq!(refused, late.len());
     played.pending = solo.pending();
     played
 }
 
 fn on_host(config: &NamespaceConfig, lines: &[Line]) -> Played {
     let mut host = Host::new(built_in().make(config).unwrap().unwrap());
+    host.lateness_ms = config.lateness_ms;
+    let is_judge = built_in().make(config).unwrap().unwrap().judges_lateness();
+    let (mut watermark, mut late) = (i64::MIN, Vec::new());
     let mut keys: Vec<&str> = Vec::new();
     for line in lines {
         match line {
             Line::Element { key, input, at, value } => {
-                host.element_on(*input, key, *at, value).unwrap();
-                keys.push(key);
+                let before = host.late();
+                let is_late = !is_judge && *at <= watermark.saturating_sub(config.lateness_ms);
+                if !is_late {
+                    host.element_on(*input, key, *at, value).unwrap();
+                    keys.push(key);
+                }
+                if is_late || host.late() > before {
+                    late.push((key.clone(), *at, value.clone()));
+                }
             }
-            Line::Watermark(to) => host.advance_watermark(*to),
+            Line::Watermark(to) => {
+                watermark = *to;
+                host.advance_watermark(*to);
+            }
             Line::Clock(to) => host.advance_clock(*to),
         }
     }
     keys.sort_unstable();
     keys.dedup();
-    let mut played = Played { late: host.late(), ..Played::default() };
+    let mut played = Played { late, ..Played::default() };
     played.pending = keys.iter().map(|key| host.timers(key).len() as u64).sum();
     for output in host.take_outputs() {
         played.by_key.entry(output.key).or_default().push((output.timestamp, output.value));
@@ -121,16 +141,12 @@ fn lines(rng: &mut Rng, name: &str) -> Vec<Line> {
             clock += rng.between(0, 6);
             Line::Clock(clock)
         }
-        _ => {
-            // The namespace keeps late ones from what does not judge them itself.
-            let least = if name == "enrich" { 1 } else { -15 };
-            Line::Element {
-                key: (*rng.pick(&["a", "b"])).to_owned(),
-                input: rng.between(0, inputs) as u8,
-                at: base + rng.between(least, 25),
-                value: if name == "deduplicate" { serial % 4 } else { serial }.to_string(),
-            }
-        }
+        _ => Line::Element {
+            key: (*rng.pick(&["a", "b"])).to_owned(),
+            input: rng.between(0, inputs) as u8,
+            at: base + rng.between(-15, 25),
+            value: if name == "deduplicate" { serial % 4 } else { serial }.to_string(),
+        },
     };
     // Where the watermark begins is known to both.
     std::iter::once(Line::Watermark(0)).chain((0..80).map(line)).collect()
@@ -139,21 +155,26 @@ fn lines(rng: &mut Rng, name: &str) -> Vec<Line> {
 #[test]
 fn the_engine_does_what_the_plain_host_does() {
     for name in ["windows", "interval_join", "enrich", "deduplicate"] {
-        let mut outputs = 0;
+        let (mut outputs, mut late) = (0, 0);
         for seed in 0..GAMES {
             let mut rng = Rng::of(seed);
-            let config = config(name, &options(&mut rng, name));
+            // Only what does not find out itself what is late goes by the namespace's lateness.
+            let config = NamespaceConfig {
+                lateness_ms: rng.between(0, 10),
+                late_elements: LateElements::SideOutput,
+                ..config(name, &options(&mut rng, name))
+            };
             let mut lines = lines(&mut rng, name);
             let found = on_engine(&config, &lines);
             assert_eq!(found, on_host(&config, &lines), "seed {seed}: {config:?}");
-            outputs += found.by_key.len();
+            (outputs, late) = (outputs + found.by_key.len(), late + found.late.len());
             // After the end of time, there is nothing left.
             lines.extend([Line::Clock(10_000), Line::Watermark(i64::MAX)]);
             let found = on_engine(&config, &lines);
             assert_eq!(found.pending, 0, "seed {seed}: {config:?}");
             assert_eq!(found, on_host(&config, &lines), "seed {seed}: {config:?}");
         }
-        assert!(outputs > 0, "{name}");
+        assert!(outputs > 0 && late > 20, "{name}: {outputs} {late}");
     }
 }
 
@@ -162,7 +183,8 @@ fn the_examples_of_the_page_are_what_happens() {
     let mut names = Vec::new();
     for Example { config: given, lines, outputs } in examples() {
         let name = given["operator"].as_str().unwrap().to_owned();
-        let config = config(&name, &given["options"]);
+        let late_elements = LateElements::SideOutput;
+        let config = NamespaceConfig { late_elements, ..config(&name, &given["options"]) };
         let found = on_engine(&config, &lines);
         assert_eq!(found, on_host(&config, &lines), "{name}");
         let mut expected: BTreeMap<String, Vec<Value>> = BTreeMap::new();

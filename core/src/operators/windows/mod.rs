@@ -68,7 +68,7 @@ impl Operator for Windows {
                 Some(held) => held.clone(),
                 None => read.insert(self.read(at, &element)?).clone(),
             };
-            let place = self.open(call, &mut state, span)?;
+            let place = self.open_window(call, &mut state, span)?;
             let window = &mut state.windows[place];
             window.add(held)?;
             self.element_came(call, window)?;
@@ -136,7 +136,7 @@ impl Windows {
 
     /// The place of the window of this span. Sessions that it is made of are merged, and their timers
     /// with them.
-    fn open(&self, call: &mut Call<'_>, state: &mut State<'_>, span: Span) -> Result<usize> {
+    fn open_window(&self, call: &mut Call<'_>, state: &mut State<'_>, span: Span) -> Result<usize> {
         let (place, gone) = state.open(span)?;
         let Some(gone) = gone else {
             return Ok(place);

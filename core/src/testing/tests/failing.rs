@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::function::FunctionError;
-use crate::namespace::{Stop, StopAt};
+use crate::namespace::{NamespaceStatus, Stop, StopAt};
+use crate::testing::operator::LANES;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -301,4 +303,38 @@ proptest! {
         harness.crash();
         prop_assert_eq!(harness.take_values(), vec![]);
     }
+}
+
+#[test]
+fn every_lane_that_has_failed_says_so() {
+    let on_error = OnError { retry: 0, backoff_ms: 0, then: ErrorPolicy::Stop };
+    let (mood, mut harness) = moody(NamespaceConfig { on_error, ..NamespaceConfig::default() });
+    assert_eq!(harness.inner.status().failures, []);
+    for n in 0..40 {
+        harness.process_element(format!("key {n}"), [(0, 13)], 1).expect("taken");
+    }
+    mood.fail(1_000);
+    harness.advance_watermark(50);
+    let status = harness.inner.status();
+    let keys = |status: &NamespaceStatus| {
+        let keys = status.failures.iter().map(|stop| stop.key.clone());
+        keys.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(status.failures.first(), status.stopped.as_ref());
+    assert!(status.failures.iter().all(|stop| stop.at == event(13)));
+    let lanes = usize::from(LANES);
+    assert_eq!((keys(&status).len(), status.failures_omitted), (lanes, 0), "one of each lane");
+    // A namespace that is asked for again says the same.
+    harness.restart();
+    assert_eq!(harness.inner.status().failures, status.failures);
+    harness.crash();
+    let after = harness.inner.status();
+    assert_eq!((after.failures.first(), keys(&after)), (status.stopped.as_ref(), keys(&status)));
+    mood.fail(1);
+    harness.resume();
+    let status = harness.inner.status();
+    assert_eq!((status.failures.len(), status.failures_omitted), (1, 0), "one has failed again");
+    harness.resume();
+    assert_eq!(harness.inner.status().failures, []);
+    assert_eq!(harness.take_values().len(), 40);
 }

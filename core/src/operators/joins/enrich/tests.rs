@@ -104,7 +104,9 @@ fn what_is_wrong_is_named() {
 /// By its definition: every version that ever came is looked through.
 fn play(rng: &mut Rng) {
     let keep = rng.one_in(2).then(|| rng.between(1, 20));
+    let lateness = if rng.one_in(2) { rng.between(0, 15) } else { 0 };
     let mut host = host(&json!({"keep": keep}));
+    host.lateness_ms = lateness;
     // (key, at, text), in the order in which they came; facts with what was told.
     let mut versions: Vec<(&str, i64, String)> = Vec::new();
     let mut facts: Vec<(i64, &str, i64, String)> = Vec::new();
@@ -125,18 +127,19 @@ fn play(rng: &mut Rng) {
             facts.sort();
             for (at, key, fact, told) in &facts {
                 let answer = answer(&versions, key, *at);
-                if *at <= base && (answer != *told || told == "null") {
+                if *at <= base - lateness && (answer != *told || told == "null") {
                     expected.push(format!("{fact} {answer} final @{at}"));
                 }
             }
-            facts.retain(|(at, ..)| *at > base);
+            facts.retain(|(at, ..)| *at > base - lateness);
             // Keys come in their order at one time, and facts of a key as they came.
             assert_eq!(taken(&mut host), expected, "{keep:?} {versions:?}");
             continue;
         }
         let key = *rng.pick(&["a", "b"]);
-        // What is late does not reach it, unless the namespace wants it to.
-        let at = watermark.map_or(base, |watermark| watermark + 1) + rng.between(0, 25);
+        // What is late beyond the lateness does not reach it, unless the namespace wants it to.
+        let first = watermark.map_or(base, |watermark| watermark - lateness + 1);
+        let at = first + rng.between(0, 25);
         if rng.one_in(2) {
             let text = rng.between(0, 3).to_string();
             host.element_on(VERSION, key, at, &text).unwrap();

@@ -1,6 +1,7 @@
 //! The operator `interval_join`, case by case, and against its definition.
 
 use super::{IntervalJoin, Row, State};
+use crate::function::Instance;
 use crate::function::host::Host;
 use crate::limits::HELD_ELEMENTS_MAX;
 use crate::operators::BuiltIn as _;
@@ -88,11 +89,12 @@ fn what_is_wrong_is_named() {
     let mut host = host(&json!(0), &json!(1));
     let error = host.element_on(2, "k", 0, "1").unwrap_err();
     assert_eq!(error.message(), "the element came on the input 2, and the operator has 0 and 1");
-    let mut operator = IntervalJoin::from_options(&json!({"lower": 0, "upper": 1})).unwrap();
+    let operator = IntervalJoin::from_options(&json!({"lower": 0, "upper": 1})).unwrap();
+    let mut instance = Instance::of(operator);
     let mut check = |count| {
         let rows = (0..count as i64).map(|at| Row { at, text: "1".into() });
         let state = State { left: rows.collect(), right: Vec::new() };
-        process_on(&mut *operator, &state, "1")
+        process_on(&mut instance, &state, "1")
     };
     assert_eq!(check(HELD_ELEMENTS_MAX - 1), Ok(()));
     let error = check(HELD_ELEMENTS_MAX).unwrap_err();
