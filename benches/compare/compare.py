@@ -136,12 +136,12 @@ def run(make, home, count):
     with make(home) as server:
         count = max(int(count * server.share), 1000)
         work, found = Work(count), {}
-        memory, disk = server.memory_bytes(), common.disk_bytes(home)
+        memory, disk = server.memory_bytes(), server.disk_bytes(home)
         ready = requests(server.register, work.registered())
         found["register"] = measured(server, count, lambda: send(server, ready))
         if server.tells_memory:
             found["memory_bytes"] = (server.memory_bytes() - memory) / count
-        found["disk_bytes"] = (common.disk_bytes(home) - disk) / count
+        found["disk_bytes"] = (server.disk_bytes(home) - disk) / count
         ready = requests(server.heartbeat, work.pushed_back())
         found["heartbeat"] = measured(server, count, lambda: send(server, ready))
         server.settle()

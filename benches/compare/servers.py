@@ -82,6 +82,9 @@ class Target(common.Process):
     def settle(self):
         """Between phases, not measured."""
 
+    def disk_bytes(self, home):
+        return common.disk_bytes(home)
+
     def wait_for(self, address):
         while True:
             self.check()
@@ -357,7 +360,8 @@ class Beanstalkd(Target):
 class Stormwheel(common.Server, Target):
     """A namespace with a manual clock. Timers are named, as a key has one; heartbeats are touches.
 
-    A drain moves the clock, and reads the stream of outputs to the last fire.
+    A drain moves the clock, and reads the stream of outputs to the last fire. Files are taken before they
+    are filled, so that its bytes on disk are those of the log that a start would follow.
     """
 
     def __init__(self, home, ack):
@@ -376,6 +380,9 @@ class Stormwheel(common.Server, Target):
     def ask(self, method, path, body=None, content_type="application/json", connection=None):
         connection = connection or common.Server.connect(self)
         return super().ask(method, path, body, content_type, connection)
+
+    def disk_bytes(self, _):
+        return self.metric("stormwheel_log_replay_bytes")
 
     def batch(self, lines):
         body = b"\n".join(lines)
