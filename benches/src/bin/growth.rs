@@ -31,6 +31,7 @@ fn middle(rounds: &[Value], of: impl Fn(&Value) -> Option<f64>) -> f64 {
 fn line(sizes: &[Size], name: &str, of: impl Fn(&Value) -> Option<f64>) -> Result<()> {
     let values: Vec<f64> = sizes.iter().map(|(_, rounds)| middle(rounds, &of)).collect();
     let cells = values.iter().enumerate().map(|(at, value)| match at.checked_sub(1) {
+        _ if value.is_nan() => "-".to_owned(),
         Some(before) => format!("{value:.1} ({:.2})", value / values[before]),
         None => format!("{value:.1}"),
     });
