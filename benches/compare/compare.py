@@ -141,7 +141,8 @@ def run(make, home, count):
         found["register"] = measured(server, count, lambda: send(server, ready))
         if server.tells_memory:
             found["memory_bytes"] = (server.memory_bytes() - memory) / count
-        found["disk_bytes"] = (server.disk_bytes(home) - disk) / count
+        if disk is not None:
+            found["disk_bytes"] = (server.disk_bytes(home) - disk) / count
         ready = requests(server.heartbeat, work.pushed_back())
         found["heartbeat"] = measured(server, count, lambda: send(server, ready))
         server.settle()

@@ -83,6 +83,7 @@ class Target(common.Process):
         """Between phases, not measured."""
 
     def disk_bytes(self, home):
+        """What its timers take of the disk; None where that cannot be told."""
         return common.disk_bytes(home)
 
     def wait_for(self, address):
@@ -297,25 +298,36 @@ class Beanstalkd(Target):
     def connect(self):
         return Line(self.address)
 
+    def disk_bytes(self, _):
+        # Files of ten MiB are taken before they are filled.
+        return None
+
+    def put(self, timers, delay, deletes=False):
+        """Requests of a few hundred jobs: it writes each answer before it reads on."""
+        found = []
+        for piece in pieces(timers, self.PIECE):
+            data = [b"put 0 %d 600 %d\r\n%b\r\n" % (delay, len(key), key) for key, _ in piece]
+            if deletes:
+                data = [b"delete %b\r\n%b" % (self.numbers[key], put)
+                        for (key, _), put in zip(piece, data)]
+            found.append((b"".join(data), [key for key, _ in piece], 2 if deletes else 1))
+        return found
+
     def register(self, timers, delay=3600):
-        return b"".join(b"put 0 %d 600 %d\r\n%b\r\n" % (delay, len(key), key) for key, _ in timers), timers
+        return self.put(timers, delay)
 
     def heartbeat(self, timers):
-        data = [b"delete %b\r\nput 0 7200 600 %d\r\n%b\r\n" % (self.numbers[key], len(key), key)
-                for key, _ in timers]
-        return b"".join(data), timers
+        return self.put(timers, 7200, deletes=True)
 
     def exchange(self, line, request):
-        data, timers = request
-        line.send(data)
-        count = data.count(b"\r\nput ") + data.startswith(b"put ")
-        deletes = data.count(b"delete ")
-        answers = self.lines(line, count + deletes)
-        numbers = [answer[9:] for answer in answers if answer.startswith(b"INSERTED ")]
-        if len(numbers) != len(timers):
-            sys.exit(f"beanstalkd said {answers[:3]}")
-        with self.lock:
-            self.numbers.update(zip((key for key, _ in timers), numbers))
+        for data, keys, answers_each in request:
+            line.send(data)
+            answers = self.lines(line, answers_each * len(keys))
+            numbers = [answer[9:] for answer in answers if answer.startswith(b"INSERTED ")]
+            if len(numbers) != len(keys) or len(answers) - answers.count(b"DELETED") != len(keys):
+                sys.exit(f"beanstalkd said {answers[:3]}")
+            with self.lock:
+                self.numbers.update(zip(keys, numbers))
 
     @staticmethod
     def lines(line, count):

@@ -61,6 +61,7 @@ class Page:
         self.service()
         self.lateness()
         self.checkpoints()
+        self.soak()
         self.repeat()
         return "\n\n".join(self.sections) + "\n"
 
@@ -218,7 +219,7 @@ class Page:
                  f"{timers:,} timers (beanstalkd: a twentieth of them, it takes so long), each server on a folder of "
                  "its own on the same disk, in turns. `register`: batches of 5,000 over two connections. `heartbeat`: "
                  "all of them moved, in another order. `drain`: all due at once and read by a client, spread over an "
-                 "hour of due times. `storm`: the same with one millisecond for all. One small client in Python for "
+                 "hour of due times. `storm`: the same with one millisecond for all. Memory and disk: what the registrations added, logs included. One small client in Python for "
                  "all of them, with requests made beforehand; [its code](../benches/compare/servers.py) says how each "
                  "server is asked, and what it does not do. `stormwheel bench`, below, is a faster client.",
                  markdown(head, rows),
@@ -345,6 +346,29 @@ class Page:
                  "After `kill -9`, from the start of the process to the first fire in the hands of a client, a timer "
                  "that fell due meanwhile (file caches are warm):",
                  markdown(["", "seconds"], rows_back))
+
+    def soak(self):
+        segments, rate = self.found.of("soak", "soak"), self.found.of("soak", "rate")
+        if not segments:
+            return
+        fifth = max(1, len(segments) // 5)
+
+        def row(name, pick):
+            return [name, *(figure(of([pick(one) for one in some])) for of, some in
+                            ((middle, segments[:fifth]), (middle, segments[-fifth:]), (max, segments)))]
+
+        fires, refused = (sum(one[field] for one in segments) for field in ("fires", "refused"))
+        load = f", {100 * rate / capacity:.0f} % of what it can take" if (
+            capacity := self.found.of("soak", "capacity")) else ""
+        self.add("## A long time under load",
+                 f"{figure(rate)} timers registered and fired a second{load}, in {len(segments)} segments on one "
+                 f"server: {fires:,} fires, each verified, {refused:,} registrations refused for load.",
+                 markdown(["", "first fifth, median", "last fifth, median", "most"], [
+                     row("lateness p50, ms", lambda one: one["fire_lateness"]["p50_ms"]),
+                     row("lateness p99, ms", lambda one: one["fire_lateness"]["p99_ms"]),
+                     row("cores of the server", lambda one: one["server_cores"]),
+                     row("memory, MiB", lambda one: one["memory_bytes"] / 2**20),
+                     row("disk, MiB", lambda one: one["disk_bytes"] / 2**20)]))
 
     def repeat(self):
         commands = "\n".join(self.commands)

@@ -6,6 +6,7 @@ run again (`--again` does). So a run that broke off goes on, and `--page` only w
 
     cargo build --release && cargo build --release -p stormwheel-benches --bins
     STORMWHEEL=target/release/stormwheel benches/performance/performance.py     some two hours
+    STORMWHEEL=target/release/stormwheel benches/performance/performance.py --only soak    an hour more
     STORMWHEEL=target/release/stormwheel benches/performance/performance.py --quick --out /tmp/trial
 
 `--quick` takes small numbers, in a folder of results of its own, and the page says so at its top.
@@ -38,9 +39,14 @@ PARTS = {
                     "benches/durable/lateness.py --rate 100 --seconds 2 --rounds 1"),
     "lateness-100k": ("benches/durable/lateness.py --rate 100000",
                       "benches/durable/lateness.py --rate 1000 --seconds 2 --rounds 1"),
-    "checkpoint": ("benches/durable/checkpoint.py", None),
+    "checkpoint": ("benches/durable/checkpoint.py",
+                   "benches/durable/checkpoint.py --timers 50000 --rounds 1 --tail-mib 1"),
     "service": ("benches/performance/service.py", "benches/performance/service.py --quick"),
+    "soak": ("benches/soak/soak.py",
+             "benches/soak/soak.py --minutes 0.2 --segment 3 --peak-timers 100000"),
 }
+# Only where they are asked for.
+BY_NAME = {"soak"}
 GIGABYTES_OF_100M = 22
 
 
@@ -80,7 +86,7 @@ def main():
     args = parser.parse_args()
     results = args.results or ROOT / "target" / ("performance-quick" if args.quick else "performance")
     results.mkdir(parents=True, exist_ok=True)
-    chosen = args.only.split(",") if args.only else list(PARTS)
+    chosen = args.only.split(",") if args.only else [name for name in PARTS if name not in BY_NAME]
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"unknown: {', '.join(unknown)}")
 

@@ -27,11 +27,13 @@ SIZES = {"ndjson": [1, 10, 100, 1000, 5000, 20_000], "arrow": [10, 100, 1000, 50
 
 
 def measure_idle(count, seconds):
-    with common.folder("idle") as home, common.Server(home, *QUIET) as server:
+    with common.folder("idle") as home, common.Server(home) as server:
         time.sleep(1)
         empty = server.memory_bytes()
         bodies = checkpoint.bodies(count, checkpoint.now_ms() + 24 * checkpoint.HOUR_MS)
         common.send_batches(server, bodies)
+        # What there is to write down is written down.
+        checkpoint.checkpoint(server)
         time.sleep(5)
         memory, cpu, began = server.memory_bytes(), server.cpu_seconds(), common.MARK()
         time.sleep(seconds)
