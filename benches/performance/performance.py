@@ -31,7 +31,6 @@ PARTS = {
     "peers": ("peers 1000000 10000000 --rounds 3", "peers 20000 --rounds 1"),
     "growth": ("growth 10000 100000 1000000 10000000 --key-bytes 15,32 --rounds 3",
                "growth 2000 20000 --key-bytes 15,32"),
-    "growth-100m": ("growth 100000000", None),
     "compare": ("benches/compare/compare.py", "benches/compare/compare.py --quick"),
     "registration": ("benches/durable/registration.py",
                      "benches/durable/registration.py --rounds 1 --timers 50000 --singles 2000 --due-over 1s"),
@@ -42,6 +41,8 @@ PARTS = {
     "checkpoint": ("benches/durable/checkpoint.py",
                    "benches/durable/checkpoint.py --timers 50000 --rounds 1 --tail-mib 1"),
     "service": ("benches/performance/service.py", "benches/performance/service.py --quick"),
+    # The most memory of all.
+    "growth-100m": ("growth 100000000", None),
     "soak": ("benches/soak/soak.py",
              "benches/soak/soak.py --minutes 0.2 --segment 3 --peak-timers 100000"),
 }
@@ -69,9 +70,12 @@ def shown(words):
 def run(name, words, file):
     common.say(f"== {name}: {words}")
     partial = file.with_suffix(".partial")
-    subprocess.run([*command(words), "--json", str(partial)], check=True, cwd=ROOT,
-                   env={**os.environ, "STORMWHEEL": common.binary()})
-    partial.rename(file)
+    file.unlink(missing_ok=True)
+    done = subprocess.run([*command(words), "--json", str(partial)], check=False, cwd=ROOT,
+                          env={**os.environ, "STORMWHEEL": common.binary()})
+    if done.returncode == 0:
+        partial.rename(file)
+    return done.returncode == 0
 
 
 def main():
@@ -90,6 +94,7 @@ def main():
     if unknown := [name for name in chosen if name not in PARTS]:
         parser.error(f"unknown: {', '.join(unknown)}")
 
+    failed = []
     for name in chosen:
         words, file = PARTS[name][args.quick], results / f"{name}.json"
         if args.page or words is None or (file.exists() and not args.again):
@@ -98,7 +103,8 @@ def main():
         if name == "growth-100m" and memory < GIGABYTES_OF_100M:
             common.say(f"== {name}: left out, it takes {GIGABYTES_OF_100M} GiB of memory")
             continue
-        run(name, words, file)
+        if not run(name, words, file):
+            failed.append(name)
 
     parts = {name: json.loads(file.read_text()) for name in PARTS
              if (file := results / f"{name}.json").exists()}
@@ -106,6 +112,8 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     page.write(parts, commands, args.quick or args.trial, args.out)
     common.say(f"{args.out / 'performance.md'}: {len(parts)} of {len(PARTS)} parts")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
