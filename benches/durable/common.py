@@ -1,4 +1,4 @@
-"""What the measurements of this folder share: servers, the load generator, tables.
+"""What the measurements share: servers, the load generator, packages, tables.
 
 Python's standard library only. The binary comes from $STORMWHEEL; build it with
 `cargo build --release`. Everything is started on free ports, in folders of its own (below $TMPDIR:
@@ -67,12 +67,34 @@ class Process:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def family(self):
+        """The process and all that descend from it, by number, each with its fields in /proc."""
+        fields = {}
+        for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # Behind the name, which may have spaces, the first field is the third.
+                fields[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+        found, left = {}, [self.process.pid]
+        while left:
+            number = left.pop()
+            if number in fields:
+                found[number] = fields[number]
+                left += [child for child, of in fields.items() if int(of[1]) == number]
+        return found
+
     def cpu_seconds(self):
-        """Processor time so far, all threads."""
-        stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
-        # Behind the name, which may have spaces, the first field is the third.
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time so far, all threads, with children, also those that have ended."""
+        ticks = sum(int(tick) for fields in self.family().values() for tick in fields[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory_bytes(self):
+        """Resident memory, with children; what processes share counts once."""
+        total = 0
+        for number in self.family():
+            with contextlib.suppress(OSError):
+                text = pathlib.Path(f"/proc/{number}/smaps_rollup").read_text()
+                total += 1024 * int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])
+        return total
 
     def check(self):
         if self.process.poll() is not None:
@@ -148,6 +170,34 @@ class Server(Process):
         return json.loads(done.stdout.splitlines()[-1])
 
 
+def need(commands):
+    """Installs the packages of the commands (`{command: package}`) that are missing."""
+    missing = sorted({package for command, package in commands.items() if not shutil.which(command)})
+    if not missing:
+        return
+    if not shutil.which("apt-get"):
+        sys.exit(f"please install {' '.join(missing)}")
+    as_root = [] if os.getuid() == 0 else ["sudo"]
+    say(f"installing {' '.join(missing)} (apt-get remove takes them off again)")
+    quiet = {"stdout": sys.stderr, "check": True, "stdin": subprocess.DEVNULL}
+    subprocess.run([*as_root, "apt-get", "update", "-qq"], **quiet)
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    subprocess.run([*as_root, "env", "DEBIAN_FRONTEND=noninteractive", *install], **quiet)
+    # The measurements start servers of their own; the packages' services are not wanted.
+    if os.path.isdir("/run/systemd/system"):
+        subprocess.run([*as_root, "systemctl", "disable", "--now", *missing], check=False, **{
+            key: value for key, value in quiet.items() if key != "check"})
+
+
+def disk_bytes(path):
+    """What the files below a folder take of the disk."""
+    total = 0
+    for file in pathlib.Path(path).rglob("*"):
+        with contextlib.suppress(OSError):
+            total += 512 * file.stat().st_blocks
+    return total
+
+
 def send_batches(server, bodies, namespace="default", connections=2):
     """Posts NDJSON bodies over so many connections; gives the seconds it took."""
     lock, bodies, failures = threading.Lock(), iter(bodies), []
@@ -205,9 +255,18 @@ def table(title, head, rows):
             print("  ".join("-" * width for width in widths))
 
 
+def machine():
+    """What it is measured on, and when."""
+    cpus = pathlib.Path("/proc/cpuinfo").read_text()
+    name = re.search(r"^model name\s*: (.*)$", cpus, re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cores": os.cpu_count(), "cpu": name and name[1], "kernel": os.uname().release,
+            "memory_bytes": memory, "taken": int(time.time()), "load": os.getloadavg()[0]}
+
+
 def finish(args, found):
     """Prints what was found as JSON, with what it was found on."""
-    found["machine"] = {"cores": os.cpu_count(), "kernel": os.uname().release}
+    found["machine"] = machine()
     text = json.dumps(found, indent=1)
     if args.json:
         pathlib.Path(args.json).write_text(text + "\n")

@@ -11,29 +11,11 @@ requests over 64 connections beside single ZADD over 64.
 import argparse
 import csv
 import io
-import os
-import shutil
 import subprocess
-import sys
 
 import common
 
 BATCH, CONNECTIONS, SINGLES = 5000, 2, 64
-
-
-def need_redis():
-    """Installs redis where it is missing."""
-    if shutil.which("redis-server") and shutil.which("redis-benchmark"):
-        return
-    if not shutil.which("apt-get"):
-        sys.exit("please install redis-server and redis-benchmark")
-    as_root = [] if os.getuid() == 0 else ["sudo"]
-    common.say("installing redis-server and redis-tools (apt-get remove takes them off again)")
-    quiet = {"stdout": sys.stderr, "check": True, "stdin": subprocess.DEVNULL}
-    subprocess.run([*as_root, "apt-get", "update", "-qq"], **quiet)
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]
-    command = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", *install]
-    subprocess.run([*command, "redis-server", "redis-tools"], **quiet)
 
 
 class Redis(common.Process):
@@ -83,7 +65,7 @@ def main():
     parser.add_argument("--due-over", default="10s")
     parser.add_argument("--json", help="file for the findings; default: standard output")
     args = parser.parse_args()
-    need_redis()
+    common.need({"redis-server": "redis-server", "redis-benchmark": "redis-tools"})
 
     runs = {
         "stormwheel ndjson": lambda home: stormwheel(

@@ -2,4 +2,7 @@
 
 pub mod keys;
 pub mod ops;
+pub mod peers;
 pub mod process;
+pub mod report;
+pub mod work;

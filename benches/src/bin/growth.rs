@@ -1,124 +1,97 @@
 //! What an operation costs and what a timer takes as the number of timers grows.
 //!
-//! `cargo run --release -p stormwheel-benches --bin growth -- 1000000 10000000`
+//! ```text
+//! cargo run --release -p stormwheel-benches --bin growth                  10 k to 10 M
+//! cargo run --release -p stormwheel-benches --bin growth -- 1000000 10000000 --key-bytes 15,32
+//! ```
 //!
-//! For each size, in a fresh core on one thread: nanoseconds of CPU time an operation (machines are
-//! shared, so wall time says little), and resident bytes a timer. The slope between the first and
-//! the last size is free of what an empty process takes.
+//! For each size, in a process of its own on one thread: nanoseconds of CPU time an operation
+//! (machines are shared, so wall time says little), and resident bytes a timer, with those of the
+//! parts. Behind a figure stands how many times it is that of the size before. The slope between the
+//! first and the last size is free of what an empty process takes. 100 M timers with keys of 15 bytes
+//! take some 20 GB, half of it for the keys that are visited.
 
-use std::io::{Write, stdout};
-use stormwheel::op::Action;
-use stormwheel::solo::Solo;
-use stormwheel::time::Timestamp;
-use stormwheel_benches::keys::Keys;
-use stormwheel_benches::ops::{START, apply_all, cancel, empty, register, touch};
-use stormwheel_benches::process::{cpu_seconds, resident_bytes};
+use serde_json::{Value, json};
+use std::io::{Result, Write, stdout};
+use stormwheel_benches::process::machine;
+use stormwheel_benches::report::{Asked, median, row};
+use stormwheel_benches::work::{CALIBRATION, MEMORY, OPERATIONS, answer_parent, measured};
 
 /// As in the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const SPREAD_MS: i64 = 60_000;
+/// A size and what was found of it, round by round.
+type Size = (u32, Vec<Value>);
 
-struct Run {
-    solo: Solo,
-    /// The same keys in two orders: what comes second finds nothing where the first left it.
-    keys: [Keys; 2],
-    count: usize,
-    out: std::io::Stdout,
+fn middle(rounds: &[Value], of: impl Fn(&Value) -> Option<f64>) -> f64 {
+    median(rounds.iter().filter_map(of).collect())
 }
 
-fn due(n: u32) -> Timestamp {
-    let mixed = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-    START.saturating_add(1 + mixed as i64 % SPREAD_MS)
+fn line(sizes: &[Size], name: &str, of: impl Fn(&Value) -> Option<f64>) -> Result<()> {
+    let values: Vec<f64> = sizes.iter().map(|(_, rounds)| middle(rounds, &of)).collect();
+    let cells = values.iter().enumerate().map(|(at, value)| match at.checked_sub(1) {
+        _ if value.is_nan() => "-".to_owned(),
+        Some(before) => format!("{value:.1} ({:.2})", value / values[before]),
+        None => format!("{value:.1}"),
+    });
+    row(name, cells)
 }
 
-impl Run {
-    fn new(count: u32, key_bytes: usize) -> Self {
-        let keys = [1, 2].map(|seed| Keys::shuffled(count, key_bytes, seed));
-        Self { solo: empty(), keys, count: count as usize, out: stdout() }
+fn show(sizes: &[Size], key_bytes: usize) -> Result<()> {
+    writeln!(stdout(), "keys of {key_bytes} bytes: CPU ns (times the size before)")?;
+    row("timers", sizes.iter().map(|(count, _)| count.to_string()))?;
+    for what in OPERATIONS.iter().chain(&[CALIBRATION]) {
+        line(sizes, what, |round| round["operations"][what]["cpu_ns"].as_f64())?;
     }
-
-    /// Begins again: time has passed all that can be registered.
-    fn restart(&mut self) {
-        self.solo = empty();
+    writeln!(stdout(), "bytes a timer, resident, and of the parts")?;
+    for what in MEMORY {
+        line(sizes, what, |round| round["bytes"][what].as_f64())?;
     }
-
-    fn report(&mut self, what: &str, ops: usize, seconds: f64) -> std::io::Result<()> {
-        writeln!(self.out, "  {what:<28} {:7.1} ns", seconds * 1e9 / ops as f64)
-    }
-
-    fn apply(&mut self, order: usize, action: impl Fn(u32) -> Action<'static>) -> f64 {
-        let began = cpu_seconds();
-        apply_all(&mut self.solo, &self.keys[order], START, action);
-        cpu_seconds() - began
-    }
-
-    fn advance(&mut self, step_ms: i64) -> f64 {
-        let began = cpu_seconds();
-        let mut fired = 0;
-        let mut passed = 0;
-        while passed < SPREAD_MS {
-            passed += step_ms;
-            self.solo.advance(START.saturating_add(passed), |_| fired += 1);
-        }
-        assert_eq!(fired, self.count, "each timer fires once");
-        cpu_seconds() - began
-    }
-}
-
-fn measure(count: u32, key_bytes: usize) -> std::io::Result<f64> {
-    let mut run = Run::new(count, key_bytes);
-    let ops = count as usize;
-    let before = resident_bytes();
-    let spent = run.apply(0, |n| register(due(n)));
-    let bytes = resident_bytes().saturating_sub(before);
-    let per_timer = bytes as f64 / ops as f64;
-    writeln!(run.out, "{count} timers, keys of {key_bytes} bytes: {per_timer:.1} bytes a timer")?;
-    for (part, bytes) in run.solo.memory() {
-        if bytes > 0 {
-            writeln!(run.out, "  {part:<28} {:7.1} B", bytes as f64 / ops as f64)?;
+    let parts = sizes.first().and_then(|(_, rounds)| rounds.first()?["bytes"].as_object());
+    for part in parts.into_iter().flatten().map(|(part, _)| part) {
+        let is_some = |(_, rounds): &Size| rounds[0]["bytes"][part].as_f64() > Some(0.0);
+        if !MEMORY.contains(&part.as_str()) && sizes.iter().any(is_some) {
+            line(sizes, &format!("  {part}"), |round| round["bytes"][part].as_f64())?;
         }
     }
-    run.report("schedule, fresh memory", ops, spent)?;
-    let spent = run.apply(1, |n| register(due(n)));
-    run.report("schedule again (duplicate)", ops, spent)?;
-    let spent = run.apply(0, |n| cancel(due(n)));
-    run.report("cancel by time", ops, spent)?;
-    let spent = run.apply(1, |n| register(due(n)));
-    run.report("schedule, used memory", ops, spent)?;
-    let spent = run.advance(1);
-    run.report("fire ms by ms, key goes", ops, spent)?;
-    run.restart();
-    run.apply(1, |n| register(due(n)));
-    let spent = run.advance(100);
-    run.report("fire 100 ms at a time", ops, spent)?;
-    let mut run = Run::new(count, key_bytes);
-    run.apply(0, |_| touch(SPREAD_MS - 1_000));
-    let spent = run.apply(1, |_| touch(SPREAD_MS - 500));
-    run.report("heartbeat", ops, spent)?;
-    run.apply(0, |_| touch(SPREAD_MS));
-    let spent = run.advance(SPREAD_MS);
-    run.report("storm at one ms, key goes", ops, spent)?;
-    Ok(bytes as f64)
-}
-
-fn main() -> std::io::Result<()> {
-    let mut counts: Vec<u32> = std::env::args().skip(1).filter_map(|n| n.parse().ok()).collect();
-    if counts.is_empty() {
-        counts = vec![1_000_000, 10_000_000];
-    }
-    for key_bytes in [15, 32] {
-        let mut sizes = Vec::new();
-        for count in &counts {
-            sizes.push((*count as f64, measure(*count, key_bytes)?));
-        }
-        if let (Some(first), Some(last)) = (sizes.first(), sizes.last())
-            && last.0 > first.0
-        {
-            let slope = (last.1 - first.1) / (last.0 - first.0);
-            writeln!(stdout(), "slope, keys of {key_bytes} bytes: {slope:.1} bytes a timer")?;
-        }
+    if let ([first, .., last], held) = (sizes, MEMORY[0])
+        && last.0 > first.0
+    {
+        let held = |size: &Size| {
+            middle(&size.1, |round| round["bytes"][held].as_f64()) * f64::from(size.0)
+        };
+        let slope = (held(last) - held(first)) / f64::from(last.0 - first.0);
+        writeln!(stdout(), "  slope, keys of {key_bytes} bytes: {slope:.1} bytes a timer")?;
     }
     Ok(())
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if answer_parent(&args)? {
+        return Ok(());
+    }
+    let asked = Asked {
+        counts: vec![10_000, 100_000, 1_000_000, 10_000_000],
+        rounds: 1,
+        subjects: Vec::new(),
+        key_bytes: vec![15],
+        json: None,
+    };
+    let asked = asked.read(&args)?;
+    let mut runs = Vec::new();
+    for &key_bytes in &asked.key_bytes {
+        let mut sizes: Vec<Size> = asked.counts.iter().map(|count| (*count, Vec::new())).collect();
+        for _ in 0..asked.rounds {
+            for (count, rounds) in &mut sizes {
+                rounds.push(measured("core", *count, key_bytes)?);
+            }
+        }
+        show(&sizes, key_bytes)?;
+        for (count, rounds) in sizes {
+            runs.push(json!({"timers": count, "key_bytes": key_bytes, "rounds": rounds}));
+        }
+    }
+    asked.keep(&json!({"growth": runs, "machine": machine()}))
 }
