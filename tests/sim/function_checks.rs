@@ -116,7 +116,7 @@ impl Run {
     /// Takes the namespaces of a new directory for those of the old one.
     pub(crate) fn find_functions_again(&mut self, engine: &Engine) -> Result<(), Violation> {
         let (now_ms, latest_ms) = (self.world.now_ms(), self.world.clock.latest_ms());
-        for stage in &mut self.functions.stages {
+        for stage in self.functions.stages.iter_mut().filter(|stage| !stage.is_lost) {
             let known = stage.life.take().map(|(_, known)| known);
             let entry = match engine.namespace(stage.name) {
                 Ok(entry) => entry,

@@ -11,7 +11,7 @@ mod still;
 use crate::act::{Act, Answer, Fired, Timer};
 use crate::closing::End;
 use crate::oracle::{Candidate, Rules, follow};
-use crate::overdue::{Downtime, Hold, RESTARTS_MAX};
+use crate::overdue::{Downtime, RESTARTS_MAX};
 use crate::ways::{Window, settle_all};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -105,6 +105,8 @@ pub(crate) struct Model {
     clock: Vec<i64>,
     /// Restarts that may hold something back, each with until when.
     restarts: Vec<i64>,
+    /// One of them may have ended a longer downtime on some lanes than on others.
+    is_uneven: bool,
     /// Since when the engine was down, at each restart since it last came to rest.
     downs: Vec<i64>,
     /// Its clock has come to its end, for certain.
@@ -127,6 +129,7 @@ impl Model {
             lanes: vec![Lane::default(); layout.lanes() as usize],
             clock: vec![now],
             restarts: Vec::new(),
+            is_uneven: false,
             downs: Vec::new(),
             has_ended: false,
             still: None,
@@ -385,6 +388,7 @@ impl Model {
         let earliest = froms.iter().flatten().min();
         if let Some(down) = earliest.and_then(|from| Downtime::new(*from, now)) {
             self.note_restart(down);
+            self.is_uneven |= froms.iter().flatten().any(|from| *from != down.from);
         }
         for (name, key) in &mut self.keys {
             let froms = &froms[lane_of(name)];
@@ -397,17 +401,14 @@ impl Model {
     /// Its lanes are joined into others, and so is what they hold back. A shift that was longer on one
     /// than on another is then as long for all: that is not followed.
     pub(crate) fn restored(&mut self) {
-        let candidates = self.keys.values().flat_map(|key| &key.base);
-        let holds: BTreeSet<_> = candidates.flat_map(|it| it.held.iter().copied()).collect();
-        let mut shifts: Vec<_> = holds.iter().map(Hold::shift).collect();
-        shifts.sort_unstable();
-        shifts.dedup();
-        self.is_lost |= shifts.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        let mut candidates = self.keys.values().flat_map(|key| &key.base);
+        self.is_lost |= self.is_uneven && candidates.any(|it| !it.held.is_empty());
     }
 
     fn note_restart(&mut self, down: Downtime) {
         if self.restarts.iter().all(|last| *last <= down.from) {
             self.restarts.clear();
+            self.is_uneven = false;
         }
         let last = self.rules.overdue.iter().map(|policy| down.last_release(*policy)).max();
         self.restarts.extend(last);

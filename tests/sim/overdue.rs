@@ -56,11 +56,6 @@ impl Hold {
         }
     }
 
-    /// Until when it holds, and how much later it lets go.
-    pub(crate) fn shift(&self) -> (i64, i64) {
-        (self.until, self.later_ms)
-    }
-
     /// When a timer is let go that would go at this time without it.
     pub(crate) fn release(&self, time: i64) -> i64 {
         if time > self.until {

@@ -5,6 +5,7 @@ use super::*;
 use crate::function::{FunctionError, Operators};
 use crate::namespace::{Command, ProcessingTimers};
 use crate::testing::operator::LANES;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -189,8 +190,9 @@ fn one_that_cannot_be_opened_fails_like_a_callback() {
     chronicle.cannot_open.store(true, Ordering::Relaxed);
     assert_eq!(send(&mut harness, "k", "7"), Ok(ResultKind::Failed));
     let errors = harness.take_outputs(Some("errors"));
-    let error = br#"{"element":7,"error":"the function cannot be opened: no model there"}"#;
-    assert_eq!(errors.iter().map(|it| &it.value[..]).collect::<Vec<_>>(), [error]);
+    let error = json!({"element": 7, "error": "the function cannot be opened: no model there"});
+    let found = errors.iter().map(|it| serde_json::from_slice::<Value>(&it.value).unwrap());
+    assert_eq!(found.collect::<Vec<_>>(), [error]);
     chronicle.cannot_open.store(false, Ordering::Relaxed);
     assert_eq!(send(&mut harness, "k", "7"), Ok(ResultKind::Processed));
     assert_eq!(chronicle.check(), (1, 0));
