@@ -255,7 +255,8 @@ impl Life {
         let rules = &self.model.rules;
         let event = rules.advances[0].last().copied().unwrap_or(now - 100);
         let manual = rules.advances[1].last().copied().unwrap_or(10_000);
-        [event, if rules.is_manual { manual } else { now }]
+        // Nobody registers anything around the end of time, to which a close brings it.
+        [event, if rules.is_manual { manual } else { now }].map(|near| near.min(i64::MAX / 2))
     }
 
     /// The engine is gone: what was told last may have been done.
