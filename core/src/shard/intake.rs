@@ -22,7 +22,9 @@ impl Shard {
                 return false;
             }
             let may_step = !self.room.are_steps_held;
-            let step = if may_step { self.roomless.pop_front() } else { None };
+            // One that waits by itself came before those that wait for room.
+            let is_first = !matches!(self.deferred, Some(Message::Step(_)));
+            let step = if may_step && is_first { self.roomless.pop_front() } else { None };
             let held = if step.is_none() { self.next_held(now) } else { None };
             self.shared.course = if held.is_some() { Course::Again } else { Course::New };
             let first = step.or(held);
