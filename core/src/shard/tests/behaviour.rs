@@ -1,6 +1,7 @@
 //! What the oracle does not see: what waits for what, what reads show, what is given back.
 
 use super::*;
+use crate::namespace::{BroadcastStep, Step};
 use crate::op::TimerView;
 use crate::query::ListQuery;
 use crate::time::Domain;
@@ -318,4 +319,31 @@ fn another_clock_begins_anew() {
     world.clock("n", 5);
     world.settle();
     assert_eq!(fired(&world, namespace), 2);
+}
+
+#[test]
+fn steps_that_wait_for_room_keep_their_order() {
+    let mut world = World::new(Pace::default(), 1_000);
+    let namespace = world.create("n", NamespaceConfig::default());
+    let time = Timestamp::from_millis(5);
+    let value = "1".repeat(1_000).into();
+    let large = Change::Broadcast(BroadcastStep { home: 0, timestamp: time, now: None, value });
+    let step = |(number, change)| Message::Step(Step { namespace, number, change });
+    let mut inbox = [(100, large), (101, Change::Watermark(time))].map(step).into_iter();
+    let little = Room { log_bytes: 100, is_widest: false, ..Room::ENDLESS };
+    let mut numbers = Vec::new();
+    for room in [Room { are_steps_held: true, ..little }, little, little, Room::ENDLESS] {
+        let (turn, _) = world.shard.turn(world.now, false, room, &mut || inbox.next());
+        for block in turn.blocks.iter().filter(|block| block.lane == 0) {
+            let mut rest = &block.records[..];
+            while let Some((record, behind)) = split_record(rest) {
+                rest = behind;
+                numbers.extend(match record {
+                    Record::Step { number, .. } => Some(number),
+                    _ => None,
+                });
+            }
+        }
+    }
+    assert_eq!(numbers, [100, 101]);
 }
